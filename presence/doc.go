@@ -1,0 +1,41 @@
+// Package presence is the core of Presenced: who is there, who may know, and what waits for whom.
+//
+// It promises:
+//
+//  1. Nothing about a user reaches an app outside an active [Grant].
+//  2. Every end of a device's session, clean or not, ends in exactly one [Offline] for each app that saw it.
+//  3. One slow, dead or hostile peer costs the others nothing: the hub never waits for a connection.
+//
+// It has no socket, no XML, no JSON, no disk and no clock of its own: time comes from [Config.Now] and
+// [Hub.Advance], what must survive goes through the small interfaces of [Store].
+//
+// # Handles, not callbacks
+//
+// An edge asks the [Hub] for a handle and takes from it; the hub never calls an edge.
+//
+//	device edge   Hub.Attach → *Session   Publish, Next, Confirm, Close   woken through a Ready queue
+//	app edge      Hub.Link   → *Link      Take, Notify, Probe, Close      woken by Link.Wake, one slot
+//
+// # How a change travels
+//
+// [Session.Publish] runs [Step], a pure function, on the device's [State]. If what apps see has changed,
+// the device's one word of state is stored, and each view of it is pushed on its link's list if it is not
+// there yet. A view is the pair of a present device and a linked app that may see it. The app's writer
+// pops views in [Link.Take] and reads what is true at that moment: a device stands in the list once, the
+// last state wins, arrival order is kept, the list is bounded by what is visible, nothing is allocated and
+// nobody waits.
+//
+// A view exists if and only if its device has told a status at least once, its grant is active and its link
+// is open. [Hub.Link] makes the views of those already there, shard by shard under the shard's lock, and so
+// misses none and doubles none.
+//
+// # Ownership and locks
+//
+// Users live in 64 shards by hash of the e-mail, one mutex each. A user is in memory while a device is
+// attached or lingering, or while a link still has to be told about one. Lock order:
+//
+//	grant stripe (RW, by user)  >  shard  >  link, ready queue
+//
+// There is no I/O under a shard or link lock. Under a grant stripe there is: changing a grant writes to the
+// store and then to memory, and nobody can notify through the grant in between.
+package presence

@@ -1,0 +1,83 @@
+package presence
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// AddressKind is the form of the address under which an app knows a user.
+type AddressKind string
+
+const (
+	ByPUID  AddressKind = "puid"  // PUID@DOMAIN: consent was given without the app knowing her
+	ByEmail AddressKind = "email" // escaped e-mail@DOMAIN: the app asked with the e-mail it already knew
+)
+
+// Grant is a user's consent that an app may see her. It is keyed by (Email, App).
+type Grant struct {
+	Email   string      `json:"email"`
+	App     string      `json:"appid"`
+	PUID    string      `json:"puid"`    // random, new after revoke and grant again
+	Address AddressKind `json:"address"` // how the app knows her
+	Windows []Window    `json:"windows"` // none: always
+	TZ      string      `json:"tz,omitempty"`
+	Until   *time.Time  `json:"until"` // the grant ends here; nil: never
+	Notify  bool        `json:"notify"`
+	Idle    bool        `json:"idle"`
+	Paused  bool        `json:"paused"`
+	Created time.Time   `json:"created,omitzero"`
+}
+
+const (
+	maxWindows = 32
+	maxPUID    = 64
+)
+
+// Check tells why the grant cannot be stored.
+func (g *Grant) Check() error {
+	var errs []error
+	if e, err := NormalEmail(g.Email); err != nil || e != g.Email {
+		errs = append(errs, fmt.Errorf("email %q is not an e-mail address in lower case", g.Email))
+	}
+	if err := CheckAppID(g.App); err != nil {
+		errs = append(errs, err)
+	}
+	if CheckDevice(g.PUID) != nil || len(g.PUID) > maxPUID {
+		errs = append(errs, fmt.Errorf("puid %q must be 1 to %d characters of A-Z a-z 0-9 . _ -", g.PUID, maxPUID))
+	}
+	if g.Address != ByPUID && g.Address != ByEmail {
+		errs = append(errs, fmt.Errorf("address %q is neither puid nor email", g.Address))
+	}
+	if len(g.Windows) > maxWindows {
+		errs = append(errs, fmt.Errorf("at most %d windows", maxWindows))
+	}
+	for _, w := range g.Windows {
+		if err := w.Check(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if _, err := loadZone(g.TZ); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Ended reports whether the grant's until has come.
+func (g *Grant) Ended(now time.Time) bool { return g.Until != nil && !now.Before(*g.Until) }
+
+// Shown reports whether presence is visible to the app at now: not ended, not paused, inside a window.
+func (g *Grant) Shown(now time.Time) bool {
+	return !g.Ended(now) && !g.Paused && g.inWindow(now)
+}
+
+// NewPUID makes an opaque id of 128 random bits in lower-case base 32, 26 characters.
+func NewPUID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return lowerBase32.EncodeToString(b[:])
+}
+
+var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

@@ -1,0 +1,30 @@
+package presence
+
+import "time"
+
+// Limits bounds everything that a stranger can grow. The zero value is useless; start from DefaultLimits.
+type Limits struct {
+	NotificationBytes  int           // of source + message + action + data
+	QueuePerApp        int           // waiting for each (user, app)
+	TTLDefault, TTLMax time.Duration // of a notification; the default is used where none is given
+	CollapseKeys       int           // waiting keys for each (user, app)
+	SocketsPerUser     int           // attached devices
+	DevicesPerUser     int           // remembered devices
+	RequestsPerUser    int           // consent requests that wait for an answer
+	LinkPending        int           // entries on a link's list before the link ends with EndOverflow
+}
+
+// DefaultLimits returns the documented defaults.
+func DefaultLimits() Limits {
+	return Limits{
+		NotificationBytes: 4096,
+		QueuePerApp:       100,
+		TTLDefault:        672 * time.Hour,
+		TTLMax:            672 * time.Hour,
+		CollapseKeys:      4,
+		SocketsPerUser:    20,
+		DevicesPerUser:    64,
+		RequestsPerUser:   100,
+		LinkPending:       4 << 20,
+	}
+}

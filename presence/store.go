@@ -1,0 +1,154 @@
+package presence
+
+import "time"
+
+// Store is what the core needs to survive a restart. Each part is to be implemented twice (bbolt now, NATS
+// JetStream later), so nothing here leans on a transaction that spans two of them. All methods are safe for
+// concurrent use. An error means that nothing was changed.
+type Store interface {
+	Apps
+	Grants
+	Devices
+	Queue
+	Notices
+}
+
+// Apps holds the registered apps; they are few and all in memory.
+type Apps interface {
+	Apps() ([]App, error)
+	PutApp(App) error
+	RemoveApp(id string) error // the app alone; its grants and queue are removed before, by the hub
+}
+
+// Grants holds consents, keyed by (e-mail, appid), found by (appid, PUID) too, and their audit. Writes
+// are durable when they return.
+type Grants interface {
+	GrantsOf(email string) ([]Grant, error)
+	Grant(email, app string) (Grant, bool, error)
+	GrantByPUID(app, puid string) (Grant, bool, error)
+	// PutGrants writes grants, new or changed, creates the users it does not know, and appends the audit,
+	// all or nothing.
+	PutGrants(gs []Grant, audit []AuditEntry) error
+	// RemoveGrants removes those that are there; the notices are kept until DropNotices.
+	RemoveGrants(gs []Grant, audit []AuditEntry, notices []Notice) error
+	// NextUntil is the earliest Until of all grants; false: none has one.
+	NextUntil() (time.Time, bool, error)
+	// EndedGrants returns at most max grants whose Until is not after now, earliest first.
+	EndedGrants(now time.Time, max int) ([]Grant, error)
+	// EachGrant calls f with every grant in the order of (e-mail, appid), in slices, without holding a
+	// transaction over f. It stops at the first error of f and returns it. With app != "", only that app's.
+	EachGrant(app string, f func(Grant) error) error
+}
+
+// AuditEntry is one line of what happened to a user's grants; she can read it.
+type AuditEntry struct {
+	Time   time.Time `json:"time"`
+	Email  string    `json:"email"`
+	App    string    `json:"appid"`
+	What   string    `json:"what"` // allow, change, revoke, pause, resume, ended, deny, app removed
+	By     Actor     `json:"by"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// Actor is who did it.
+type Actor string
+
+const (
+	ByUser   Actor = "user"
+	ByAdmin  Actor = "admin"
+	ByApp    Actor = "app"
+	BySystem Actor = "system"
+)
+
+// Notice is an answer or an end of consent that an app must hear of, now or when it returns.
+type Notice struct {
+	ID    uint64 // given by the store, growing
+	App   string
+	Kind  Kind // Subscribed or Unsubscribed
+	Local string
+	// ByEmail: Local is an e-mail and goes on the wire escaped.
+	ByEmail bool
+}
+
+// Notices keeps them in order for each app until they are dropped.
+type Notices interface {
+	NoticesOf(app string, max int) ([]Notice, error)
+	PutNotice(Notice) error
+	DropNotices(app string, upTo uint64) error
+}
+
+// DeviceRecord is what is kept of a device that is not there.
+type DeviceRecord struct {
+	ID   string    `json:"device"`
+	Gone time.Time `json:"gone,omitzero"` // when it last went offline; zero: unknown
+	Seen time.Time `json:"seen,omitzero"` // when it was first or last written here
+}
+
+// Devices remembers which devices a user has, at most Limits.DevicesPerUser (the longest gone is forgotten).
+type Devices interface {
+	DevicesOf(email string) ([]DeviceRecord, error)
+	// PutDevice is grouped with other writes; the commit need not be waited for.
+	PutDevice(email string, d DeviceRecord) *Commit
+	RemoveDevice(email, device string) error
+}
+
+// Queue keeps notifications until a device has them. Writes are grouped: a call hands its work to the next
+// commit, in the order of the calls, and returns that commit. It blocks only while the bounded backlog is
+// full.
+type Queue interface {
+	// Enqueue stores n under the next sequence number (written to n.Seq before the commit is done).
+	// The oldest of the same (user, app) goes when Limits.QueuePerApp wait already and is counted in
+	// Dropped; n replaces a waiting one of the same app and collapse key.
+	Enqueue(n *Notification) *Commit
+	// Pending returns those of the user with Seq > after that are for anyone or for device, committed and
+	// not expired, in order, at most max. device "" returns all, whatever device they are for.
+	Pending(email, device string, after uint64, max int) ([]Notification, error)
+	// Confirm removes those of seqs that are for anyone or for device. After the commit, Removed holds those
+	// that this call removed, so that of two who confirm only one counts.
+	Confirm(email, device string, seqs []uint64) *Confirmation
+	// Purge removes all of the user that came from app ("": from any).
+	Purge(email, app string) *Commit
+	// Waiting counts what waits for the user, by app.
+	Waiting(email string) (map[string]int, error)
+	// Dropped returns and forgets, in one commit, how many were discarded because a queue was full.
+	Dropped(email string) ([]Dropped, error)
+	// HasDropped tells without I/O whether Dropped would return any.
+	HasDropped(email string) bool
+}
+
+// Dropped says how many notifications of an app were discarded because its queue was full.
+type Dropped struct {
+	App   string
+	Count uint64
+}
+
+// Commit is a write to come, shared by everybody whose work goes to disk together.
+type Commit struct {
+	done chan struct{}
+	err  error // owned by who made the Commit until done is closed, then read-only
+}
+
+// NewCommit is for implementations of [Queue].
+func NewCommit() *Commit { return &Commit{done: make(chan struct{})} }
+
+// Resolve ends the commit, once; err nil means it is on disk.
+func (c *Commit) Resolve(err error) {
+	c.err = err
+	close(c.done)
+}
+
+// Done is closed when the commit has ended.
+func (c *Commit) Done() <-chan struct{} { return c.done }
+
+// Wait blocks until the commit has ended and tells how.
+func (c *Commit) Wait() error {
+	<-c.done
+	return c.err
+}
+
+// Confirmation is the commit of a Confirm. Removed may be read after Wait returned nil. Of a removed
+// notification the fields Seq, Email, App, PUID, Ref, From and Receipt are filled.
+type Confirmation struct {
+	*Commit
+	Removed []Notification
+}
