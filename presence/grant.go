@@ -70,7 +70,17 @@ func (g *Grant) Ended(now time.Time) bool { return g.Until != nil && !now.Before
 
 // Shown reports whether presence is visible to the app at now: not ended, not paused, inside a window.
 func (g *Grant) Shown(now time.Time) bool {
-	return !g.Ended(now) && !g.Paused && g.inWindow(now)
+	c := g.calendar()
+	return !g.Paused && c.open(now)
+}
+
+// NextChange returns the first moment after now at which Shown changes by itself; zero: never.
+func (g *Grant) NextChange(now time.Time) time.Time {
+	if g.Paused {
+		return time.Time{}
+	}
+	c := g.calendar()
+	return c.next(now)
 }
 
 // NewPUID makes an opaque id of 128 random bits in lower-case base 32, 26 characters.
