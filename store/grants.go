@@ -144,8 +144,8 @@ func (s *Store) RemoveGrants(gs []presence.Grant, audit []presence.AuditEntry, n
 				return err
 			}
 		}
-		for _, n := range notices {
-			if err := putNotice(tx, n); err != nil {
+		for i := range notices {
+			if err := putNotice(tx, &notices[i]); err != nil {
 				return err
 			}
 		}

@@ -30,20 +30,20 @@ func (s *Store) NoticesOf(app string, max int) (ns []presence.Notice, err error)
 }
 
 // PutNotice keeps n for its app under the app's next id.
-func (s *Store) PutNotice(n presence.Notice) error {
+func (s *Store) PutNotice(n *presence.Notice) error {
 	if err := checkKeys("appid of a notice", n.App); err != nil {
 		return err
 	}
 	return s.update(nil, func(tx *bbolt.Tx) error { return putNotice(tx, n) })
 }
 
-func putNotice(tx *bbolt.Tx, n presence.Notice) error {
+func putNotice(tx *bbolt.Tx, n *presence.Notice) error {
 	b, last := inNotices.of(tx), inNoticeSeq.of(tx)
 	n.ID = 1
 	if v := last.Get([]byte(n.App)); v != nil {
 		n.ID = binary.BigEndian.Uint64(v) + 1
 	}
-	value, err := json.Marshal(&n)
+	value, err := json.Marshal(n)
 	if err != nil {
 		return err
 	}
