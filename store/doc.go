@@ -57,6 +57,8 @@
 //	devices            email 00 device             time gone, time seen
 //	notices            appid 00 be64 id            JSON presence.Notice; 100,000 are kept for an app
 //	notice_seq         appid                       be64 last id; ids of an app count up without a gap
+//	requests           email 00 appid              JSON presence.Request
+//	requests_by_app    appid 00 email              nothing
 //	queue              be64 seq                    record, see below; the bucket's sequence is the last number given
 //	dropped            email 00 appid              be64 how many were discarded because the queue was full
 //	purged             email 00 appid              be64 seq: records of this user and app (no appid: any app) up to

@@ -250,6 +250,12 @@ func removeUser(tx *bbolt.Tx, email string) error {
 			return err
 		}
 	}
+	for _, k := range keysOf(inRequests.of(tx), prefix, 0) {
+		_, app := splitPair(k)
+		if err := removeRequest(tx, email, app); err != nil {
+			return err
+		}
+	}
 	for _, in := range []bucket{inDevices, inAudit} {
 		if err := deleteKeys(in.of(tx), keysOf(in.of(tx), prefix, 0)); err != nil {
 			return err
