@@ -189,7 +189,7 @@ var refusals = [refusalCount]refusalRow{
 	refuseEnded:      {"ended", "wait", "recipient-unavailable", "This connection has ended"},
 	refuseJSON:       {"json", "modify", "bad-request", "The content of json is not JSON"},
 	refuseOption:     {"option", "modify", "bad-request", "An option of notify is not understood"},
-	refuseID:         {"no-id", "modify", "bad-request", "An iq must have an id of at most 1023 bytes"},
+	refuseID:         {"no-id", "modify", "bad-request", "An iq must have an id"},
 	refuseRequest:    {"bad-iq", "modify", "bad-request", "An iq must be get or set with one payload, result or error"},
 	refuseType:       {"bad-type", "modify", "bad-request", "The type is not one of this kind of stanza"},
 	refuseService:    {"no-service", "cancel", "service-unavailable", ""},

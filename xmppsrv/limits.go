@@ -12,14 +12,11 @@ const (
 	maxName       = 256 // bytes of a name with its prefix
 	maxNamespaces = 64  // declarations in force at one place
 
-	maxID      = 1023 // bytes of a stanza's id that we keep or repeat
-	maxOptions = 64   // bytes of an option's value
-
 	flushAt     = 64 << 10 // bytes after which the writer writes
 	maxAnswers  = 64 << 10 // bytes of answers that wait for the writer; then the peer is not read from
 	maxProbes   = 256      // probes that wait for the writer
 	maxInFlight = 1024     // notifications that wait for the disk
-	takeSlice   = 256      // updates fetched at once
+	takeSlice   = 64       // updates fetched at once
 	maxRounds   = 16       // writes full of updates before answers get their turn
 
 	maxLinger  = 256 << 10   // bytes read and thrown away behind a stream error

@@ -192,6 +192,14 @@ func (r *reader) begin() {
 // header reads up to the end of the stream's opening tag. The element has no children yet. An XML declaration
 // may stand before it, at the very beginning (RFC 6120 §11.5, §11.6).
 func (r *reader) header() (element, error) {
+	e, err := r.openingTag()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return e, err
+}
+
+func (r *reader) openingTag() (element, error) {
 	if err := r.prolog(); err != nil {
 		return element{}, err
 	}

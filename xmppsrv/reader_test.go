@@ -116,7 +116,7 @@ func theirs(data []byte) (trees []string, err error) {
 	}
 }
 
-// ascii tells whether all names could be the same in both: the fifth edition of XML allows more names than
+// nameTrouble reports whether the two may differ about a name: the fifth edition of XML allows more names than
 // encoding/xml knows.
 func nameTrouble(err error, data []byte) bool {
 	return err != nil && strings.Contains(err.Error(), "invalid XML name") &&
@@ -204,7 +204,7 @@ var readerCases = []struct {
 	{"doctype", "<!DOCTYPE a>", "", "restricted"},
 	{"comment before the header", "<!-- -->", "", "restricted"},
 	{"text before the header", "hello", "", "malformed"},
-	{"empty stream", "", "", "eof"},
+	{"empty stream", "", "", "unexpected"},
 	{"comment", plainHeader + "<!--", "H", "restricted"},
 	{"comment in a stanza", plainHeader + "<a><!-- --></a>", "H", "restricted"},
 	{"instruction", plainHeader + "<?x", "H", "unexpected"},

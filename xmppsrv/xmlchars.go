@@ -4,11 +4,13 @@ import "unicode/utf8"
 
 // Classes of bytes, in one table so that the loops over names and text are one load for each byte.
 const (
-	nameStart  = 1 << iota // may begin a name (ASCII)
-	nameRest               // may go on in a name (ASCII)
-	space                  // XML 1.0 §2.3
-	textPlain              // character data that means itself
-	valuePlain             // the same in an attribute's value, but for the quote
+	nameStart   = 1 << iota // may begin a name (ASCII)
+	nameRest                // may go on in a name (ASCII)
+	space                   // XML 1.0 §2.3
+	textPlain               // character data that means itself
+	valuePlain              // the same in an attribute's value, but for the quote
+	localEscape             // escaped in a local part (XEP-0106 §3); the backslash only sometimes is
+	localPlain              // means itself in a local part
 )
 
 var class = makeClasses()
@@ -25,6 +27,15 @@ func makeClasses() (t [256]uint8) {
 		}
 		if isSpace(b) {
 			t[c] |= space
+		}
+		switch b {
+		case ' ', '"', '&', '\'', '/', ':', '<', '>', '@':
+			t[c] |= localEscape
+		case '\\':
+		default:
+			if b > ' ' && b < utf8.RuneSelf {
+				t[c] |= localPlain
+			}
 		}
 		if b < utf8.RuneSelf && (b >= ' ' || b == '\t' || b == '\n') {
 			if b != '<' && b != '&' && b != ']' {
