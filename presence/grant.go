@@ -29,6 +29,10 @@ type Grant struct {
 	Idle    bool        `json:"idle"`
 	Paused  bool        `json:"paused"`
 	Created time.Time   `json:"created,omitzero"`
+
+	// The last pause, so that what happened in it stays hidden after it.
+	PausedAt  time.Time `json:"paused_at,omitzero"`
+	ResumedAt time.Time `json:"resumed_at,omitzero"`
 }
 
 const (
@@ -70,7 +74,31 @@ func (g *Grant) Ended(now time.Time) bool { return g.Until != nil && !now.Before
 
 // Shown reports whether presence is visible to the app at now: not ended, not paused, inside a window.
 func (g *Grant) Shown(now time.Time) bool {
-	return !g.Ended(now) && !g.Paused && g.inWindow(now)
+	c := g.calendar()
+	return !g.Paused && c.open(now)
+}
+
+// NextChange returns the first moment after now at which Shown changes by itself; zero: never.
+func (g *Grant) NextChange(now time.Time) time.Time {
+	if g.Paused {
+		return time.Time{}
+	}
+	c := g.calendar()
+	return c.next(now)
+}
+
+// lastShown returns the last moment not after t at which the app could see the user, or Created.
+func (g *Grant) lastShown(t time.Time) time.Time {
+	if t.After(g.PausedAt) && (g.Paused || t.Before(g.ResumedAt)) {
+		t = g.PausedAt
+	}
+	if c := g.calendar(); !c.open(t.Add(-time.Millisecond)) {
+		t = c.last(t.Add(-time.Millisecond), g.Created)
+	}
+	if t.Before(g.Created) {
+		return g.Created
+	}
+	return t
 }
 
 // NewPUID makes an opaque id of 128 random bits in lower-case base 32, 26 characters.

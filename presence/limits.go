@@ -11,7 +11,7 @@ type Limits struct {
 	SocketsPerUser     int           // attached devices
 	DevicesPerUser     int           // remembered devices
 	RequestsPerUser    int           // consent requests that wait for an answer
-	LinkPending        int           // entries on a link's list before the link ends with EndOverflow
+	LinkPending        int           // receipts and notices on a link before it ends with EndOverflow
 }
 
 // DefaultLimits returns the documented defaults.
@@ -25,6 +25,6 @@ func DefaultLimits() Limits {
 		SocketsPerUser:    20,
 		DevicesPerUser:    64,
 		RequestsPerUser:   100,
-		LinkPending:       4 << 20,
+		LinkPending:       65536,
 	}
 }

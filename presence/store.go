@@ -29,7 +29,8 @@ type Grants interface {
 	// PutGrants writes grants, new or changed, creates the users it does not know, and appends the audit,
 	// all or nothing.
 	PutGrants(gs []Grant, audit []AuditEntry) error
-	// RemoveGrants removes those that are there; the notices are kept until DropNotices.
+	// RemoveGrants removes those that are there and keeps the notices, whose IDs it fills in, until
+	// DropNotices.
 	RemoveGrants(gs []Grant, audit []AuditEntry, notices []Notice) error
 	// NextUntil is the earliest Until of all grants; false: none has one.
 	NextUntil() (time.Time, bool, error)
@@ -73,7 +74,7 @@ type Notice struct {
 // Notices keeps them in order for each app until they are dropped.
 type Notices interface {
 	NoticesOf(app string, max int) ([]Notice, error)
-	PutNotice(Notice) error
+	PutNotice(n *Notice) error // fills in n.ID
 	DropNotices(app string, upTo uint64) error
 }
 
