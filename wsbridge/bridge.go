@@ -174,7 +174,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.stats.accepted.Add(1)
 	b.stats.sockets.Add(1)
 	c.SetReadDeadline(time.Now().Add(b.cfg.IdentifyTimeout))
-	go c.await()
+	go c.wait()
 }
 
 func unavailable(w http.ResponseWriter, retry int, text string) {

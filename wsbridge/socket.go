@@ -31,7 +31,7 @@ var (
 )
 
 // socket is a WebSocket of the server's side: whole text frames in, whole text and control frames out. It
-// is all that knows the WebSocket library. One goroutine reads; writing is for who holds wmu, but for pong.
+// is all that knows the WebSocket library. One goroutine reads; writing is for who holds wmu.
 //
 // It is also the connection under the WebSocket: every byte that arrives passes its Read, which notes that
 // the peer lives and bounds how much may arrive without making a frame.
@@ -129,15 +129,12 @@ func (s *socket) pingLocked(payload []byte) error {
 	return s.ws.WriteControl(websocket.PingMessage, payload, s.b.deadline())
 }
 
-// pong answers a ping; a peer that cannot take the answer now does not get it. Called by the reader.
-func (s *socket) pong(payload string) error {
-	s.in = 0
-	err := s.ws.WriteControl(websocket.PongMessage, []byte(payload), time.Now().Add(closeWrite))
-	var timeout net.Error
-	if errors.Is(err, websocket.ErrCloseSent) || errors.As(err, &timeout) && timeout.Timeout() {
+// pongLocked answers a ping. wmu is held.
+func (s *socket) pongLocked(payload string) error {
+	if s.ended {
 		return nil
 	}
-	return err
+	return s.ws.WriteControl(websocket.PongMessage, []byte(payload), s.b.deadline())
 }
 
 // endLocked sends the last frames: text (if it is not empty), then a close frame. Nothing is written after

@@ -28,20 +28,38 @@ func (c *conn) writer() {
 	}
 }
 
-// drain writes all that the session has to say. Between batches it lets the reader answer.
+// drain does all there is to do. Between batches it lets the reader answer.
 func (c *conn) drain() {
-	s := c.session.Load()
-	if s == nil {
-		return
-	}
-	w := outbox{c: c, framer: framer{max: c.b.cfg.MaxFrame}}
-	for more := true; more; {
-		var err error
-		if more, err = w.batch(s); err != nil {
-			c.interrupt() // the connection is broken: the reader takes it down
-			return
+	err := c.answerPing()
+	if s := c.session.Load(); s != nil && err == nil {
+		c.confirmArrived()
+		w := outbox{c: c, framer: framer{max: c.b.cfg.MaxFrame}}
+		for more := true; more && err == nil; {
+			more, err = w.batch(s)
 		}
 	}
+	if err != nil {
+		c.interrupt() // the connection is broken: the reader takes it down
+	}
+}
+
+// answerPing pays the peer its pong.
+func (c *conn) answerPing() error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.mu.Lock()
+	d := c.debts
+	owed := d != nil && d.pinged
+	var payload string
+	if owed {
+		payload, d.pinged, d.payload = d.payload, false, ""
+		c.forgive()
+	}
+	c.mu.Unlock()
+	if !owed {
+		return nil
+	}
+	return c.pongLocked(payload)
 }
 
 // outbox is one writer's work on its conn.
@@ -127,10 +145,8 @@ func (c *conn) note(seqs []uint64) (mark uint32, ack bool) {
 	defer c.mu.Unlock()
 	c.sent += uint32(len(seqs))
 	if !c.ack {
-		if c.open == nil {
-			c.open = new([]uint64)
-		}
-		*c.open = append(*c.open, seqs...)
+		d := c.debt()
+		d.open = append(d.open, seqs...)
 	}
 	return c.sent, c.ack
 }
@@ -139,5 +155,5 @@ func (c *conn) note(seqs []uint64) (mark uint32, ack bool) {
 func (c *conn) full() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.open != nil && len(*c.open) >= maxOpen
+	return c.debts != nil && len(c.debts.open) >= maxOpen
 }
