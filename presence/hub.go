@@ -1,6 +1,12 @@
 package presence
 
 import (
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,72 +22,282 @@ type Config struct {
 // Hub is the switchboard: it knows who is present and who may know, and hands out a [Session] for each
 // device and a [Link] for each connection of an app. All methods are safe for concurrent use.
 type Hub struct {
+	cfg     Config // immutable
+	placing placing
+	shards  [shardCount]shard
+	stripes [stripeCount]sync.RWMutex // order changes of a user's grants against their use; held over I/O
+	changes atomic.Uint64             // of grants; counted with the stripe held for writing
+
+	apps registry
+
+	alarm    chan struct{}
+	nextWake atomic.Int64 // moment that Advance last announced
+	until    atomic.Int64 // moment of the earliest Grant.Until in the store; maxMoment if none
+	drain    atomic.Pointer[Reconnect]
+	closed   atomic.Bool
+
+	receipts   chan receiptJob // closed by Close
+	receiptsMu sync.RWMutex    // held for reading while sending on receipts
+	working    sync.WaitGroup  // the receipts goroutine
+
+	transient                               atomic.Uint64 // numbers of notifications with TTL 0
+	published, notified, confirmed, refused atomic.Uint64
 }
 
+const stripeCount = 256
+
 // New loads the apps and returns a hub with nobody there.
-func New(c Config) (*Hub, error) { panic("soon") }
+func New(c Config) (*Hub, error) {
+	h := &Hub{
+		cfg:      c,
+		placing:  placing{maphash.MakeSeed()},
+		alarm:    make(chan struct{}, 1),
+		receipts: make(chan receiptJob, receiptBacklog),
+	}
+	for i := range h.shards {
+		h.shards[i].users = make(map[string]*user)
+		h.shards[i].due.Store(int64(maxMoment))
+	}
+	h.nextWake.Store(int64(maxMoment))
+	apps, err := c.Store.Apps()
+	if err != nil {
+		return nil, fmt.Errorf("loading apps: %w", err)
+	}
+	h.apps.load(apps)
+	if err := h.loadUntil(); err != nil {
+		return nil, fmt.Errorf("loading grants: %w", err)
+	}
+	h.working.Add(1)
+	go h.sendReceipts()
+	return h, nil
+}
+
+func (h *Hub) shard(email string) *shard { return &h.shards[h.placing.of(email)%shardCount] }
+func (h *Hub) stripe(email string) *sync.RWMutex {
+	return &h.stripes[h.stripeIndex(email)]
+}
+func (h *Hub) stripeIndex(email string) int { return int(h.placing.of(email) >> 32 % stripeCount) }
+func (h *Hub) now() moment                  { return momentOf(h.cfg.Now()) }
+
+// storage wraps a store's error so that edges know it from a refusal.
+func storage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrStorage, err)
+}
 
 // Advance does what is due at now (lingers that ran out, windows that open or close, grants and sessions
 // that end) and returns when it wants to be called next, at the latest. Call it from one goroutine, again
 // whenever Alarm fires.
-func (h *Hub) Advance(now time.Time) (next time.Time) { panic("soon") }
+func (h *Hub) Advance(now time.Time) (next time.Time) {
+	h.nextWake.Store(int64(maxMoment)) // whatever is set from here on rings the alarm
+	m := momentOf(now)
+	for i := range h.shards {
+		if sh := &h.shards[i]; moment(sh.due.Load()) <= m {
+			h.fire(sh, m)
+		}
+	}
+	retry := maxMoment
+	if moment(h.until.Load()) <= m {
+		if err := h.endDue(now); err != nil {
+			retry = m + moment(untilRetry.Milliseconds())
+		}
+	}
+	earliest := min(retry, moment(h.until.Load()))
+	if retry != maxMoment {
+		earliest = retry
+	}
+	for i := range h.shards {
+		earliest = min(earliest, moment(h.shards[i].due.Load()))
+	}
+	h.nextWake.Store(int64(earliest))
+	return min(earliest, m+moment(maxSleep.Milliseconds())).time()
+}
+
+const (
+	maxSleep   = time.Minute     // a clock that jumps is noticed after this long
+	untilRetry = 5 * time.Second // after the store failed to end grants
+)
 
 // Alarm fires when something is due earlier than Advance last said.
-func (h *Hub) Alarm() <-chan struct{} { panic("soon") }
+func (h *Hub) Alarm() <-chan struct{} { return h.alarm }
+
+// ringBefore wakes whoever drives Advance if at is earlier than it knows.
+func (h *Hub) ringBefore(at moment) {
+	if at != 0 && int64(at) < h.nextWake.Load() {
+		select {
+		case h.alarm <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// fire runs the shard's timers that are due.
+func (h *Hub) fire(sh *shard, now moment) {
+	var gone []*device
+	sh.mu.Lock()
+	for len(sh.timers) > 0 && sh.timers[0].at <= now {
+		t := sh.timers[0]
+		if t.device != nil {
+			if d := t.device; h.tickLocked(sh, d, now) {
+				gone = append(gone, d)
+			}
+			continue
+		}
+		h.flipLocked(sh, t.grant, now)
+	}
+	sh.mu.Unlock()
+	for _, d := range gone {
+		h.remember(d.user.email, d.id, now)
+	}
+}
+
+// tickLocked does what is due for a device and sets its next timer; it reports whether the device is gone.
+func (h *Hub) tickLocked(sh *shard, d *device, now moment) (gone bool) {
+	if s := d.session; s != nil && s.expires != 0 && s.expires <= now {
+		gone = h.endSessionLocked(sh, s, EndExpired, now)
+	}
+	return h.stepLocked(sh, d, Event{Kind: EventTick}, now) || gone
+}
+
+// remember keeps when a device went.
+func (h *Hub) remember(email, device string, gone moment) {
+	h.cfg.Store.PutDevice(email, DeviceRecord{ID: device, Gone: gone.time(), Seen: gone.time()})
+}
+
+// stepLocked runs one event through the state machine, fans out what changed, keeps the timer right, and
+// reports whether the device has just gone.
+func (h *Hub) stepLocked(sh *shard, d *device, e Event, now moment) (gone bool) {
+	e.Linger = h.cfg.Linger
+	before := d.stateLocked()
+	s, changed := Step(before, e, now)
+	d.setStateLocked(s)
+	due := s.Until
+	if d.session != nil && d.session.expires != 0 && (due == 0 || d.session.expires < due) {
+		due = d.session.expires
+	}
+	sh.setLocked(&d.timer, due, d, nil)
+	h.ringBefore(due)
+	if changed {
+		if before.Status == Offline && s.Status != Offline {
+			h.addViewsLocked(d)
+		}
+		fanoutLocked(d)
+	}
+	gone = before.Phase != Absent && s.Phase == Absent
+	if gone && len(d.views) == 0 {
+		sh.releaseLocked(d)
+	}
+	return gone
+}
 
 // Drain asks every session to come back after a random time up to spread; serving goes on. New Attach calls
 // fail with ErrDraining.
-func (h *Hub) Drain(spread time.Duration, reason string) { panic("soon") }
+func (h *Hub) Drain(spread time.Duration, reason string) {
+	h.drain.Store(&Reconnect{After: spread, Reason: reason})
+	h.eachSession(func(_ *shard, s *Session) { s.signal(flagReconnect) })
+}
 
 // Close ends every session (EndDraining) without linger, then every link (EndShutdown) behind what it still
 // has to be told. Handles stay usable until their owner closes them.
-func (h *Hub) Close() { panic("soon") }
+func (h *Hub) Close() {
+	if h.closed.Swap(true) {
+		return
+	}
+	now := h.now()
+	for i := range h.shards {
+		h.closeShard(&h.shards[i], now)
+	}
+	for _, a := range h.apps.all() {
+		for _, l := range a.links() {
+			l.end(EndShutdown)
+		}
+	}
+	h.receiptsMu.Lock()
+	close(h.receipts)
+	h.receiptsMu.Unlock()
+	h.working.Wait()
+}
+
+func (h *Hub) closeShard(sh *shard, now moment) {
+	type goner struct{ email, device string }
+	var gone []goner
+	sh.mu.Lock()
+	for _, u := range sh.users {
+		for d := u.devices; d != nil; {
+			next := d.next // stepLocked may unlink d
+			var left bool
+			if d.session != nil {
+				left = h.endSessionLocked(sh, d.session, EndDraining, now)
+			} else {
+				left = h.stepLocked(sh, d, Event{Kind: EventEnd}, now)
+			}
+			if left {
+				gone = append(gone, goner{u.email, d.id})
+			}
+			d = next
+		}
+	}
+	sh.mu.Unlock()
+	for _, g := range gone {
+		h.remember(g.email, g.device, now)
+	}
+}
+
+// eachSession calls f for every attached session under its shard's lock.
+func (h *Hub) eachSession(f func(*shard, *Session)) {
+	for i := range h.shards {
+		sh := &h.shards[i]
+		sh.mu.Lock()
+		for _, u := range sh.users {
+			for d := u.devices; d != nil; d = d.next {
+				if d.session != nil {
+					f(sh, d.session)
+				}
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
 
 // Stats are counts for the metrics and for status; gauges unless said otherwise.
 type Stats struct {
 	Users, Sessions, Lingering int
 	Links                      int
 	Apps                       int
-	// counters since start
+	// Counters since start.
 	Published, Notified, Confirmed, Refused uint64
 }
 
 // Stats counts; it takes each shard's lock for a moment.
-func (h *Hub) Stats() Stats { panic("soon") }
-
-// App returns a registered app.
-func (h *Hub) App(id string) (App, bool) { panic("soon") }
-
-// AppByComponent returns the app that speaks for domain (lower case), also a disabled one.
-func (h *Hub) AppByComponent(domain string) (App, bool) { panic("soon") }
-
-// Apps returns all apps, ordered by id.
-func (h *Hub) Apps() []App { panic("soon") }
-
-// PutApp adds or changes an app. ErrExists: another app has the component domain. Disabling one, changing
-// its secret or component ends its links (EndDisabled).
-func (h *Hub) PutApp(a App) error { panic("soon") }
-
-// RemoveApp revokes every grant of the app, then removes it. ErrNoApp.
-func (h *Hub) RemoveApp(id string, by Actor) error { panic("soon") }
-
-// Allow writes a grant, new or changed. An empty PUID is filled: with the present one if the grant exists,
-// else a new one. The app is told Subscribed, then what it may see now. ErrNoApp; ErrBadValue wraps what
-// Check says.
-func (h *Hub) Allow(g Grant, by Actor) (Grant, error) { panic("soon") }
-
-// Import is Allow for many in one commit; the grants must carry their PUIDs or get new ones.
-func (h *Hub) Import(gs []Grant, by Actor) error { panic("soon") }
-
-// Revoke ends a grant: Offline for each visible device, then Unsubscribed; what waits is removed. ErrNoGrant.
-func (h *Hub) Revoke(email, app string, by Actor) error { panic("soon") }
-
-// SetPaused hides or shows presence without ending the grant; to the app it looks like going offline.
-func (h *Hub) SetPaused(email, app string, paused bool, by Actor) error { panic("soon") }
-
-// RemoveUser revokes all her grants and ends her sessions (EndRemoved); removing what the store keeps of
-// her beside is the caller's.
-func (h *Hub) RemoveUser(email string, by Actor) error { panic("soon") }
+func (h *Hub) Stats() Stats {
+	s := Stats{
+		Published: h.published.Load(), Notified: h.notified.Load(),
+		Confirmed: h.confirmed.Load(), Refused: h.refused.Load(),
+	}
+	for i := range h.shards {
+		sh := &h.shards[i]
+		sh.mu.Lock()
+		s.Users += len(sh.users)
+		for _, u := range sh.users {
+			for d := u.devices; d != nil; d = d.next {
+				switch d.phase {
+				case Attached:
+					s.Sessions++
+				case Lingering:
+					s.Lingering++
+				}
+			}
+		}
+		sh.mu.Unlock()
+	}
+	for _, a := range h.apps.all() {
+		s.Apps++
+		s.Links += len(a.links())
+	}
+	return s
+}
 
 // DeviceInfo describes a device for lists.
 type DeviceInfo struct {
@@ -94,10 +310,79 @@ type DeviceInfo struct {
 }
 
 // Devices lists the devices of one user, remembered ones too; with email "" all those present.
-func (h *Hub) Devices(email string) ([]DeviceInfo, error) { panic("soon") }
+func (h *Hub) Devices(email string) ([]DeviceInfo, error) {
+	var list []DeviceInfo
+	for i := range h.shards {
+		sh := &h.shards[i]
+		if email != "" && sh != h.shard(email) {
+			continue
+		}
+		sh.mu.Lock()
+		for _, u := range sh.users {
+			for d := u.devices; d != nil; d = d.next {
+				if d.phase != Absent && (email == "" || u.email == email) {
+					list = append(list, d.infoLocked())
+				}
+			}
+		}
+		sh.mu.Unlock()
+	}
+	if email != "" {
+		kept, err := h.cfg.Store.DevicesOf(email)
+		if err != nil {
+			return nil, storage(err)
+		}
+		for _, r := range kept {
+			if !slices.ContainsFunc(list, func(d DeviceInfo) bool { return d.Device == r.ID }) {
+				list = append(list, DeviceInfo{Email: email, Device: r.ID, Status: "offline", State: "gone", Since: r.Gone})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b DeviceInfo) int {
+		return strings.Compare(a.Email+"\x00"+a.Device, b.Email+"\x00"+b.Device)
+	})
+	return list, nil
+}
+
+func (d *device) infoLocked() DeviceInfo {
+	st, since := unpack(d.word.Load())
+	info := DeviceInfo{Email: d.user.email, Device: d.id, Status: st.String(), State: "lingering", Since: since.time()}
+	if d.session != nil {
+		info.State, info.Attached = "connected", d.session.attached.time()
+	}
+	return info
+}
 
 // Kick ends the user's sessions on device ("": on all) with EndKicked and returns how many.
-func (h *Hub) Kick(email, device string) int { panic("soon") }
+func (h *Hub) Kick(email, device string) int {
+	return h.endSessions(email, EndKicked, func(s *Session) bool { return device == "" || s.dev.id == device })
+}
 
 // EndCredential ends the user's sessions that were attached with this credential (EndExpired).
-func (h *Hub) EndCredential(email, credential string) int { panic("soon") }
+func (h *Hub) EndCredential(email, credential string) int {
+	c := h.placing.of(credential)
+	return h.endSessions(email, EndExpired, func(s *Session) bool { return s.credential == c })
+}
+
+func (h *Hub) endSessions(email string, why End, which func(*Session) bool) (n int) {
+	sh, now := h.shard(email), h.now()
+	var gone []string
+	sh.mu.Lock()
+	if u := sh.users[email]; u != nil {
+		for d := u.devices; d != nil; {
+			next := d.next
+			if s := d.session; s != nil && which(s) {
+				n++
+				if h.endSessionLocked(sh, s, why, now) {
+					gone = append(gone, d.id)
+				}
+			}
+			d = next
+		}
+	}
+	sh.mu.Unlock()
+	for _, id := range gone {
+		h.remember(email, id, now)
+	}
+	return n
+}

@@ -1,6 +1,11 @@
 package presence
 
-import "time"
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // LinkKind tells the two edges of an app apart: conflict policies work within a kind.
 type LinkKind uint8
@@ -45,65 +50,254 @@ type Update struct {
 // Link is the handle of one connection of an app. Take is for one goroutine at a time; everything else is
 // safe for concurrent use.
 type Link struct {
+	hub  *Hub
+	app  *app
+	kind LinkKind
+	meta *App // as it was when the link was made
+	wake chan struct{}
+
+	head  atomic.Pointer[view] // the list of what changed, newest first; any shard pushes, Take swaps it out
+	ended atomic.Uint32        // an End, written once
+
+	kept  []Notice // owned by Take: what happened while the app was away
+	taken *view    // owned by Take: swapped out, oldest first
+
+	mu      sync.Mutex
+	mail    []receipt // guarded by mu: at most Limits.LinkPending
+	notices int       // guarded by mu: pushed and not taken
+}
+
+// receipt is what an app hears of a confirmed notification.
+type receipt struct {
+	grant   *grant
+	ref, to string
 }
 
 // Link registers a connection of the app and snapshots what it may see; the first Take should wait until
 // the peer is ready, and what changes meanwhile is part of the snapshot. By the app's conflict policy an
 // older link ends with EndReplaced, or this call fails with ErrConflict. Errors: ErrNoApp (also disabled),
 // ErrConflict, ErrDraining, ErrStorage.
-func (h *Hub) Link(app string, kind LinkKind) (*Link, error) { panic("soon") }
+func (h *Hub) Link(id string, kind LinkKind) (*Link, error) {
+	a := h.apps.get(id)
+	if a == nil {
+		return nil, ErrNoApp
+	}
+	a.linking.Lock()
+	defer a.linking.Unlock()
+	if h.closed.Load() {
+		return nil, ErrDraining
+	}
+	meta := a.meta.Load()
+	if meta.Disabled {
+		return nil, ErrNoApp
+	}
+	kept, err := h.cfg.Store.NoticesOf(id, maxKept)
+	if err != nil {
+		return nil, storage(err)
+	}
+	older := slices.DeleteFunc(slices.Clone(a.links()), func(l *Link) bool { return l.kind != kind })
+	if meta.Conflict == Reject && len(older) > 0 {
+		return nil, ErrConflict
+	}
+	l := &Link{hub: h, app: a, kind: kind, meta: meta, wake: make(chan struct{}, 1), kept: kept}
+	for _, old := range older {
+		h.endLinkLocked(old, EndReplaced)
+	}
+	a.setLinks(append(slices.Clone(a.links()), l)) // from here on who comes makes views for l
+	h.snapshot(l)
+	l.ring()
+	return l, nil
+}
+
+// maxKept bounds the notices read for one connection; the rest come with the next.
+const maxKept = 65536
+
+// snapshot makes a view of every device that is there and may be seen, shard by shard.
+func (h *Hub) snapshot(l *Link) {
+	for i := range h.shards {
+		sh := &h.shards[i]
+		sh.mu.Lock()
+		for _, u := range sh.users {
+			g := u.grant(l.app.id)
+			if g == nil {
+				continue
+			}
+			for d := u.devices; d != nil; d = d.next {
+				if d.status() != Offline {
+					l.push(h.addViewLocked(d, g, l, false))
+				}
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// endLink ends a link and forgets its views.
+func (h *Hub) endLink(l *Link, why End) {
+	l.app.linking.Lock()
+	defer l.app.linking.Unlock()
+	h.endLinkLocked(l, why)
+}
+
+// endLinkLocked is endLink with the app's linking held.
+func (h *Hub) endLinkLocked(l *Link, why End) {
+	l.end(why)
+	links := l.app.links()
+	if !slices.Contains(links, l) {
+		return
+	}
+	l.app.setLinks(slices.DeleteFunc(slices.Clone(links), func(o *Link) bool { return o == l }))
+	for i := range h.shards {
+		sh := &h.shards[i]
+		sh.mu.Lock()
+		for _, u := range sh.users {
+			sh.dropViewsLocked(u, func(v *view) bool { return v.link == l })
+		}
+		sh.mu.Unlock()
+	}
+}
+
+func (l *Link) end(why End) {
+	if l.ended.CompareAndSwap(uint32(Alive), uint32(why)) {
+		l.ring()
+	}
+}
+
+func (l *Link) ring() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
 
 // App returns the app as it was when the link was made.
-func (l *Link) App() *App { panic("soon") }
+func (l *Link) App() *App { return l.meta }
 
 // Wake fires when Take may have something, or the link ended. It has one slot.
-func (l *Link) Wake() <-chan struct{} { panic("soon") }
+func (l *Link) Wake() <-chan struct{} { return l.wake }
 
 // Take fills dst with what the app is to be told, oldest first, and returns how many. 0: nothing now. It
 // reads each device's state at this moment and allocates nothing. After the link ended with EndShutdown it
 // goes on until it is empty; after any other end it returns 0.
-func (l *Link) Take(dst []Update) int { panic("soon") }
+func (l *Link) Take(dst []Update) int {
+	if e := l.Ended(); e != Alive && e != EndShutdown {
+		return 0
+	}
+	n := l.takeKept(dst)
+	for n < len(dst) {
+		v := l.pop()
+		if v == nil {
+			break
+		}
+		if v.render(&dst[n]) {
+			n++
+		}
+		if v.kind != Presence {
+			l.noticeTaken()
+		} else if v.device.status() == Offline {
+			l.hub.reap(v)
+		}
+	}
+	return n + l.takeReceipts(dst[n:])
+}
+
+// pop returns the oldest view of the list, free to be pushed again.
+func (l *Link) pop() *view {
+	if l.taken == nil {
+		for v := l.head.Swap(nil); v != nil; { // turn it round: oldest first
+			v.next, l.taken, v = l.taken, v, v.next
+		}
+	}
+	v := l.taken
+	if v != nil {
+		l.taken, v.next = v.next, nil
+		atomic.StoreUint32(&v.queued, 0) // before the state is read: a change from here on queues it again
+	}
+	return v
+}
+
+// reap forgets the view of a device that has gone, now that the app was told.
+func (h *Hub) reap(v *view) {
+	d := v.device
+	sh := h.shard(d.user.email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if atomic.LoadUint32(&v.queued) != 0 || d.status() != Offline {
+		return // it came back
+	}
+	if i := slices.Index(d.views, v); i >= 0 {
+		if d.views = slices.Delete(d.views, i, i+1); len(d.views) == 0 {
+			d.views = nil
+			sh.releaseLocked(d)
+		}
+	}
+}
+
+func (l *Link) takeKept(dst []Update) (n int) {
+	for n < len(dst) && len(l.kept) > 0 {
+		k := l.kept[0]
+		dst[n] = Update{Kind: k.Kind, ByEmail: k.ByEmail, Local: k.Local, ID: k.ID}
+		l.kept = l.kept[1:]
+		n++
+	}
+	return n
+}
+
+func (l *Link) takeReceipts(dst []Update) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := 0
+	for ; n < len(dst) && i < len(l.mail); i++ {
+		r := &l.mail[i]
+		if r.grant.ended.Load() {
+			continue
+		}
+		dst[n] = Update{Kind: Receipt, ByEmail: r.grant.byEmail, Local: r.grant.local(), Ref: r.ref, To: r.to}
+		n++
+	}
+	l.mail = slices.Delete(l.mail, 0, i)
+	return n
+}
+
+// pushNotice queues the end of a grant behind its devices. The user's shard is locked.
+func (l *Link) pushNotice(g *grant, n *Notice) {
+	l.mu.Lock()
+	l.notices++
+	over := l.notices > l.hub.cfg.Limits.LinkPending
+	l.mu.Unlock()
+	if over {
+		l.end(EndOverflow) // the notice is kept and comes with the next connection
+		return
+	}
+	l.push(&view{grant: g, link: l, kind: n.Kind, noticeID: n.ID})
+}
+
+func (l *Link) noticeTaken() {
+	l.mu.Lock()
+	l.notices--
+	l.mu.Unlock()
+}
+
+func (l *Link) pushReceipt(r receipt) {
+	l.mu.Lock()
+	over := len(l.mail) >= l.hub.cfg.Limits.LinkPending
+	if !over {
+		l.mail = append(l.mail, r)
+	}
+	l.mu.Unlock()
+	if over {
+		l.end(EndOverflow)
+		return
+	}
+	l.ring()
+}
 
 // Told says that every Subscribed and Unsubscribed up to this Update.ID has reached the app, so that they
 // are not kept for the next connection.
-func (l *Link) Told(id uint64) { panic("soon") }
+func (l *Link) Told(id uint64) error { return storage(l.hub.cfg.Store.DropNotices(l.app.id, id)) }
 
 // Ended tells whether and why the hub ended the link.
-func (l *Link) Ended() End { panic("soon") }
+func (l *Link) Ended() End { return End(l.ended.Load()) }
 
 // Close ends the link because its connection did. Closing twice, or after it ended, changes nothing.
-func (l *Link) Close() { panic("soon") }
-
-// Probe returns the last presence of each device of the user, or of the one named; one Offline update from
-// the bare address if none is known. ErrStranger: there is nobody the app may see.
-func (l *Link) Probe(p Peer) ([]Update, error) { panic("soon") }
-
-// Message is a notification as an app sends it.
-type Message struct {
-	Ref      string // its id, for the receipt
-	From     string // the address at the app that sent it
-	Receipt  bool
-	Source   string
-	Message  string
-	Action   string
-	Data     []byte        // one JSON value, or nil
-	TTL      time.Duration // negative: the default; 0: now or never
-	Collapse string
-	High     bool
-}
-
-// Notify accepts a notification for the peer, or refuses it: ErrStranger, ErrNotAllowed, ErrTooLarge,
-// ErrTTL, ErrBadValue, ErrEnded. The caller must Wait for the Delivery; in the order of the calls is best.
-func (l *Link) Notify(p Peer, m Message) (*Delivery, error) { panic("soon") }
-
-// NotifyUser is Notify for an administrator: to a user by e-mail, on behalf of the app that she granted.
-// device "": all of hers.
-func (h *Hub) NotifyUser(app, email, device string, m Message) (*Delivery, error) { panic("soon") }
-
-// Delivery is a notification on its way to the disk.
-type Delivery struct {
-}
-
-// Wait blocks until the notification is accepted (it is on disk, or it has TTL 0 and was handed to whoever
-// is there) and wakes the user's devices. It must be called once. ErrStorage: it was not accepted.
-func (d *Delivery) Wait() error { panic("soon") }
+func (l *Link) Close() { l.hub.endLink(l, EndReplaced) }

@@ -1,6 +1,13 @@
 package presence
 
-import "time"
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // End is why a handle ended; the zero value: it has not.
 type End uint8
@@ -17,6 +24,10 @@ const (
 	EndOverflow     // it did not take what it was given
 )
 
+var endNames = [...]string{"alive", "replaced", "kicked", "expired", "removed", "disabled", "draining", "shutdown", "overflow"}
+
+func (e End) String() string { return endNames[e] }
+
 // Attach describes a device that comes.
 type Attach struct {
 	Email      string // confirmed, in key form
@@ -30,15 +41,153 @@ type Attach struct {
 // Session is the handle of one connected device. Next is for one goroutine at a time; everything else is
 // safe for concurrent use.
 type Session struct {
+	hub        *Hub    // immutable, as are the next five
+	dev        *device //
+	ready      *Ready
+	tag        any
+	credential uint64 // hash
+	attached   moment
+	expires    moment // of the credential; 0: never. Guarded by the shard
+	cursor     uint64 // owned by Next: the last Seq handed out
+	live       *transients
+	flags      atomic.Uint32 // what Next has to look at
+	ended      atomic.Uint32 // an End, written once
+	queued     bool          // guarded by ready.mu
 }
+
+const (
+	flagMail uint32 = 1 << iota
+	flagReconnect
+	flagEnd
+)
+
+// transients are the notifications with TTL 0 of one session: they never touch the disk. Guarded by mu.
+type transients struct {
+	mu      sync.Mutex
+	waiting []Notification // at most maxTransients, then the oldest goes
+	sent    []Notification // handed out, not confirmed; at most maxTransients
+}
+
+const maxTransients = 100
 
 // Attach registers the device and returns its session; an older session of the same device ends with
 // EndReplaced, its presence goes on. The new session is on its Ready queue at once, to drain what waits.
 // Errors: ErrSockets, ErrDraining, ErrBadValue, ErrStorage.
-func (h *Hub) Attach(a Attach) (*Session, error) { panic("soon") }
+func (h *Hub) Attach(a Attach) (*Session, error) {
+	if h.closed.Load() || h.drain.Load() != nil {
+		return nil, ErrDraining
+	}
+	if err := CheckDevice(a.Device); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadValue, err)
+	}
+	// The stripe is held so that no grant changes between reading it and knowing the user.
+	st := h.stripe(a.Email)
+	st.RLock()
+	defer st.RUnlock()
+	sh := h.shard(a.Email)
+	fresh, err := h.fetch(sh, a.Email)
+	if err != nil {
+		return nil, err
+	}
+	now := h.now()
+	s := &Session{hub: h, ready: a.Ready, tag: a.Tag, credential: h.placing.of(a.Credential),
+		attached: now, expires: momentOf(a.Expires)}
+	sh.mu.Lock()
+	isNew, err := h.attachLocked(sh, s, a, fresh, now)
+	sh.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if isNew {
+		h.cfg.Store.PutDevice(a.Email, DeviceRecord{ID: a.Device, Seen: now.time()})
+	}
+	s.signal(flagMail)
+	return s, nil
+}
+
+// fetch reads the user's grants if she is not in memory. Called under her stripe.
+func (h *Hub) fetch(sh *shard, email string) ([]Grant, error) {
+	sh.mu.Lock()
+	known := sh.users[email] != nil
+	sh.mu.Unlock()
+	if known {
+		return nil, nil
+	}
+	gs, err := h.cfg.Store.GrantsOf(email)
+	return gs, storage(err)
+}
+
+// userLocked returns the user, made from her stored grants if she was not in memory.
+func (h *Hub) userLocked(sh *shard, email string, stored []Grant, now moment) *user {
+	u := sh.users[email]
+	if u == nil {
+		u = &user{email: email}
+		for i := range stored {
+			if g := h.newGrantLocked(sh, u, &stored[i], now); g != nil {
+				u.grants = append(u.grants, g)
+			}
+		}
+		sh.users[email] = u
+	}
+	return u
+}
+
+func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, stored []Grant, now moment) (isNew bool, err error) {
+	if h.closed.Load() { // Close has passed here already, or will find the session
+		return false, ErrDraining
+	}
+	u := h.userLocked(sh, a.Email, stored, now)
+	d := u.device(a.Device)
+	all, attached := u.countDevices()
+	if d == nil || d.session == nil {
+		if attached >= h.cfg.Limits.SocketsPerUser || d == nil && all >= h.cfg.Limits.DevicesPerUser {
+			if u.devices == nil {
+				delete(sh.users, u.email)
+			}
+			return false, ErrSockets
+		}
+	}
+	if d == nil {
+		isNew = true
+		d = &device{id: a.Device, user: u, next: u.devices}
+		d.word.Store(pack(Offline, now))
+		u.devices = d
+	}
+	if old := d.session; old != nil {
+		old.finish(EndReplaced)
+	}
+	s.dev, d.session = d, s
+	h.stepLocked(sh, d, Event{Kind: EventAttach}, now)
+	return isNew, nil
+}
 
 // Publish sets the device's status; idle is since when its person is idle, zero if she is not. ErrEnded.
-func (s *Session) Publish(st Status, idle time.Time) error { panic("soon") }
+func (s *Session) Publish(st Status, idle time.Time) error {
+	h, now := s.hub, s.hub.now()
+	sh := h.shard(s.dev.user.email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.dev.session != s {
+		return ErrEnded
+	}
+	h.published.Add(1)
+	h.stepLocked(sh, s.dev, Event{Kind: EventPublish, Status: st, Idle: momentOf(idle)}, now)
+	return nil
+}
+
+// Renew changes when the session's credential ends, after a new one was verified.
+func (s *Session) Renew(credential string, expires time.Time) error {
+	h := s.hub
+	sh := h.shard(s.dev.user.email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.dev.session != s {
+		return ErrEnded
+	}
+	s.credential, s.expires = h.placing.of(credential), momentOf(expires)
+	h.stepLocked(sh, s.dev, Event{Kind: EventTick}, h.now())
+	return nil
+}
 
 // Outbox is what a session has to say to its device now, in this order.
 type Outbox struct {
@@ -57,35 +206,197 @@ type Reconnect struct {
 
 // Next returns what is to be written, with at most max notifications; an empty Outbox if nothing is. Each
 // notification is returned once in a session. ErrStorage: try again later.
-func (s *Session) Next(max int) (Outbox, error) { panic("soon") }
+func (s *Session) Next(max int) (Outbox, error) {
+	var o Outbox
+	flags := s.flags.Swap(0)
+	if flags&flagEnd != 0 {
+		o.End = s.Ended()
+		return o, nil
+	}
+	if flags&flagReconnect != 0 {
+		if r := s.hub.drain.Load(); r != nil {
+			o.Reconnect = &Reconnect{After: rand.N(r.After + 1), Reason: r.Reason}
+		}
+	}
+	if flags&flagMail == 0 {
+		return o, nil
+	}
+	if err := s.mail(&o, max); err != nil {
+		s.flags.Or(flagMail)
+		return o, storage(err)
+	}
+	return o, nil
+}
 
-// Confirm takes note that the device has these notifications, known by their Seq: they are removed and
-// receipts go out. Unknown ones are ignored. It does not wait for the disk.
-func (s *Session) Confirm(seqs []uint64) { panic("soon") }
+// mail fills in notifications: those from the disk, then those that never touch it.
+func (s *Session) mail(o *Outbox, max int) (err error) {
+	q, email := s.hub.cfg.Store, s.dev.user.email
+	if q.HasDropped(email) {
+		if o.Dropped, err = q.Dropped(email); err != nil {
+			return err
+		}
+	}
+	if o.Notifications, err = q.Pending(email, s.dev.id, s.cursor, max); err != nil {
+		return err
+	}
+	if n := len(o.Notifications); n > 0 {
+		s.cursor = o.Notifications[n-1].Seq
+	}
+	if room := max - len(o.Notifications); room > 0 {
+		o.Notifications = append(o.Notifications, s.takeLive(room)...)
+	}
+	if len(o.Notifications) == max {
+		o.More = true
+		s.flags.Or(flagMail)
+	}
+	return nil
+}
+
+// giveLiveLocked hands a notification with TTL 0 to the session. The shard is locked.
+func (s *Session) giveLiveLocked(n Notification) {
+	if s.live == nil {
+		s.live = new(transients)
+	}
+	t := s.live
+	t.mu.Lock()
+	t.waiting = appendBounded(t.waiting, n)
+	t.mu.Unlock()
+	s.signal(flagMail)
+}
+
+func (s *Session) takeLive(max int) []Notification {
+	t := s.liveOnes()
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := min(max, len(t.waiting))
+	out := slices.Clone(t.waiting[:n])
+	t.waiting = slices.Delete(t.waiting, 0, n)
+	for i := range out {
+		t.sent = appendBounded(t.sent, Notification{Seq: out[i].Seq, Email: out[i].Email, App: out[i].App,
+			PUID: out[i].PUID, Ref: out[i].Ref, From: out[i].From, Receipt: out[i].Receipt})
+	}
+	return out
+}
+
+func (s *Session) confirmLive(seqs []uint64) (confirmed []Notification) {
+	t := s.liveOnes()
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sent = slices.DeleteFunc(t.sent, func(n Notification) bool {
+		if slices.Contains(seqs, n.Seq) {
+			confirmed = append(confirmed, n)
+			return true
+		}
+		return false
+	})
+	return confirmed
+}
+
+func (s *Session) liveOnes() *transients {
+	sh := s.hub.shard(s.dev.user.email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return s.live
+}
+
+func appendBounded(list []Notification, n Notification) []Notification {
+	if len(list) >= maxTransients {
+		list = slices.Delete(list, 0, 1)
+	}
+	return append(list, n)
+}
 
 // Close ends the session because its connection did. If it is still the device's present one the device
 // lingers, or goes offline at once where it said so. Closing twice, or after it ended, changes nothing.
-func (s *Session) Close() { panic("soon") }
+func (s *Session) Close() {
+	h, now := s.hub, s.hub.now()
+	sh := h.shard(s.dev.user.email)
+	gone := false
+	sh.mu.Lock()
+	if s.dev.session == s { // unregister only yourself
+		s.dev.session = nil
+		gone = h.stepLocked(sh, s.dev, Event{Kind: EventLost}, now)
+	}
+	sh.mu.Unlock()
+	if gone {
+		h.remember(s.dev.user.email, s.dev.id, now)
+	}
+}
+
+// endSessionLocked ends a session from inside: its device goes at once or, where only the credential ended,
+// lingers (PROTOCOL §1). It reports whether the device is gone.
+func (h *Hub) endSessionLocked(sh *shard, s *Session, why End, now moment) (gone bool) {
+	s.finish(why)
+	s.dev.session = nil
+	kind := EventEnd
+	if why == EndExpired {
+		kind = EventLost
+	}
+	return h.stepLocked(sh, s.dev, Event{Kind: kind}, now)
+}
 
 // Ended tells whether and why the hub ended the session.
-func (s *Session) Ended() End { panic("soon") }
+func (s *Session) Ended() End { return End(s.ended.Load()) }
+
+func (s *Session) finish(why End) {
+	if s.ended.CompareAndSwap(uint32(Alive), uint32(why)) {
+		s.signal(flagEnd)
+	}
+}
 
 // Tag returns what Attach was given.
-func (s *Session) Tag() any { panic("soon") }
+func (s *Session) Tag() any { return s.tag }
 
 // Email and Device identify the session.
-func (s *Session) Email() string  { panic("soon") }
-func (s *Session) Device() string { panic("soon") }
+func (s *Session) Email() string  { return s.dev.user.email }
+func (s *Session) Device() string { return s.dev.id }
+
+func (s *Session) signal(flag uint32) {
+	s.flags.Or(flag)
+	s.ready.put(s)
+}
 
 // Ready collects sessions that have something to write, each at most once, for the edge that owns it.
 type Ready struct {
+	mu   sync.Mutex
+	list []*Session // guarded by mu
+	wake chan struct{}
 }
 
 // NewReady makes an empty queue.
-func NewReady() *Ready { panic("soon") }
+func NewReady() *Ready { return &Ready{wake: make(chan struct{}, 1)} }
 
 // Wake fires when there may be something to take.
-func (r *Ready) Wake() <-chan struct{} { panic("soon") }
+func (r *Ready) Wake() <-chan struct{} { return r.wake }
+
+func (r *Ready) put(s *Session) {
+	r.mu.Lock()
+	if !s.queued {
+		s.queued = true
+		r.list = append(r.list, s)
+	}
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
 
 // Take appends the waiting sessions to dst and forgets them.
-func (r *Ready) Take(dst []*Session) []*Session { panic("soon") }
+func (r *Ready) Take(dst []*Session) []*Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.list {
+		s.queued = false
+	}
+	dst = append(dst, r.list...)
+	clear(r.list)
+	r.list = r.list[:0]
+	return dst
+}

@@ -1,0 +1,435 @@
+package presence
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// endBatch is how many grants end in one commit.
+const endBatch = 256
+
+// Allow writes a grant, new or changed. An empty PUID is filled: with the present one if the grant exists,
+// else a new one. The app sees at once what it may see now. ErrNoApp; ErrBadValue wraps what Check says.
+func (h *Hub) Allow(g Grant, by Actor) (Grant, error) {
+	gs := []Grant{g}
+	err := h.Import(gs, by)
+	return gs[0], err
+}
+
+// Import is Allow for many in one commit; it fills in what each of gs left out.
+func (h *Hub) Import(gs []Grant, by Actor) error {
+	emails := make([]string, len(gs))
+	for i := range gs {
+		emails[i] = gs[i].Email
+	}
+	defer h.lockStripes(emails)()
+	now := h.cfg.Now().UTC()
+	audit := make([]AuditEntry, len(gs))
+	for i := range gs {
+		what, err := h.completeGrant(&gs[i], now)
+		if err != nil {
+			return fmt.Errorf("grant of %s to %s: %w", gs[i].Email, gs[i].App, err)
+		}
+		audit[i] = AuditEntry{Time: now, Email: gs[i].Email, App: gs[i].App, What: what, By: by}
+	}
+	if err := h.cfg.Store.PutGrants(gs, audit); err != nil {
+		return storage(err)
+	}
+	h.changes.Add(1)
+	for i := range gs {
+		h.noteUntil(gs[i].Until)
+		h.applyGrant(&gs[i], momentOf(now))
+	}
+	return nil
+}
+
+// completeGrant fills in what was left out from the present grant or anew, and says what the write is.
+func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
+	if h.apps.get(g.App) == nil {
+		return "", ErrNoApp
+	}
+	old, exists, err := h.cfg.Store.Grant(g.Email, g.App)
+	if err != nil {
+		return "", storage(err)
+	}
+	what = "allow"
+	if exists && !old.Ended(now) && (g.PUID == "" || g.PUID == old.PUID) {
+		what, g.PUID, g.Created = "change", old.PUID, old.Created
+		if g.Address == "" {
+			g.Address = old.Address
+		}
+		g.PausedAt, g.ResumedAt = old.PausedAt, old.ResumedAt
+		if g.Paused && !old.Paused {
+			g.PausedAt = now
+		} else if old.Paused && !g.Paused {
+			g.ResumedAt = now
+		}
+	}
+	if exists && what == "allow" { // another address: what waits came through the old one
+		if err := h.cfg.Store.Purge(g.Email, g.App).Wait(); err != nil {
+			return "", storage(err)
+		}
+	}
+	if g.PUID == "" {
+		g.PUID = NewPUID()
+	}
+	if g.Address == "" {
+		g.Address = ByPUID
+	}
+	if g.Created.IsZero() {
+		g.Created = now
+	}
+	if g.Paused && g.PausedAt.IsZero() {
+		g.PausedAt = g.Created
+	}
+	if err := g.Check(); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrBadValue, err)
+	}
+	if g.Ended(now) {
+		return "", fmt.Errorf("%w: until is in the past", ErrBadValue)
+	}
+	return what, nil
+}
+
+// applyGrant brings a written grant to memory, if its user is there. Called under her stripe.
+func (h *Hub) applyGrant(g *Grant, now moment) {
+	sh := h.shard(g.Email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	u := sh.users[g.Email]
+	if u == nil {
+		return
+	}
+	if old := u.grant(g.App); old != nil {
+		if old.puid == g.PUID && old.byEmail == (g.Address == ByEmail) {
+			h.setGrantLocked(sh, old, g, now)
+			return
+		}
+		h.endGrantLocked(sh, old, &Notice{Kind: Unsubscribed}, now) // another address: the old one ends
+		if sh.users[g.Email] != u {                                 // only waiting to tell of the old one
+			return
+		}
+	}
+	fresh := h.newGrantLocked(sh, u, g, now)
+	if fresh == nil {
+		return
+	}
+	u.grants = append(u.grants, fresh)
+	for d := u.devices; d != nil; d = d.next {
+		if d.status() != Offline {
+			for _, l := range fresh.app.links() {
+				l.push(h.addViewLocked(d, fresh, l, true))
+			}
+		}
+	}
+}
+
+// newGrantLocked makes the memory form of a grant; nil: its app does not exist.
+func (h *Hub) newGrantLocked(sh *shard, u *user, stored *Grant, now moment) *grant {
+	a := h.apps.get(stored.App)
+	if a == nil {
+		return nil
+	}
+	g := &grant{app: a, email: u.email, puid: stored.PUID, owner: u, byEmail: stored.Address == ByEmail,
+		calendar: stored.calendar(), paused: stored.Paused}
+	g.showIdle.Store(stored.Idle)
+	g.flipped.Store(int64(momentOf(g.calendar.last(now.time(), stored.Created))))
+	if stored.Paused {
+		g.flipped.Store(int64(momentOf(stored.lastShown(now.time()))))
+	}
+	g.hidden.Store(g.paused || !g.calendar.open(now.time()))
+	h.scheduleLocked(sh, g, now)
+	return g
+}
+
+// setGrantLocked changes a grant in place: its address and so its views stay.
+func (h *Hub) setGrantLocked(sh *shard, g *grant, stored *Grant, now moment) {
+	g.calendar, g.paused = stored.calendar(), stored.Paused
+	idle := g.showIdle.Swap(stored.Idle) != stored.Idle
+	if !h.flipLocked(sh, g, now) && idle {
+		pushGrantLocked(g)
+	}
+}
+
+// flipLocked makes the grant hidden or shown as it has to be now and sets its next timer; it reports
+// whether that was a change.
+func (h *Hub) flipLocked(sh *shard, g *grant, now moment) bool {
+	hidden := g.paused || !g.calendar.open(now.time())
+	changed := hidden != g.hidden.Load()
+	if changed {
+		g.flipped.Store(int64(now)) // before hidden: see view.visible
+		g.hidden.Store(hidden)
+		pushGrantLocked(g)
+	}
+	h.scheduleLocked(sh, g, now)
+	return changed
+}
+
+func (h *Hub) scheduleLocked(sh *shard, g *grant, now moment) {
+	var due moment
+	if !g.paused {
+		due = momentOf(g.calendar.next(now.time()))
+		if due != 0 && due <= now {
+			due = now + 1
+		}
+	}
+	sh.setLocked(&g.timer, due, nil, g)
+	h.ringBefore(due)
+}
+
+func pushGrantLocked(g *grant) {
+	for d := g.owner.devices; d != nil; d = d.next {
+		for _, v := range d.views {
+			if v.grant == g {
+				v.link.push(v)
+			}
+		}
+	}
+}
+
+// endGrantLocked ends a grant in memory: gone from each device, then the notice, in this order on each link.
+func (h *Hub) endGrantLocked(sh *shard, g *grant, n *Notice, now moment) {
+	g.flipped.Store(int64(now))
+	g.ended.Store(true)
+	pushGrantLocked(g)
+	if n != nil {
+		for _, l := range g.app.links() {
+			l.pushNotice(g, n)
+		}
+	}
+	sh.stopLocked(&g.timer)
+	u := g.owner
+	u.grants = slices.DeleteFunc(u.grants, func(o *grant) bool { return o == g })
+	sh.dropViewsLocked(u, func(v *view) bool { return v.grant == g })
+}
+
+// Revoke ends a grant: Offline for each visible device, then Unsubscribed; what waits is removed. ErrNoGrant.
+func (h *Hub) Revoke(email, app string, by Actor) error {
+	g, ok, err := h.cfg.Store.Grant(email, app)
+	if err != nil {
+		return storage(err)
+	}
+	if !ok {
+		return ErrNoGrant
+	}
+	return h.endGrants([]Grant{g}, "revoke", by, true)
+}
+
+// endGrants ends grants in one commit: first what waits is removed, so that a crash between leaves a grant
+// without a queue and never a queue without a grant.
+func (h *Hub) endGrants(gs []Grant, what string, by Actor, tell bool) error {
+	if len(gs) == 0 {
+		return nil
+	}
+	emails := make([]string, len(gs))
+	audit := make([]AuditEntry, len(gs))
+	var notices []Notice
+	now := h.cfg.Now().UTC()
+	for i := range gs {
+		g := &gs[i]
+		emails[i] = g.Email
+		audit[i] = AuditEntry{Time: now, Email: g.Email, App: g.App, What: what, By: by}
+		if tell {
+			notices = append(notices, g.notice(Unsubscribed))
+		}
+	}
+	defer h.lockStripes(emails)()
+	var last *Commit
+	for i := range gs {
+		last = h.cfg.Store.Purge(gs[i].Email, gs[i].App)
+	}
+	if err := last.Wait(); err != nil {
+		return storage(err)
+	}
+	if err := h.cfg.Store.RemoveGrants(gs, audit, notices); err != nil {
+		return storage(err)
+	}
+	h.changes.Add(1)
+	for i := range gs {
+		var n *Notice
+		if tell {
+			n = &notices[i]
+		}
+		h.dropGrant(&gs[i], n, momentOf(now))
+	}
+	return nil
+}
+
+func (g *Grant) notice(k Kind) Notice {
+	if g.Address == ByEmail {
+		return Notice{App: g.App, Kind: k, Local: g.Email, ByEmail: true}
+	}
+	return Notice{App: g.App, Kind: k, Local: g.PUID}
+}
+
+// dropGrant takes an ended grant out of memory and tells the app's links.
+func (h *Hub) dropGrant(stored *Grant, n *Notice, now moment) {
+	sh := h.shard(stored.Email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if u := sh.users[stored.Email]; u != nil {
+		if g := u.grant(stored.App); g != nil {
+			h.endGrantLocked(sh, g, n, now)
+			return
+		}
+	}
+	if a := h.apps.get(stored.App); a != nil && n != nil { // nobody is there: only the notice
+		g := &grant{app: a, email: stored.Email, puid: stored.PUID, byEmail: n.ByEmail}
+		for _, l := range a.links() {
+			l.pushNotice(g, n)
+		}
+	}
+}
+
+// SetPaused hides or shows presence without ending the grant; to the app it looks like going offline.
+func (h *Hub) SetPaused(email, app string, paused bool, by Actor) error {
+	defer h.lockStripes([]string{email})()
+	g, ok, err := h.cfg.Store.Grant(email, app)
+	if err != nil {
+		return storage(err)
+	}
+	if !ok {
+		return ErrNoGrant
+	}
+	if g.Paused == paused {
+		return nil
+	}
+	now := h.cfg.Now().UTC()
+	what := "resume"
+	if g.Paused = paused; paused {
+		what, g.PausedAt = "pause", now
+	} else {
+		g.ResumedAt = now
+	}
+	audit := []AuditEntry{{Time: now, Email: email, App: app, What: what, By: by}}
+	if err := h.cfg.Store.PutGrants([]Grant{g}, audit); err != nil {
+		return storage(err)
+	}
+	h.changes.Add(1)
+	h.applyGrant(&g, momentOf(now))
+	return nil
+}
+
+// RemoveUser revokes all her grants and ends her sessions (EndRemoved); removing what the store keeps of
+// her beside is the caller's.
+func (h *Hub) RemoveUser(email string, by Actor) error {
+	gs, err := h.cfg.Store.GrantsOf(email)
+	if err != nil {
+		return storage(err)
+	}
+	err = h.endGrants(gs, "revoke", by, true)
+	h.endSessions(email, EndRemoved, func(*Session) bool { return true })
+	return err
+}
+
+// lockStripes takes the stripes of the users, in one order whoever asks, and returns their release.
+func (h *Hub) lockStripes(emails []string) (release func()) {
+	idx := make([]int, len(emails))
+	for i, e := range emails {
+		idx[i] = h.stripeIndex(e)
+	}
+	slices.Sort(idx)
+	idx = slices.Compact(idx)
+	for _, i := range idx {
+		h.stripes[i].Lock()
+	}
+	return func() {
+		for _, i := range idx {
+			h.stripes[i].Unlock()
+		}
+	}
+}
+
+// loadUntil reads when the next grant ends.
+func (h *Hub) loadUntil() error {
+	t, ok, err := h.cfg.Store.NextUntil()
+	if err != nil {
+		return err
+	}
+	due := maxMoment
+	if ok {
+		due = momentOf(t)
+	}
+	h.until.Store(int64(due))
+	return nil
+}
+
+func (h *Hub) noteUntil(t *time.Time) {
+	if t == nil {
+		return
+	}
+	at := momentOf(*t)
+	for {
+		old := h.until.Load()
+		if int64(at) >= old || h.until.CompareAndSwap(old, int64(at)) {
+			break
+		}
+	}
+	h.ringBefore(at)
+}
+
+// endDue ends the grants whose Until has come. Who is present was hidden by her own timer already.
+func (h *Hub) endDue(now time.Time) error {
+	h.until.Store(int64(maxMoment)) // noteUntil lowers it again while this reads
+	for {
+		gs, err := h.cfg.Store.EndedGrants(now, endBatch)
+		if err == nil {
+			err = h.endGrants(gs, "ended", BySystem, true)
+		}
+		if err != nil {
+			h.noteUntil(&now)
+			return storage(err)
+		}
+		if len(gs) < endBatch {
+			break
+		}
+	}
+	t, ok, err := h.cfg.Store.NextUntil()
+	if ok {
+		h.noteUntil(&t)
+	}
+	return err
+}
+
+// findGrant returns the active grant that the peer names for this app, with its user's stripe held for
+// reading until release is called: nobody revokes it meanwhile. ErrStranger: there is none, for whatever
+// reason.
+func (h *Hub) findGrant(a *app, p Peer) (g Grant, release func(), err error) {
+	if (p.PUID == "") == (p.Email == "") {
+		return Grant{}, nil, ErrStranger
+	}
+	changes := h.changes.Load()
+	g, ok, err := h.readGrant(a, p)
+	if !ok || err != nil {
+		return Grant{}, nil, orStranger(err)
+	}
+	st := h.stripe(g.Email)
+	st.RLock()
+	if h.changes.Load() != changes { // read before the lock, so maybe stale
+		if g, ok, err = h.readGrant(a, p); !ok || err != nil {
+			st.RUnlock()
+			return Grant{}, nil, orStranger(err)
+		}
+	}
+	return g, st.RUnlock, nil
+}
+
+// readGrant looks the peer up under the kind of address that it was given, and no other.
+func (h *Hub) readGrant(a *app, p Peer) (g Grant, ok bool, err error) {
+	kind := ByEmail
+	if p.PUID != "" {
+		kind = ByPUID
+		g, ok, err = h.cfg.Store.GrantByPUID(a.id, p.PUID)
+	} else {
+		g, ok, err = h.cfg.Store.Grant(p.Email, a.id)
+	}
+	return g, ok && g.Address == kind && !g.Ended(h.cfg.Now()), err
+}
+
+func orStranger(err error) error {
+	if err != nil {
+		return storage(err)
+	}
+	return ErrStranger
+}

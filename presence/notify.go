@@ -1,0 +1,279 @@
+package presence
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Message is a notification as an app sends it.
+type Message struct {
+	Ref      string // its id, for the receipt
+	From     string // the address at the app that sent it
+	Receipt  bool
+	Source   string
+	Message  string
+	Action   string
+	Data     []byte        // one JSON value, or nil
+	TTL      time.Duration // negative: the default; 0: now or never
+	Collapse string
+	High     bool
+}
+
+const (
+	maxRef      = 1024 // bytes, of Message.Ref
+	maxCollapse = 256  // bytes
+	maxAddress  = 3071 // bytes, of Message.From: RFC 7622 §3.1
+)
+
+// Notify accepts a notification for the peer, or refuses it: ErrStranger, ErrNotAllowed, ErrTooLarge,
+// ErrTTL, ErrBadValue, ErrEnded. The caller must Wait for the Delivery; in the order of the calls is best.
+func (l *Link) Notify(p Peer, m Message) (*Delivery, error) {
+	if l.Ended() != Alive {
+		return nil, ErrEnded
+	}
+	h := l.hub
+	g, release, err := h.findGrant(l.app, p)
+	if err != nil {
+		return nil, h.refuse(err)
+	}
+	defer release()
+	device := ""
+	if p.Tag != "" {
+		if device, err = h.deviceOf(&g, p.Tag); err != nil {
+			return nil, h.refuse(err)
+		}
+	}
+	return h.notify(&g, device, m)
+}
+
+// NotifyUser is Notify for an administrator: to a user by e-mail, on behalf of the app that she granted.
+// device "": all of hers. ErrNoGrant in place of ErrStranger.
+func (h *Hub) NotifyUser(app, email, device string, m Message) (*Delivery, error) {
+	if h.apps.get(app) == nil {
+		return nil, ErrNoApp
+	}
+	st := h.stripe(email)
+	st.RLock()
+	defer st.RUnlock()
+	g, ok, err := h.cfg.Store.Grant(email, app)
+	if err != nil {
+		return nil, h.refuse(storage(err))
+	}
+	if !ok || g.Ended(h.cfg.Now()) {
+		return nil, h.refuse(ErrNoGrant)
+	}
+	if device != "" {
+		if err := CheckDevice(device); err != nil {
+			return nil, h.refuse(fmt.Errorf("%w: %w", ErrBadValue, err))
+		}
+	}
+	return h.notify(&g, device, m)
+}
+
+func (h *Hub) refuse(err error) error {
+	h.refused.Add(1)
+	return err
+}
+
+// notify hands an allowed notification on. The user's stripe is held for reading, so a revoke's purge comes
+// behind it.
+func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
+	if err := h.checkMessage(g, &m); err != nil {
+		return nil, h.refuse(err)
+	}
+	now := h.cfg.Now().UTC()
+	n := &Notification{Email: g.Email, Device: device, App: g.App, PUID: g.PUID, Ref: m.Ref, From: m.From,
+		Receipt: m.Receipt, Source: m.Source, Message: m.Message, Action: m.Action, Data: m.Data,
+		High: m.High, Collapse: m.Collapse, Time: now, Expires: now.Add(m.TTL)}
+	h.notified.Add(1)
+	if m.TTL == 0 {
+		h.giveLive(n)
+		return &Delivery{}, nil
+	}
+	return &Delivery{hub: h, email: n.Email, device: device, commit: h.cfg.Store.Enqueue(n)}, nil
+}
+
+func (h *Hub) checkMessage(g *Grant, m *Message) error {
+	if !g.Notify {
+		return ErrNotAllowed
+	}
+	if m.TTL < 0 {
+		m.TTL = h.cfg.Limits.TTLDefault
+	}
+	size := Notification{Source: m.Source, Message: m.Message, Action: m.Action, Data: m.Data}
+	switch {
+	case m.TTL > h.cfg.Limits.TTLMax:
+		return ErrTTL
+	case size.Size() > h.cfg.Limits.NotificationBytes:
+		return ErrTooLarge
+	case len(m.Ref) > maxRef || len(m.Collapse) > maxCollapse || len(m.From) > maxAddress:
+		return ErrBadValue
+	}
+	return nil
+}
+
+// deviceOf finds the device that goes by a tag. ErrStranger: none does.
+func (h *Hub) deviceOf(g *Grant, tag string) (string, error) {
+	kept, err := h.cfg.Store.DevicesOf(g.Email)
+	if err != nil {
+		return "", storage(err)
+	}
+	for _, d := range kept {
+		if h.tag(g.PUID, d.ID) == tag {
+			return d.ID, nil
+		}
+	}
+	for _, id := range h.presentDevices(g.Email) {
+		if h.tag(g.PUID, id) == tag {
+			return id, nil
+		}
+	}
+	return "", ErrStranger
+}
+
+func (h *Hub) presentDevices(email string) (ids []string) {
+	sh := h.shard(email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if u := sh.users[email]; u != nil {
+		for d := u.devices; d != nil; d = d.next {
+			ids = append(ids, d.id)
+		}
+	}
+	return ids
+}
+
+// giveLive hands a notification that never touches the disk to whoever is there.
+func (h *Hub) giveLive(n *Notification) {
+	n.Seq = transientSeq | h.transient.Add(1)
+	h.eachAttached(n.Email, n.Device, func(s *Session) { s.giveLiveLocked(*n) })
+}
+
+func (h *Hub) wakeUser(email, device string) {
+	h.eachAttached(email, device, func(s *Session) { s.signal(flagMail) })
+}
+
+// eachAttached calls f under the shard's lock for the user's sessions, or the one on device.
+func (h *Hub) eachAttached(email, device string, f func(*Session)) {
+	sh := h.shard(email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	u := sh.users[email]
+	if u == nil {
+		return
+	}
+	for d := u.devices; d != nil; d = d.next {
+		if d.session != nil && (device == "" || d.id == device) {
+			f(d.session)
+		}
+	}
+}
+
+// Delivery is a notification on its way to the disk.
+type Delivery struct {
+	hub           *Hub
+	commit        *Commit // nil: nothing to wait for
+	email, device string
+}
+
+// Wait blocks until the notification is accepted (it is on disk, or it has TTL 0 and was handed to whoever
+// is there) and wakes the user's devices. It must be called once. ErrStorage: it was not accepted.
+func (d *Delivery) Wait() error {
+	if d.commit == nil {
+		return nil
+	}
+	if err := d.commit.Wait(); err != nil {
+		return storage(err)
+	}
+	d.hub.wakeUser(d.email, d.device)
+	return nil
+}
+
+// receiptBacklog bounds the confirmations on their way to the disk; beyond it a device that confirms waits.
+const receiptBacklog = 4096
+
+// receiptJob is a confirmation whose receipts go out when it is on disk.
+type receiptJob struct {
+	conf    *Confirmation // nil: live holds what was confirmed
+	live    []Notification
+	email   string
+	visible bool // the device was not offline when it confirmed
+	at      time.Time
+}
+
+// Confirm takes note that the device has these notifications, known by their Seq: they are removed and
+// receipts go out. Unknown ones are ignored. It does not wait for the disk, unless very much is on the way.
+func (s *Session) Confirm(seqs []uint64) {
+	h := s.hub
+	job := receiptJob{email: s.dev.user.email, visible: s.dev.status() != Offline, at: h.cfg.Now()}
+	if i := slices.IndexFunc(seqs, func(q uint64) bool { return q&transientSeq != 0 }); i >= 0 {
+		live := job
+		if live.live = s.confirmLive(seqs); len(live.live) > 0 {
+			h.queueReceipts(live)
+		}
+		seqs = slices.DeleteFunc(slices.Clone(seqs), func(q uint64) bool { return q&transientSeq != 0 })
+	}
+	if len(seqs) > 0 {
+		job.conf = h.cfg.Store.Confirm(job.email, s.dev.id, seqs)
+		h.queueReceipts(job)
+	}
+}
+
+func (h *Hub) queueReceipts(j receiptJob) {
+	h.receiptsMu.RLock()
+	defer h.receiptsMu.RUnlock()
+	if !h.closed.Load() {
+		h.receipts <- j
+	}
+}
+
+// sendReceipts waits for confirmations in order and tells the apps that asked. It ends when receipts is closed.
+func (h *Hub) sendReceipts() {
+	defer h.working.Done()
+	for j := range h.receipts {
+		confirmed := j.live
+		if j.conf != nil {
+			if j.conf.Wait() != nil {
+				continue // still queued: the device gets it again, and confirms again
+			}
+			confirmed = j.conf.Removed
+		}
+		h.confirmed.Add(uint64(len(confirmed)))
+		for i := range confirmed {
+			if n := &confirmed[i]; n.Receipt && j.visible {
+				h.sendReceipt(n, j.at)
+			}
+		}
+	}
+}
+
+// sendReceipt tells the app, unless presence was hidden from it when the device confirmed: a receipt is
+// presence (XEP-0184 §8).
+func (h *Hub) sendReceipt(n *Notification, at time.Time) {
+	stored, ok, err := h.cfg.Store.Grant(n.Email, n.App)
+	if err != nil || !ok || stored.PUID != n.PUID || !stored.Shown(at) {
+		return
+	}
+	a := h.apps.get(n.App)
+	if a == nil {
+		return
+	}
+	g := h.presentGrant(n.Email, n.App)
+	if g == nil { // she has just left
+		g = &grant{app: a, email: n.Email, puid: n.PUID, byEmail: stored.Address == ByEmail}
+	}
+	for _, l := range a.links() {
+		l.pushReceipt(receipt{grant: g, ref: n.Ref, to: n.From})
+	}
+}
+
+func (h *Hub) presentGrant(email, app string) *grant {
+	sh := h.shard(email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if u := sh.users[email]; u != nil {
+		return u.grant(app)
+	}
+	return nil
+}

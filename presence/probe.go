@@ -1,0 +1,94 @@
+package presence
+
+import "slices"
+
+// Probe returns the last presence of each device of the user, or of the one named; one Offline update from
+// the bare address if none is known. ErrStranger: there is nobody the app may see.
+func (l *Link) Probe(p Peer) ([]Update, error) {
+	g, release, err := l.hub.findGrant(l.app, p)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	kept, err := l.hub.cfg.Store.DevicesOf(g.Email)
+	if err != nil {
+		return nil, storage(err)
+	}
+	pr := probe{hub: l.hub, g: g, tag: p.Tag}
+	pr.present()
+	for _, d := range kept {
+		pr.gone(d)
+	}
+	if len(pr.found) == 0 {
+		if p.Tag != "" {
+			return nil, ErrStranger
+		}
+		pr.found = append(pr.found, pr.update("", Offline, momentOf(g.Created)))
+	}
+	return pr.found, nil
+}
+
+// probe gathers the answer to one question about a user.
+type probe struct {
+	hub   *Hub
+	g     Grant
+	tag   string // only this device; "": all
+	found []Update
+	seen  []string // devices in memory
+}
+
+func (p *probe) update(tag string, st Status, since moment) Update {
+	u := Update{Kind: Presence, Delayed: true, Tag: tag, Status: st, Since: since.time(), Local: p.g.PUID}
+	if p.g.Address == ByEmail {
+		u.ByEmail, u.Local = true, p.g.Email
+	}
+	return u
+}
+
+func (p *probe) add(device string, st Status, since moment, idle moment) {
+	tag := p.hub.tag(p.g.PUID, device)
+	if p.tag != "" && p.tag != tag {
+		return
+	}
+	u := p.update(tag, st, since)
+	if p.g.Idle && st != Offline {
+		u.Idle = idle.time()
+	}
+	p.found = append(p.found, u)
+}
+
+// present adds the devices that are in memory and have told something since the grant was given.
+func (p *probe) present() {
+	sh := p.hub.shard(p.g.Email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	u := sh.users[p.g.Email]
+	if u == nil {
+		return
+	}
+	g := u.grant(p.g.App)
+	if g == nil {
+		return
+	}
+	for d := u.devices; d != nil; d = d.next {
+		v := view{device: d, grant: g}
+		st, since := v.visible()
+		if d.phase == Absent && d.status() == Offline {
+			continue // only a link has still to be told: the store knows when it went
+		}
+		p.seen = append(p.seen, d.id)
+		if st != Offline || since > momentOf(p.g.Created) {
+			p.add(d.id, st, since, moment(d.idle.Load()))
+		}
+	}
+}
+
+// gone adds a remembered device that went while the app could see it, or else when it last stopped seeing it.
+func (p *probe) gone(r DeviceRecord) {
+	if slices.Contains(p.seen, r.ID) {
+		return
+	}
+	if since := p.g.lastShown(r.Gone); since.After(p.g.Created) {
+		p.add(r.ID, Offline, momentOf(since), 0)
+	}
+}

@@ -1,0 +1,176 @@
+package presence
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// registry holds the registered apps. Reading takes no lock that a writer holds over I/O.
+type registry struct {
+	mu       sync.RWMutex
+	byID     map[string]*app // guarded by mu
+	byDomain map[string]*app // guarded by mu
+	changing sync.Mutex      // held over a whole change, the write to the store included
+}
+
+// app is a registered app and who is connected for it.
+type app struct {
+	id     string // immutable
+	meta   atomic.Pointer[App]
+	joined atomic.Pointer[[]*Link] // its open links, oldest first; replaced as a whole under linking
+	// linking is held while links come and go, over the walk through the shards. Order: before shard.
+	linking sync.Mutex
+}
+
+func (a *app) links() []*Link {
+	if p := a.joined.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (a *app) setLinks(ls []*Link) { a.joined.Store(&ls) }
+
+func (r *registry) load(apps []App) {
+	r.byID, r.byDomain = make(map[string]*app), make(map[string]*app)
+	for i := range apps {
+		r.put(apps[i])
+	}
+}
+
+func (r *registry) get(id string) *app {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byID[id]
+}
+
+func (r *registry) all() []*app {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	list := make([]*app, 0, len(r.byID))
+	for _, a := range r.byID {
+		list = append(list, a)
+	}
+	return list
+}
+
+func (r *registry) put(meta App) *app {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.byID[meta.ID]
+	if a == nil {
+		a = &app{id: meta.ID}
+		r.byID[meta.ID] = a
+	} else if old := a.meta.Load(); old.Component != meta.Component {
+		delete(r.byDomain, old.Component)
+	}
+	a.meta.Store(&meta)
+	r.byDomain[meta.Component] = a
+	return a
+}
+
+func (r *registry) remove(a *app) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byID, a.id)
+	delete(r.byDomain, a.meta.Load().Component)
+}
+
+// App returns a registered app.
+func (h *Hub) App(id string) (App, bool) {
+	if a := h.apps.get(id); a != nil {
+		return *a.meta.Load(), true
+	}
+	return App{}, false
+}
+
+// AppByComponent returns the app that speaks for domain (lower case), also a disabled one.
+func (h *Hub) AppByComponent(domain string) (App, bool) {
+	h.apps.mu.RLock()
+	defer h.apps.mu.RUnlock()
+	if a := h.apps.byDomain[domain]; a != nil {
+		return *a.meta.Load(), true
+	}
+	return App{}, false
+}
+
+// Apps returns all apps, ordered by id.
+func (h *Hub) Apps() []App {
+	var list []App
+	for _, a := range h.apps.all() {
+		list = append(list, *a.meta.Load())
+	}
+	slices.SortFunc(list, func(a, b App) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// PutApp adds or changes an app. ErrExists: another app has the component domain. Disabling one, changing
+// its secret or component ends its links (EndDisabled).
+func (h *Hub) PutApp(meta App) error {
+	if meta.Created.IsZero() {
+		meta.Created = h.cfg.Now().UTC()
+	}
+	if err := meta.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadValue, err)
+	}
+	h.apps.changing.Lock()
+	defer h.apps.changing.Unlock()
+	if other, ok := h.AppByComponent(meta.Component); ok && other.ID != meta.ID {
+		return fmt.Errorf("%w: component %s belongs to app %s", ErrExists, meta.Component, other.ID)
+	}
+	old, existed := h.App(meta.ID)
+	if err := h.cfg.Store.PutApp(meta); err != nil {
+		return storage(err)
+	}
+	a := h.apps.put(meta)
+	if existed && (meta.Disabled || meta.Secret != old.Secret || meta.Component != old.Component) {
+		h.endLinks(a, EndDisabled)
+	}
+	return nil
+}
+
+// RemoveApp revokes every grant of the app, then removes it. ErrNoApp.
+func (h *Hub) RemoveApp(id string, by Actor) error {
+	h.apps.changing.Lock()
+	defer h.apps.changing.Unlock()
+	a := h.apps.get(id)
+	if a == nil {
+		return ErrNoApp
+	}
+	h.endLinks(a, EndRemoved)
+	meta := *a.meta.Load()
+	meta.Disabled = true // nobody links while its grants go
+	a.meta.Store(&meta)
+	var batch []Grant
+	flush := func() error {
+		err := h.endGrants(batch, "app removed", by, false)
+		batch = batch[:0]
+		return err
+	}
+	err := h.cfg.Store.EachGrant(id, func(g Grant) error {
+		if batch = append(batch, g); len(batch) == endBatch {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err == nil {
+		err = h.cfg.Store.RemoveApp(id)
+	}
+	if err != nil {
+		return storage(err)
+	}
+	h.apps.remove(a)
+	return nil
+}
+
+func (h *Hub) endLinks(a *app, why End) {
+	for _, l := range a.links() {
+		h.endLink(l, why)
+	}
+}

@@ -1,0 +1,213 @@
+package presence
+
+import (
+	"container/heap"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+)
+
+const shardCount = 64
+
+// shard holds the users whose e-mail hashes to it.
+type shard struct {
+	mu     sync.Mutex
+	users  map[string]*user // guarded by mu
+	timers timerHeap        // guarded by mu
+	due    atomic.Int64     // moment of the earliest timer, maxMoment if none; written under mu
+	_      [40]byte         // keeps neighbours' locks on other cache lines
+}
+
+const maxMoment = moment(1<<63 - 1)
+
+// user is somebody who is present. Guarded by her shard's mu.
+type user struct {
+	email   string   // immutable
+	grants  []*grant // all her active grants
+	devices *device  // linked list, at most Limits.DevicesPerUser
+}
+
+// device is one of a present user's devices. It stays in memory while it is attached or lingering, or
+// while a link has not yet been told that it is gone.
+type device struct {
+	id      string   // immutable
+	user    *user    // immutable
+	next    *device  // guarded by the shard
+	session *Session // guarded by the shard; nil: none
+	views   []*view  // guarded by the shard
+	timer   *timer   // guarded by the shard; nil: nothing is due
+	until   moment   // guarded by the shard; State.Until
+	word    atomic.Uint64
+	idle    atomic.Int64
+	phase   Phase // guarded by the shard
+}
+
+// pack puts what links read of a device into one word, so that they read it without a lock.
+func pack(st Status, since moment) uint64 { return uint64(since)<<2 | uint64(st) }
+
+func unpack(w uint64) (Status, moment) { return Status(w & 3), moment(w >> 2) }
+
+func (d *device) stateLocked() State {
+	st, since := unpack(d.word.Load())
+	return State{Phase: d.phase, Status: st, Since: since, Idle: moment(d.idle.Load()), Until: d.until}
+}
+
+func (d *device) setStateLocked(s State) {
+	d.phase, d.until = s.Phase, s.Until
+	d.idle.Store(int64(s.Idle))
+	d.word.Store(pack(s.Status, s.Since))
+}
+
+func (d *device) status() Status {
+	st, _ := unpack(d.word.Load())
+	return st
+}
+
+// grant is a Grant of a present user, ready for use.
+type grant struct {
+	app   *app   // immutable
+	email string // immutable
+	puid  string // immutable
+	owner *user  // immutable
+
+	byEmail bool // immutable
+
+	// Written under the shard's lock, read by links without it.
+	ended    atomic.Bool  // revoked: hidden for good
+	hidden   atomic.Bool  // by a window, a pause or the end
+	showIdle atomic.Bool  //
+	flipped  atomic.Int64 // moment at which hidden last changed, or from which the app may know
+
+	calendar calendar // guarded by the shard
+	paused   bool     // guarded by the shard
+	timer    *timer   // guarded by the shard; nil: nothing is due
+}
+
+// local is the address's local part: the PUID, or the e-mail to be escaped.
+func (g *grant) local() string {
+	if g.byEmail {
+		return g.email
+	}
+	return g.puid
+}
+
+func (u *user) device(id string) *device {
+	for d := u.devices; d != nil; d = d.next {
+		if d.id == id {
+			return d
+		}
+	}
+	return nil
+}
+
+func (u *user) grant(app string) *grant {
+	for _, g := range u.grants {
+		if g.app.id == app {
+			return g
+		}
+	}
+	return nil
+}
+
+func (u *user) countDevices() (all, attached int) {
+	for d := u.devices; d != nil; d = d.next {
+		all++
+		if d.session != nil {
+			attached++
+		}
+	}
+	return all, attached
+}
+
+func (u *user) unlinkDevice(gone *device) {
+	for p := &u.devices; *p != nil; p = &(*p).next {
+		if *p == gone {
+			*p = gone.next
+			return
+		}
+	}
+}
+
+// releaseLocked forgets a device, and its user, if nothing needs them any more.
+func (sh *shard) releaseLocked(d *device) {
+	if d.phase != Absent || len(d.views) != 0 {
+		return
+	}
+	sh.stopLocked(&d.timer)
+	u := d.user
+	u.unlinkDevice(d)
+	if u.devices == nil && sh.users[u.email] == u {
+		delete(sh.users, u.email)
+		for _, g := range u.grants {
+			sh.stopLocked(&g.timer)
+		}
+	}
+}
+
+// timer is one thing that is due: a device's (linger, end of credential) or a grant's (window).
+type timer struct {
+	at     moment
+	index  int // in the heap
+	device *device
+	grant  *grant
+}
+
+// setLocked makes *t fire at the moment, or not at all if at is 0.
+func (sh *shard) setLocked(t **timer, at moment, d *device, g *grant) {
+	switch {
+	case at == 0:
+		sh.stopLocked(t)
+		return
+	case *t == nil:
+		*t = &timer{at: at, device: d, grant: g}
+		heap.Push(&sh.timers, *t)
+	case (*t).at != at:
+		(*t).at = at
+		heap.Fix(&sh.timers, (*t).index)
+	}
+	sh.noteDueLocked()
+}
+
+func (sh *shard) stopLocked(t **timer) {
+	if *t != nil {
+		heap.Remove(&sh.timers, (*t).index)
+		*t = nil
+		sh.noteDueLocked()
+	}
+}
+
+func (sh *shard) noteDueLocked() {
+	due := maxMoment
+	if len(sh.timers) > 0 {
+		due = sh.timers[0].at
+	}
+	sh.due.Store(int64(due))
+}
+
+type timerHeap []*timer
+
+func (h timerHeap) Len() int           { return len(h) }
+func (h timerHeap) Less(i, j int) bool { return h[i].at < h[j].at }
+func (h timerHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *timerHeap) Push(x any) {
+	t := x.(*timer)
+	t.index = len(*h)
+	*h = append(*h, t)
+}
+
+func (h *timerHeap) Pop() any {
+	old := *h
+	t := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return t
+}
+
+// placing spreads users over shards and stripes.
+type placing struct{ seed maphash.Seed }
+
+func (p placing) of(email string) uint64 { return maphash.String(p.seed, email) }

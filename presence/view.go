@@ -1,0 +1,137 @@
+package presence
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"slices"
+	"sync/atomic"
+)
+
+// view is a present device as one link sees it: the record that fan-out marks. It stands in its link's list
+// at most once. A notice of the end of a grant takes the same way, to keep its place behind the devices.
+type view struct {
+	device   *device // immutable; nil: a notice
+	grant    *grant  // immutable
+	link     *Link   // immutable
+	next     *view   // in the list: written by who queues it, then read by the taker
+	tag      string  // immutable
+	noticeID uint64  // immutable
+	told     uint64  // owned by the taker: the word the app was last told; 0: nothing, as if offline
+	toldIdle moment  // owned by the taker
+	queued   uint32  // 1 while in the list: see push
+	kind     Kind    // immutable
+	news     bool    // immutable; false: it was there when the link came
+}
+
+// push puts the view on its link's list unless it is there. The view's shard is locked, so nobody else
+// pushes it; its taker may clear queued meanwhile, but only after having taken it. So the plain write
+// below races with nothing: it follows a load that saw 0, and the taker reads only what the swap published.
+func (l *Link) push(v *view) {
+	if atomic.LoadUint32(&v.queued) != 0 {
+		return
+	}
+	v.queued = 1
+	for {
+		head := l.head.Load()
+		v.next = head
+		if l.head.CompareAndSwap(head, v) {
+			if head == nil {
+				l.ring()
+			}
+			return
+		}
+	}
+}
+
+// fanoutLocked marks the device's views: one atomic write for each app.
+func fanoutLocked(d *device) {
+	for _, v := range d.views {
+		v.link.push(v)
+	}
+}
+
+// addViewsLocked gives a device that became visible the views that it has not.
+func (h *Hub) addViewsLocked(d *device) {
+	for _, g := range d.user.grants {
+		for _, l := range g.app.links() {
+			h.addViewLocked(d, g, l, true)
+		}
+	}
+}
+
+func (h *Hub) addViewLocked(d *device, g *grant, l *Link, news bool) *view {
+	for _, v := range d.views {
+		if v.link == l && v.grant == g {
+			return v
+		}
+	}
+	v := &view{device: d, grant: g, link: l, tag: h.tag(g.puid, d.id), kind: Presence, news: news}
+	d.views = append(d.views, v)
+	return v
+}
+
+// tag is a device's name for those who know its user by this PUID: opaque, and without the key not linkable.
+func (h *Hub) tag(puid, device string) string {
+	m := hmac.New(sha256.New, h.cfg.Key[:])
+	m.Write([]byte(puid))
+	m.Write([]byte{0})
+	m.Write([]byte(device))
+	return lowerBase32.EncodeToString(m.Sum(nil)[:tagBytes])
+}
+
+const tagBytes = 10 // 16 characters
+
+// dropViewsLocked takes the views that match off their devices; those in a list stay there until taken.
+func (sh *shard) dropViewsLocked(u *user, match func(*view) bool) {
+	for d := u.devices; d != nil; {
+		next := d.next
+		if len(d.views) > 0 {
+			if d.views = slices.DeleteFunc(d.views, match); len(d.views) == 0 {
+				d.views = nil
+				sh.releaseLocked(d)
+			}
+		}
+		d = next
+	}
+}
+
+// visible is what the app may see of the view's device now, and since when.
+func (v *view) visible() (st Status, since moment) {
+	hidden := v.grant.hidden.Load() || v.grant.ended.Load() // before flipped, which is written first
+	flipped := moment(v.grant.flipped.Load())
+	st, since = unpack(v.device.word.Load())
+	if hidden {
+		return hiddenSince(st, since, flipped)
+	}
+	return st, max(since, flipped)
+}
+
+// hiddenSince is what a hidden device looks like: gone since it was hidden, or before if it had gone then.
+func hiddenSince(st Status, since, flipped moment) (Status, moment) {
+	if st == Offline && since < flipped {
+		return Offline, since
+	}
+	return Offline, flipped
+}
+
+// render fills in what the app is to be told of the view; false: it knows already.
+func (v *view) render(u *Update) bool {
+	if v.kind != Presence {
+		*u = Update{Kind: v.kind, ByEmail: v.grant.byEmail, Local: v.grant.local(), ID: v.noticeID}
+		return true
+	}
+	st, since := v.visible()
+	var idle moment
+	if v.grant.showIdle.Load() && st != Offline {
+		idle = moment(v.device.idle.Load())
+	}
+	known, _ := unpack(v.told)
+	if st == known && idle == v.toldIdle {
+		return false
+	}
+	delayed := v.told == 0 && !v.news
+	v.told, v.toldIdle = pack(st, since), idle
+	*u = Update{Kind: Presence, ByEmail: v.grant.byEmail, Local: v.grant.local(), Tag: v.tag,
+		Status: st, Since: since.time(), Idle: idle.time(), Delayed: delayed}
+	return true
+}

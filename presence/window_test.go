@@ -1,0 +1,122 @@
+package presence
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func at(t *testing.T, zone, s string) time.Time {
+	t.Helper()
+	l, err := time.LoadLocation(zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := time.ParseInLocation("2006-01-02 15:04", s, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestWindowsThroughTheYear(t *testing.T) {
+	const paris = "Europe/Paris" // 2026: forward on 29 March at 02:00, back on 25 October at 03:00
+	for _, c := range []struct {
+		window, zone, moment string
+		want                 bool
+	}{
+		{"21:00-23:00", paris, "2026-11-20 21:00", true},
+		{"21:00-23:00", paris, "2026-11-20 20:59", false},
+		{"21:00-23:00", paris, "2026-11-20 23:00", false},
+		{"mon-fri 21:00-23:00", paris, "2026-11-20 22:00", true},  // a Friday
+		{"mon-fri 21:00-23:00", paris, "2026-11-21 22:00", false}, // a Saturday
+		{"fri 22:00-02:00", paris, "2026-11-21 01:59", true},      // over midnight belongs to Friday
+		{"fri 22:00-02:00", paris, "2026-11-20 01:00", false},
+		{"sat 22:00-02:00", paris, "2026-11-22 01:00", true}, // over the end of the week
+		{"sat-mon 10:00-11:00", paris, "2026-11-22 10:30", true},
+		{"20:00-24:00", paris, "2026-11-20 23:59", true},
+		{"20:00-24:00", paris, "2026-11-21 00:00", false},
+		{"09:00-09:00", paris, "2026-11-20 08:59", true}, // a whole day
+		{"21:00-23:00", "America/New_York", "2026-11-20 22:00", true},
+	} {
+		w, err := ParseWindow(c.window)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := Grant{Windows: []Window{w}, TZ: c.zone}
+		if got := g.Shown(at(t, c.zone, c.moment)); got != c.want {
+			t.Errorf("%q at %s: %v, want %v", c.window, c.moment, got, c.want)
+		}
+	}
+}
+
+// In the gap what is skipped does not happen; in the overlap it happens twice.
+func TestWindowsWhenClocksChange(t *testing.T) {
+	gap := Grant{Windows: []Window{{From: "02:15", To: "02:45"}, {From: "02:30", To: "03:30"}}, TZ: "Europe/Paris"}
+	night := at(t, "Europe/Paris", "2026-03-29 01:59")
+	open := gap.NextChange(night)
+	if want := night.Add(time.Minute); !open.Equal(want) { // 02:00 is 03:00
+		t.Errorf("opens %v, want %v", open, want)
+	}
+	if closing := gap.NextChange(open); !closing.Equal(open.Add(30 * time.Minute)) {
+		t.Errorf("closes %v after %v", closing, open)
+	}
+	twice := Grant{Windows: []Window{{From: "02:15", To: "02:45"}}, TZ: "Europe/Paris"}
+	m := time.Date(2026, 10, 24, 23, 0, 0, 0, time.UTC) // 01:00 in Paris, summer time
+	for _, want := range []string{"00:15", "00:45", "01:15", "01:45"} {
+		if m = twice.NextChange(m).UTC(); m.Format("15:04") != want {
+			t.Fatalf("next change %v, want %s", m, want)
+		}
+	}
+}
+
+// NextChange and the last change agree with looking at every minute.
+func TestWindowEdgesAgreeWithTheClock(t *testing.T) {
+	zones := []string{"", "Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/St_Johns"}
+	rapid.Check(t, func(t *rapid.T) {
+		g := Grant{TZ: rapid.SampledFrom(zones).Draw(t, "zone")}
+		hm := rapid.Custom(func(t *rapid.T) string {
+			return time.Date(0, 1, 1, rapid.IntRange(0, 23).Draw(t, "h"), rapid.SampledFrom([]int{0, 1, 15, 30, 59}).Draw(t, "m"), 0, 0, time.UTC).Format("15:04")
+		})
+		for range rapid.IntRange(1, 3).Draw(t, "windows") {
+			days := rapid.SliceOfNDistinct(rapid.SampledFrom(weekdays[:]), 0, 7, rapid.ID).Draw(t, "days")
+			g.Windows = append(g.Windows, Window{Days: days, From: hm.Draw(t, "from"), To: hm.Draw(t, "to")})
+		}
+		day := rapid.SampledFrom([]string{"2026-03-28", "2026-10-24", "2026-11-01", "2026-04-04", "2026-07-01"}).Draw(t, "day")
+		start, _ := time.Parse("2006-01-02", day)
+		start = start.Add(time.Duration(rapid.IntRange(0, 48*60).Draw(t, "minute")) * time.Minute)
+		c := g.calendar()
+		was := c.open(start)
+		next := c.next(start)
+		m := start
+		for limit := start.AddDate(0, 0, 8); c.open(m) == was && m.Before(limit); {
+			m = m.Add(time.Minute)
+		}
+		if c.open(m) == was {
+			if !next.IsZero() {
+				t.Fatalf("%v: next %v, the clock says never", g, next)
+			}
+			return
+		}
+		if !next.Equal(m) {
+			t.Fatalf("%+v at %v: next %v, the clock says %v", g, start, next, m)
+		}
+		inside := m.Add(30 * time.Second)
+		if last := c.last(inside, start); !last.Equal(m) {
+			t.Fatalf("%+v at %v: last %v, the clock says %v", g, inside, last, m)
+		}
+	})
+}
+
+func TestBadWindows(t *testing.T) {
+	for _, s := range []string{"", "mon", "21:00", "21:00-25:00", "24:00-01:00", "xyz 10:00-11:00", "mon- 10:00-11:00", "1:00-2:00", "a b c"} {
+		if w, err := ParseWindow(s); err == nil {
+			t.Errorf("ParseWindow(%q) = %+v", s, w)
+		}
+	}
+	w, err := ParseWindow("Mon-Wed,sat 09:30-17:00")
+	if err != nil || w.String() != "mon,tue,wed,sat 09:30-17:00" {
+		t.Fatalf("%q, %v", w.String(), err)
+	}
+}
