@@ -50,14 +50,13 @@ type Update struct {
 // Link is the handle of one connection of an app. Take is for one goroutine at a time; everything else is
 // safe for concurrent use.
 type Link struct {
-	hub  *Hub
-	app  *app
-	kind LinkKind
-	meta *App // as it was when the link was made
-	wake chan struct{}
-
 	head  atomic.Pointer[view] // the list of what changed, newest first; any shard pushes, Take swaps it out
-	ended atomic.Uint32        // an End, written once
+	wake  chan struct{}
+	ended atomic.Uint32 // an End, written once
+	kind  LinkKind      // immutable, as are the next three
+	hub   *Hub
+	app   *app
+	meta  *App // as it was when the link was made
 
 	kept  []Notice // owned by Take: what happened while the app was away
 	taken *view    // owned by Take: swapped out, oldest first
@@ -269,7 +268,7 @@ func (l *Link) pushNotice(g *grant, n *Notice) {
 		l.end(EndOverflow) // the notice is kept and comes with the next connection
 		return
 	}
-	l.push(&view{grant: g, link: l, kind: n.Kind, noticeID: n.ID})
+	l.push(&view{grant: g, link: l, kind: n.Kind, extra: moment(n.ID)})
 }
 
 func (l *Link) noticeTaken() {

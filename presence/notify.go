@@ -195,18 +195,16 @@ const receiptBacklog = 4096
 
 // receiptJob is a confirmation whose receipts go out when it is on disk.
 type receiptJob struct {
-	conf    *Confirmation // nil: live holds what was confirmed
-	live    []Notification
-	email   string
-	visible bool // the device was not offline when it confirmed
-	at      time.Time
+	conf *Confirmation  // nil: live holds what was confirmed
+	live []Notification //
+	seen []*grant       // through which an app saw the device when it confirmed
 }
 
 // Confirm takes note that the device has these notifications, known by their Seq: they are removed and
 // receipts go out. Unknown ones are ignored. It does not wait for the disk, unless very much is on the way.
 func (s *Session) Confirm(seqs []uint64) {
 	h := s.hub
-	job := receiptJob{email: s.dev.user.email, visible: s.dev.status() != Offline, at: h.cfg.Now()}
+	job := receiptJob{seen: h.seenThrough(s.dev)}
 	if i := slices.IndexFunc(seqs, func(q uint64) bool { return q&transientSeq != 0 }); i >= 0 {
 		live := job
 		if live.live = s.confirmLive(seqs); len(live.live) > 0 {
@@ -215,7 +213,7 @@ func (s *Session) Confirm(seqs []uint64) {
 		seqs = slices.DeleteFunc(slices.Clone(seqs), func(q uint64) bool { return q&transientSeq != 0 })
 	}
 	if len(seqs) > 0 {
-		job.conf = h.cfg.Store.Confirm(job.email, s.dev.id, seqs)
+		job.conf = h.cfg.Store.Confirm(s.dev.user.email, s.dev.id, seqs)
 		h.queueReceipts(job)
 	}
 }
@@ -241,8 +239,8 @@ func (h *Hub) sendReceipts() {
 		}
 		h.confirmed.Add(uint64(len(confirmed)))
 		for i := range confirmed {
-			if n := &confirmed[i]; n.Receipt && j.visible {
-				h.sendReceipt(n, j.at)
+			if n := &confirmed[i]; n.Receipt {
+				j.sendReceipt(n)
 			}
 		}
 	}
@@ -250,30 +248,28 @@ func (h *Hub) sendReceipts() {
 
 // sendReceipt tells the app, unless presence was hidden from it when the device confirmed: a receipt is
 // presence (XEP-0184 §8).
-func (h *Hub) sendReceipt(n *Notification, at time.Time) {
-	stored, ok, err := h.cfg.Store.Grant(n.Email, n.App)
-	if err != nil || !ok || stored.PUID != n.PUID || !stored.Shown(at) {
-		return
-	}
-	a := h.apps.get(n.App)
-	if a == nil {
-		return
-	}
-	g := h.presentGrant(n.Email, n.App)
-	if g == nil { // she has just left
-		g = &grant{app: a, email: n.Email, puid: n.PUID, byEmail: stored.Address == ByEmail}
-	}
-	for _, l := range a.links() {
-		l.pushReceipt(receipt{grant: g, ref: n.Ref, to: n.From})
+func (j *receiptJob) sendReceipt(n *Notification) {
+	for _, g := range j.seen {
+		if g.app.id == n.App && g.puid == n.PUID {
+			for _, l := range g.app.links() {
+				l.pushReceipt(receipt{grant: g, ref: n.Ref, to: n.From})
+			}
+		}
 	}
 }
 
-func (h *Hub) presentGrant(email, app string) *grant {
-	sh := h.shard(email)
+// seenThrough returns the grants that show the device at this moment.
+func (h *Hub) seenThrough(d *device) (gs []*grant) {
+	sh := h.shard(d.user.email)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if u := sh.users[email]; u != nil {
-		return u.grant(app)
+	if d.status() == Offline {
+		return nil
 	}
-	return nil
+	for _, g := range d.user.grants {
+		if !g.hidden.Load() {
+			gs = append(gs, g)
+		}
+	}
+	return gs
 }

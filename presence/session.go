@@ -84,17 +84,10 @@ func (h *Hub) Attach(a Attach) (*Session, error) {
 	st := h.stripe(a.Email)
 	st.RLock()
 	defer st.RUnlock()
-	sh := h.shard(a.Email)
-	fresh, err := h.fetch(sh, a.Email)
-	if err != nil {
-		return nil, err
-	}
 	now := h.now()
 	s := &Session{hub: h, ready: a.Ready, tag: a.Tag, credential: h.placing.of(a.Credential),
 		attached: now, expires: momentOf(a.Expires)}
-	sh.mu.Lock()
-	isNew, err := h.attachLocked(sh, s, a, fresh, now)
-	sh.mu.Unlock()
+	isNew, err := h.attach(s, a, now)
 	if err != nil {
 		return nil, err
 	}
@@ -105,16 +98,23 @@ func (h *Hub) Attach(a Attach) (*Session, error) {
 	return s, nil
 }
 
-// fetch reads the user's grants if she is not in memory. Called under her stripe.
-func (h *Hub) fetch(sh *shard, email string) ([]Grant, error) {
-	sh.mu.Lock()
-	known := sh.users[email] != nil
-	sh.mu.Unlock()
-	if known {
-		return nil, nil
+// attach puts the session in its place. Who is not in memory is read from the store first, without the
+// shard's lock; she may come or leave meanwhile. Called under her stripe.
+func (h *Hub) attach(s *Session, a Attach, now moment) (isNew bool, err error) {
+	sh := h.shard(a.Email)
+	var stored []Grant
+	for read := false; ; read = true {
+		sh.mu.Lock()
+		if read || sh.users[a.Email] != nil {
+			isNew, err = h.attachLocked(sh, s, a, stored, now)
+			sh.mu.Unlock()
+			return isNew, err
+		}
+		sh.mu.Unlock()
+		if stored, err = h.cfg.Store.GrantsOf(a.Email); err != nil {
+			return false, storage(err)
+		}
 	}
-	gs, err := h.cfg.Store.GrantsOf(email)
-	return gs, storage(err)
 }
 
 // userLocked returns the user, made from her stored grants if she was not in memory.

@@ -1,0 +1,4 @@
+package presence
+
+// Moment is for the model, which runs Step itself.
+var Moment = momentOf

@@ -1,0 +1,489 @@
+package presence_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"presenced/presence"
+)
+
+func expect(t *testing.T, l *presence.Link, want ...string) {
+	t.Helper()
+	if d := cmp.Diff(want, said(l)); d != "" {
+		t.Errorf("the app was told (-want +got):\n%s", d)
+	}
+}
+
+// One comes and goes: the app that was allowed sees it, the other does not.
+func TestOneComesAndGoes(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.app("other")
+	g := f.allow("ann@example.org", "chat")
+	chat, other := f.link("chat"), f.link("other")
+
+	s := f.attach("ann@example.org", "phone")
+	expect(t, chat)
+	f.must(s.Publish(presence.Online, time.Time{}))
+	expect(t, chat, "online "+g.PUID)
+	f.must(s.Publish(presence.Unavailable, time.Time{}))
+	f.must(s.Publish(presence.Unavailable, time.Time{}))
+	expect(t, chat, "unavailable "+g.PUID)
+	s.Close()
+	f.pass(linger - time.Millisecond)
+	expect(t, chat)
+	f.pass(time.Millisecond)
+	expect(t, chat, "offline "+g.PUID)
+	s.Close()
+	f.pass(time.Hour)
+	expect(t, chat)
+	expect(t, other)
+	if st := f.hub.Stats(); st.Users != 0 {
+		t.Errorf("%d users are still in memory", st.Users)
+	}
+}
+
+func TestLastStateWinsWhileTheAppIsSlow(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	s := f.online("ann@example.org", "phone")
+	for range 1000 {
+		f.must(s.Publish(presence.Unavailable, time.Time{}))
+		f.must(s.Publish(presence.Online, time.Time{}))
+	}
+	f.must(s.Publish(presence.Unavailable, time.Time{}))
+	expect(t, chat, "unavailable "+g.PUID)
+	for range 100 { // comes and goes many times: nothing, for it is as it was
+		f.must(s.Publish(presence.Offline, time.Time{}))
+		s.Close()
+		s = f.attach("ann@example.org", "phone")
+		f.must(s.Publish(presence.Unavailable, time.Time{}))
+	}
+	expect(t, chat)
+}
+
+func TestSnapshotThenChanges(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	ga, gb := f.allow("ann@example.org", "chat"), f.allow("bob@example.org", "chat")
+	f.online("ann@example.org", "phone")
+	bob := f.online("bob@example.org", "phone")
+	chat := f.link("chat")
+	f.must(bob.Publish(presence.Unavailable, time.Time{})) // before the first Take: part of the snapshot
+	got := said(chat)
+	if len(got) != 2 || !contains(got, "online "+ga.PUID+" delayed") || !contains(got, "unavailable "+gb.PUID+" delayed") {
+		t.Errorf("snapshot %q", got)
+	}
+	f.must(bob.Publish(presence.Online, time.Time{}))
+	expect(t, chat, "online "+gb.PUID)
+}
+
+func contains(list []string, s string) bool {
+	for _, e := range list {
+		if e == s {
+			return true
+		}
+	}
+	return false
+}
+
+func TestNewerSocketReplacesAndTheOlderOnesLossIsNothing(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	old := f.online("ann@example.org", "phone")
+	expect(t, chat, "online "+g.PUID)
+	newer := f.online("ann@example.org", "phone")
+	if old.Ended() != presence.EndReplaced {
+		t.Errorf("the older session: %v", old.Ended())
+	}
+	if err := old.Publish(presence.Offline, time.Time{}); !errors.Is(err, presence.ErrEnded) {
+		t.Errorf("the older session publishes: %v", err)
+	}
+	old.Close()
+	f.pass(time.Hour)
+	expect(t, chat)
+	if newer.Ended() != presence.Alive {
+		t.Errorf("the newer session: %v", newer.Ended())
+	}
+}
+
+func TestRevokeSaysGoneThenUnsubscribedAndForgetsTheQueue(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	f.online("ann@example.org", "phone")
+	f.online("ann@example.org", "desk")
+	said(chat)
+	d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Message: "hi", TTL: -1})
+	f.must(err)
+	f.must(d.Wait())
+	f.must(f.hub.Revoke("ann@example.org", "chat", presence.ByUser))
+	expect(t, chat, "offline "+g.PUID, "offline "+g.PUID, "unsubscribed "+g.PUID)
+	if w, err := f.store.Waiting("ann@example.org"); err != nil || len(w) != 0 {
+		t.Errorf("after revoke %v waits, %v", w, err)
+	}
+	if _, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Message: "hi"}); !errors.Is(err, presence.ErrStranger) {
+		t.Errorf("notify after revoke: %v", err)
+	}
+	again := f.allow("ann@example.org", "chat")
+	if again.PUID == g.PUID {
+		t.Error("the PUID is the same after revoke and grant again")
+	}
+	expect(t, chat, "online "+again.PUID, "online "+again.PUID)
+}
+
+// A revoke while the app is away reaches it when it returns, before presence, until it was told.
+func TestRevokeWhileAwayIsKept(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g, other := f.allow("ann@example.org", "chat"), f.allow("bob@example.org", "chat")
+	f.online("bob@example.org", "phone")
+	f.must(f.hub.Revoke("ann@example.org", "chat", presence.ByUser))
+	first := f.link("chat")
+	expect(t, first, "unsubscribed "+g.PUID, "online "+other.PUID+" delayed")
+	first.Close() // it never said that it got it
+	second := f.link("chat")
+	ups := take(second)
+	if len(ups) != 2 || ups[0].Kind != presence.Unsubscribed {
+		t.Fatalf("second connection: %+v", ups)
+	}
+	f.must(second.Told(ups[0].ID))
+	second.Close()
+	expect(t, f.link("chat"), "online "+other.PUID+" delayed")
+}
+
+func TestWindowAndPauseLookLikeGoingOffline(t *testing.T) {
+	f := newFixture(t) // it is noon, UTC
+	defer f.close()
+	f.app("chat")
+	w, err := presence.ParseWindow("13:00-14:00")
+	f.must(err)
+	g, err := f.hub.Allow(presence.Grant{Email: "ann@example.org", App: "chat", Notify: true, Windows: []presence.Window{w}}, presence.ByUser)
+	f.must(err)
+	chat := f.link("chat")
+	f.online("ann@example.org", "phone")
+	expect(t, chat)
+	f.pass(time.Hour)
+	ups := take(chat)
+	if len(ups) != 1 || ups[0].Status != presence.Online || !ups[0].Since.Equal(f.clock.Now()) {
+		t.Fatalf("the window opens: %+v", ups)
+	}
+	f.must(f.hub.SetPaused("ann@example.org", "chat", true, presence.ByUser))
+	expect(t, chat, "offline "+g.PUID)
+	f.must(f.hub.SetPaused("ann@example.org", "chat", false, presence.ByUser))
+	expect(t, chat, "online "+g.PUID)
+	f.pass(time.Hour)
+	expect(t, chat, "offline "+g.PUID)
+	closed := f.clock.Now()
+	f.pass(time.Hour)
+	p, err := chat.Probe(presence.Peer{PUID: g.PUID})
+	if err != nil || len(p) != 1 || p[0].Status != presence.Offline || !p[0].Since.Equal(closed) {
+		t.Errorf("probe after the window: %+v, %v", p, err)
+	}
+}
+
+func TestUntilEndsTheGrantForWhoIsThereAndWhoIsNot(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	until := f.clock.Now().Add(time.Hour)
+	var puids []string
+	for _, e := range []string{"ann@example.org", "bob@example.org"} {
+		g, err := f.hub.Allow(presence.Grant{Email: e, App: "chat", Until: &until}, presence.ByUser)
+		f.must(err)
+		puids = append(puids, g.PUID)
+	}
+	chat := f.link("chat")
+	f.online("ann@example.org", "phone")
+	expect(t, chat, "online "+puids[0])
+	f.pass(time.Hour)
+	got := said(chat)
+	if len(got) != 3 || got[0] != "offline "+puids[0] || !contains(got, "unsubscribed "+puids[0]) || !contains(got, "unsubscribed "+puids[1]) {
+		t.Errorf("at the end: %q", got)
+	}
+	if _, ok, err := f.store.Grant("bob@example.org", "chat"); ok || err != nil {
+		t.Errorf("the grant is still there: %v %v", ok, err)
+	}
+}
+
+func TestNotificationsReachNowAndLater(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	send := func(p presence.Peer, text string) {
+		t.Helper()
+		d, err := chat.Notify(p, presence.Message{Ref: text, Message: text, Receipt: true, TTL: -1})
+		f.must(err)
+		f.must(d.Wait())
+	}
+	peer := presence.Peer{PUID: g.PUID}
+	send(peer, "one") // nobody is there
+	phone := f.online("ann@example.org", "phone")
+	expectMail(t, f, phone, "one")
+	send(peer, "two")
+	expectMail(t, f, phone, "two")
+	phone.Close() // it confirmed nothing
+	again := f.online("ann@example.org", "phone")
+	ns := expectMail(t, f, again, "one", "two")
+	again.Confirm([]uint64{ns[0].Seq, ns[0].Seq, 424242})
+	waitReceipts(t, chat, "receipt one")
+	again.Close()
+	desk := f.online("ann@example.org", "desk")
+	expectMail(t, f, desk, "two")
+}
+
+// expectMail drains what the sessions have to say and compares it with what this one should get.
+func expectMail(t *testing.T, f *fixture, s *presence.Session, want ...string) []presence.Notification {
+	t.Helper()
+	var got []string
+	var all []presence.Notification
+	for {
+		o, err := s.Next(2)
+		f.must(err)
+		for _, n := range o.Notifications {
+			got, all = append(got, n.Message), append(all, n)
+		}
+		if !o.More {
+			break
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("mail (-want +got):\n%s", d)
+	}
+	return all
+}
+
+// waitReceipts takes until the wanted words have come; the test's time limit is the only other way out.
+func waitReceipts(t *testing.T, l *presence.Link, want ...string) {
+	t.Helper()
+	var got []string
+	for len(got) < len(want) {
+		for _, w := range said(l) {
+			if len(w) > 7 && w[:7] == "receipt" {
+				got = append(got, w)
+			}
+		}
+		if len(got) < len(want) {
+			<-l.Wake()
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("receipts (-want +got):\n%s", d)
+	}
+}
+
+func TestReceiptsAreWithheldWhilePresenceIsHidden(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	phone := f.online("ann@example.org", "phone")
+	send := func(text string, ttl time.Duration) []uint64 {
+		d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Ref: text, Message: text, Receipt: true, TTL: ttl})
+		f.must(err)
+		f.must(d.Wait())
+		return []uint64{expectMail(t, f, phone, text)[0].Seq}
+	}
+	f.must(f.hub.SetPaused("ann@example.org", "chat", true, presence.ByUser))
+	phone.Confirm(send("hidden", -1))
+	phone.Confirm(send("hidden live", 0))
+	f.must(f.hub.SetPaused("ann@example.org", "chat", false, presence.ByUser))
+	f.must(phone.Publish(presence.Offline, time.Time{}))
+	phone.Confirm(send("said offline", -1))
+	f.must(phone.Publish(presence.Online, time.Time{}))
+	phone.Confirm(send("seen live", 0))
+	phone.Confirm(send("seen", -1))
+	waitReceipts(t, chat, "receipt seen live", "receipt seen")
+}
+
+func TestDeviceIsNamedByItsTagAndOnlyForItsApp(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.app("other")
+	g, o := f.allow("ann@example.org", "chat"), f.allow("ann@example.org", "other")
+	chat, other := f.link("chat"), f.link("other")
+	phone, desk := f.online("ann@example.org", "phone"), f.online("ann@example.org", "desk")
+	tags := map[string]bool{}
+	for _, u := range append(take(chat), take(other)...) {
+		tags[u.Tag] = true
+	}
+	if len(tags) != 4 {
+		t.Fatalf("two devices for two apps have the tags %v", tags)
+	}
+	f.must(desk.Publish(presence.Unavailable, time.Time{}))
+	tag := take(chat)[0].Tag
+	d, err := chat.Notify(presence.Peer{PUID: g.PUID, Tag: tag}, presence.Message{Message: "desk only", TTL: -1})
+	f.must(err)
+	f.must(d.Wait())
+	expectMail(t, f, phone)
+	expectMail(t, f, desk, "desk only")
+	for _, p := range []presence.Peer{{PUID: o.PUID}, {PUID: g.PUID, Tag: "aaaaaaaaaaaaaaaa"}, {Email: "ann@example.org"}, {}, {PUID: "nobody"}} {
+		if _, err := chat.Notify(p, presence.Message{Message: "x", TTL: -1}); !errors.Is(err, presence.ErrStranger) {
+			t.Errorf("notify %+v: %v", p, err)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	mute, err := f.hub.Allow(presence.Grant{Email: "bob@example.org", App: "chat"}, presence.ByUser)
+	f.must(err)
+	chat := f.link("chat")
+	long := make([]byte, 4097)
+	for _, c := range []struct {
+		puid string
+		m    presence.Message
+		want error
+	}{
+		{g.PUID, presence.Message{Message: string(long), TTL: -1}, presence.ErrTooLarge},
+		{g.PUID, presence.Message{Message: "x", TTL: 673 * time.Hour}, presence.ErrTTL},
+		{mute.PUID, presence.Message{Message: "x", TTL: -1}, presence.ErrNotAllowed},
+	} {
+		if _, err := chat.Notify(presence.Peer{PUID: c.puid}, c.m); !errors.Is(err, c.want) {
+			t.Errorf("%v, want %v", err, c.want)
+		}
+	}
+	if err := f.hub.PutApp(presence.App{ID: "twin", Name: "twin", Component: "chat.example", Secret: "s", Conflict: presence.Replace}); !errors.Is(err, presence.ErrExists) {
+		t.Errorf("a second app for the domain: %v", err)
+	}
+	for i := range f.limits().SocketsPerUser {
+		f.attach("eve@example.org", fmt.Sprint("d", i))
+	}
+	if _, err := f.hub.Attach(presence.Attach{Email: "eve@example.org", Device: "more", Ready: f.ready}); !errors.Is(err, presence.ErrSockets) {
+		t.Errorf("one socket too many: %v", err)
+	}
+	f.attach("eve@example.org", "d0") // replaces, so it is none too many
+}
+
+func (f *fixture) limits() presence.Limits { return presence.DefaultLimits() }
+
+func TestConflictPolicies(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	first := f.link("chat")
+	second := f.link("chat")
+	if first.Ended() != presence.EndReplaced || second.Ended() != presence.Alive {
+		t.Errorf("replace: %v, %v", first.Ended(), second.Ended())
+	}
+	app, _ := f.hub.App("chat")
+	app.Conflict = presence.Reject
+	f.must(f.hub.PutApp(app))
+	if _, err := f.hub.Link("chat", presence.ComponentLink); !errors.Is(err, presence.ErrConflict) {
+		t.Errorf("reject: %v", err)
+	}
+	app.Disabled = true
+	f.must(f.hub.PutApp(app))
+	if _, err := f.hub.Link("chat", presence.ComponentLink); second.Ended() != presence.EndDisabled || !errors.Is(err, presence.ErrNoApp) {
+		t.Errorf("disabled: %v, %v", second.Ended(), err)
+	}
+}
+
+func TestEndsOfSessions(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	kicked := f.online("ann@example.org", "phone")
+	said(chat)
+	if n := f.hub.Kick("ann@example.org", ""); n != 1 || kicked.Ended() != presence.EndKicked {
+		t.Errorf("kick: %d, %v", n, kicked.Ended())
+	}
+	expect(t, chat, "offline "+g.PUID)
+	s, err := f.hub.Attach(presence.Attach{Email: "ann@example.org", Device: "phone", Ready: f.ready, Credential: "c", Expires: f.clock.Now().Add(time.Minute)})
+	f.must(err)
+	f.must(s.Publish(presence.Online, time.Time{}))
+	said(chat)
+	f.pass(time.Minute)
+	if s.Ended() != presence.EndExpired {
+		t.Errorf("expired: %v", s.Ended())
+	}
+	expect(t, chat) // through the linger
+	f.pass(linger)
+	expect(t, chat, "offline "+g.PUID)
+	s, err = f.hub.Attach(presence.Attach{Email: "ann@example.org", Device: "phone", Ready: f.ready, Credential: "c"})
+	f.must(err)
+	if n := f.hub.EndCredential("ann@example.org", "other"); n != 0 {
+		t.Errorf("another credential ended %d sessions", n)
+	}
+	if n := f.hub.EndCredential("ann@example.org", "c"); n != 1 || s.Ended() != presence.EndExpired {
+		t.Errorf("revoked credential: %d, %v", n, s.Ended())
+	}
+}
+
+// A server that stops says goodbye for everybody, once, before the links end.
+func TestCloseTellsEveryoneIsGone(t *testing.T) {
+	f := newFixture(t)
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	s := f.online("ann@example.org", "phone")
+	said(chat)
+	f.hub.Drain(time.Second, "restart")
+	if o, err := s.Next(10); err != nil || o.Reconnect == nil || o.Reconnect.After > time.Second {
+		t.Errorf("draining: %+v %v", o, err)
+	}
+	if _, err := f.hub.Attach(presence.Attach{Email: "ann@example.org", Device: "x", Ready: f.ready}); !errors.Is(err, presence.ErrDraining) {
+		t.Errorf("attach while draining: %v", err)
+	}
+	f.close()
+	if s.Ended() != presence.EndDraining || chat.Ended() != presence.EndShutdown {
+		t.Errorf("%v, %v", s.Ended(), chat.Ended())
+	}
+	expect(t, chat, "offline "+g.PUID)
+}
+
+// What is remembered of a device answers a probe also after a restart.
+func TestProbeAfterRestart(t *testing.T) {
+	dir := t.TempDir()
+	f := newFixtureAt(t, dir)
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	p, err := chat.Probe(presence.Peer{PUID: g.PUID})
+	if err != nil || len(p) != 1 || p[0].Status != presence.Offline || p[0].Tag != "" {
+		t.Errorf("nobody ever came: %+v %v", p, err)
+	}
+	f.clock.add(time.Minute)
+	s := f.online("ann@example.org", "phone")
+	tag := take(chat)[0].Tag
+	p, err = chat.Probe(presence.Peer{PUID: g.PUID, Tag: tag})
+	if err != nil || len(p) != 1 || p[0].Status != presence.Online || !p[0].Delayed {
+		t.Errorf("she is there: %+v %v", p, err)
+	}
+	f.clock.add(time.Minute)
+	f.must(s.Publish(presence.Offline, time.Time{}))
+	s.Close()
+	went := f.clock.Now()
+	f.close()
+	f = newFixtureAt(t, dir)
+	defer f.close()
+	f.clock.add(time.Hour)
+	p, err = f.link("chat").Probe(presence.Peer{PUID: g.PUID})
+	if err != nil || len(p) != 1 || p[0].Tag != tag || !p[0].Since.Equal(went) {
+		t.Errorf("after the restart: %+v %v, want %s since %v", p, err, tag, went)
+	}
+}

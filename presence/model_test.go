@@ -1,0 +1,303 @@
+package presence_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"presenced/presence"
+)
+
+// model is what must be true, in the plainest form: no sharing, no laziness, no locks.
+type model struct {
+	*fixture
+	t        *rapid.T
+	devices  map[string]*modelDevice // by "user/device"
+	grants   map[string]presence.Grant
+	revoked  map[string]bool // PUIDs
+	links    map[string]*presence.Link
+	knows    map[string]map[string]presence.Status // by app, then "puid/tag": what the app was told
+	sessions []*presence.Session                   // all ever made, the replaced ones too
+}
+
+type modelDevice struct {
+	state   presence.State
+	session *presence.Session
+}
+
+var (
+	modelUsers   = []string{"ann@example.org", "bob@example.org"}
+	modelDevices = []string{"phone", "desk"}
+	modelApps    = []string{"chat", "mail"}
+)
+
+func (m *model) device(user, id string) *modelDevice {
+	key := user + "/" + id
+	if m.devices[key] == nil {
+		m.devices[key] = &modelDevice{}
+	}
+	return m.devices[key]
+}
+
+func (m *model) step(d *modelDevice, e presence.Event) {
+	e.Linger = linger
+	d.state, _ = presence.Step(d.state, e, presence.Moment(m.clock.Now()))
+}
+
+func (m *model) draw(label string, from []string) string {
+	return rapid.SampledFrom(from).Draw(m.t, label)
+}
+
+// visible are the statuses that the app may see of the user now, sorted.
+func (m *model) visible(g presence.Grant) (sts []presence.Status) {
+	if !g.Shown(m.clock.Now()) {
+		return nil
+	}
+	for _, id := range modelDevices {
+		if d := m.device(g.Email, id); d.state.Status != presence.Offline {
+			sts = append(sts, d.state.Status)
+		}
+	}
+	slices.Sort(sts)
+	return sts
+}
+
+func (m *model) grantOf(app, puid string) (presence.Grant, bool) {
+	for _, g := range m.grants {
+		if g.App == app && g.PUID == puid {
+			return g, true
+		}
+	}
+	return presence.Grant{}, false
+}
+
+// hear checks one update against the truth and what the app knew.
+func (m *model) hear(app string, u presence.Update) {
+	knows, key := m.knows[app], u.Local+"/"+u.Tag
+	g, active := m.grantOf(app, u.Local)
+	switch u.Kind {
+	case presence.Unsubscribed:
+		if active || !m.revoked[u.Local] {
+			m.t.Fatalf("%s: unsubscribed from %s, which was not revoked", app, u.Local)
+		}
+		for k, st := range knows {
+			if k[:len(u.Local)+1] == u.Local+"/" && st != presence.Offline {
+				m.t.Fatalf("%s: unsubscribed while %s is still %v to it", app, k, st)
+			}
+		}
+		if err := m.links[app].Told(u.ID); err != nil {
+			m.t.Fatal(err)
+		}
+	case presence.Presence:
+		if u.Status == knows[key] {
+			m.t.Fatalf("%s: told twice that %s is %v", app, key, u.Status)
+		}
+		if u.Status != presence.Offline && (!active || !slices.Contains(m.visible(g), u.Status)) {
+			m.t.Fatalf("%s: told that %s is %v; active %v, visible %v", app, key, u.Status, active, m.visible(g))
+		}
+		knows[key] = u.Status
+	}
+}
+
+func (m *model) take(app string, max int) (n int) {
+	l := m.links[app]
+	if l == nil {
+		return 0
+	}
+	buf := make([]presence.Update, max)
+	n = l.Take(buf)
+	for _, u := range buf[:n] {
+		m.hear(app, u)
+	}
+	return n
+}
+
+// settle takes all and compares what each linked app knows with what is true.
+func (m *model) settle() {
+	for app, l := range m.links {
+		if l == nil {
+			continue
+		}
+		for m.take(app, 2) > 0 {
+		}
+		got := map[string][]presence.Status{}
+		for key, st := range m.knows[app] {
+			if st != presence.Offline {
+				puid := key[:26]
+				got[puid] = append(got[puid], st)
+			}
+		}
+		for _, g := range m.grants {
+			if g.App != app {
+				continue
+			}
+			have := got[g.PUID]
+			delete(got, g.PUID)
+			slices.Sort(have)
+			if want := m.visible(g); !slices.Equal(have, want) {
+				m.t.Fatalf("%s knows %v of %s, true is %v", app, have, g.Email, want)
+			}
+		}
+		if len(got) > 0 {
+			m.t.Fatalf("%s still sees %v", app, got)
+		}
+	}
+}
+
+func (m *model) allow(t *rapid.T) {
+	user, app := m.draw("user", modelUsers), m.draw("app", modelApps)
+	g := presence.Grant{Email: user, App: app, Notify: true, Paused: rapid.Bool().Draw(t, "paused")}
+	if rapid.Bool().Draw(t, "window") {
+		g.Windows = []presence.Window{{From: "12:00", To: "12:30"}, {From: "13:00", To: "13:30"}}
+	}
+	if rapid.IntRange(0, 3).Draw(t, "until") == 0 {
+		until := m.clock.Now().Add(20 * time.Minute)
+		g.Until = &until
+	}
+	g, err := m.hub.Allow(g, presence.ByUser)
+	m.must(err)
+	m.grants[user+"/"+app] = g
+}
+
+func (m *model) forget(key string) {
+	m.revoked[m.grants[key].PUID] = true
+	delete(m.grants, key)
+}
+
+func (m *model) pass(d time.Duration) {
+	m.fixture.pass(d)
+	for _, d := range m.devices {
+		m.step(d, presence.Event{Kind: presence.EventTick})
+	}
+	for key, g := range m.grants {
+		if g.Ended(m.clock.Now()) {
+			m.forget(key)
+		}
+	}
+}
+
+func (m *model) actions() map[string]func(*rapid.T) {
+	pick := func() (*modelDevice, string, string) {
+		user, id := m.draw("user", modelUsers), m.draw("device", modelDevices)
+		return m.device(user, id), user, id
+	}
+	return map[string]func(*rapid.T){
+		"attach": func(t *rapid.T) {
+			d, user, id := pick()
+			d.session = m.attach(user, id)
+			m.sessions = append(m.sessions, d.session)
+			m.step(d, presence.Event{Kind: presence.EventAttach})
+		},
+		"publish": func(t *rapid.T) {
+			d, _, _ := pick()
+			st := presence.Status(rapid.IntRange(0, 2).Draw(t, "status"))
+			if d.session != nil {
+				m.must(d.session.Publish(st, time.Time{}))
+				m.step(d, presence.Event{Kind: presence.EventPublish, Status: st})
+			}
+		},
+		"lose": func(t *rapid.T) {
+			if d, _, _ := pick(); d.session != nil {
+				d.session.Close()
+				d.session = nil
+				m.step(d, presence.Event{Kind: presence.EventLost})
+			}
+		},
+		"late goodbye": func(t *rapid.T) {
+			for _, s := range m.sessions {
+				if s.Ended() != presence.Alive {
+					s.Close()
+				}
+			}
+		},
+		"kick": func(t *rapid.T) {
+			d, user, id := pick()
+			m.hub.Kick(user, id)
+			if d.session != nil {
+				d.session = nil
+				m.step(d, presence.Event{Kind: presence.EventEnd})
+			}
+		},
+		"allow": m.allow,
+		"revoke": func(t *rapid.T) {
+			user, app := m.draw("user", modelUsers), m.draw("app", modelApps)
+			if _, ok := m.grants[user+"/"+app]; ok {
+				m.must(m.hub.Revoke(user, app, presence.ByUser))
+				m.forget(user + "/" + app)
+			}
+		},
+		"pause": func(t *rapid.T) {
+			user, app, p := m.draw("user", modelUsers), m.draw("app", modelApps), rapid.Bool().Draw(t, "paused")
+			if g, ok := m.grants[user+"/"+app]; ok {
+				m.must(m.hub.SetPaused(user, app, p, presence.ByUser))
+				g.Paused = p
+				m.grants[user+"/"+app] = g
+			}
+		},
+		"link": func(t *rapid.T) {
+			app := m.draw("app", modelApps)
+			m.links[app] = m.link(app)
+			m.knows[app] = map[string]presence.Status{}
+		},
+		"unlink": func(t *rapid.T) {
+			app := m.draw("app", modelApps)
+			if m.links[app] != nil {
+				m.links[app].Close()
+				m.links[app] = nil
+			}
+		},
+		"take": func(t *rapid.T) { m.take(m.draw("app", modelApps), rapid.IntRange(1, 3).Draw(t, "max")) },
+		"pass": func(t *rapid.T) {
+			m.pass(rapid.SampledFrom([]time.Duration{time.Second, linger, 10 * time.Minute, 31 * time.Minute}).Draw(t, "time"))
+		},
+		"": func(t *rapid.T) {
+			if rapid.IntRange(0, 4).Draw(t, "settle") == 0 {
+				m.settle()
+			}
+		},
+	}
+}
+
+// Promises 1 and 2 of the package, over random histories: an app is told what is true and allowed, never
+// the same twice, and when everybody has left nobody is kept.
+func TestModel(t *testing.T) {
+	dir := t.TempDir()
+	run := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		run++
+		f := newFixtureAt(t, subdir(t, dir, run))
+		defer f.close()
+		m := &model{fixture: f, t: rt, devices: map[string]*modelDevice{}, grants: map[string]presence.Grant{},
+			revoked: map[string]bool{}, links: map[string]*presence.Link{}, knows: map[string]map[string]presence.Status{}}
+		for _, a := range modelApps {
+			m.app(a)
+		}
+		rt.Repeat(m.actions())
+		m.settle()
+		for _, user := range modelUsers {
+			m.hub.Kick(user, "")
+		}
+		m.pass(time.Hour)
+		for d := range maps.Values(m.devices) {
+			m.step(d, presence.Event{Kind: presence.EventEnd})
+		}
+		m.settle()
+		if st := m.hub.Stats(); st.Users != 0 {
+			rt.Fatalf("everybody has left and %d users are in memory", st.Users)
+		}
+	})
+}
+
+func subdir(t *testing.T, dir string, n int) string {
+	sub := filepath.Join(dir, strconv.Itoa(n))
+	if err := os.Mkdir(sub, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return sub
+}

@@ -1,0 +1,123 @@
+package store
+
+import (
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"presenced/presence"
+)
+
+// Enqueue stores n; see [presence.Queue]. n must not be changed before the commit has ended.
+func (s *Store) Enqueue(n *presence.Notification) *presence.Commit {
+	if err := checkKeys("e-mail and appid of a notification", n.Email, n.App); err != nil {
+		return ended(err)
+	}
+	return s.committer.hand(op{n: n, user: s.index.user(n.Email)})
+}
+
+// Pending returns what waits for the device; see [presence.Queue]. Where nothing does it is answered from memory.
+func (s *Store) Pending(email, device string, after uint64, max int) ([]presence.Notification, error) {
+	user, hash, now := s.index.user(email), s.index.hash(device), nanos(s.now())
+	var found []presence.Notification
+	for len(found) < max {
+		seqs := s.index.selectSeqs(nil, user, hash, after, max-len(found), now)
+		if len(seqs) == 0 {
+			break
+		}
+		after = seqs[len(seqs)-1]
+		var err error
+		if found, err = s.read(found, seqs, email, device); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// read appends the records of seqs to dst; those that were removed meanwhile are left out.
+func (s *Store) read(dst []presence.Notification, seqs []uint64, email, device string) ([]presence.Notification, error) {
+	err := s.view(func(tx *bbolt.Tx) error {
+		b := inQueue.of(tx)
+		for _, seq := range seqs {
+			v := b.Get(be64(seq))
+			if v == nil {
+				continue
+			}
+			n, err := readRecord(seq, v)
+			if err != nil {
+				return err
+			}
+			if n.Email == email && (n.Device == "" || device == "" || n.Device == device) {
+				dst = append(dst, n)
+			}
+		}
+		return nil
+	})
+	return dst, err
+}
+
+// Confirm removes what the device has; see [presence.Queue]. seqs may be used again at once.
+func (s *Store) Confirm(email, device string, seqs []uint64) *presence.Confirmation {
+	user := s.index.user(email)
+	seqs = slices.Clone(seqs)
+	slices.Sort(seqs)
+	c := &presence.Confirmation{}
+	c.Commit = s.committer.hand(op{do: func(g *group) error { return g.confirm(c, user, email, device, seqs) }})
+	return c
+}
+
+// Purge removes all of the user that came from app ("": from any); see [presence.Queue].
+func (s *Store) Purge(email, app string) *presence.Commit {
+	if err := checkKeys("e-mail", email); err != nil {
+		return ended(err)
+	}
+	user := s.index.user(email)
+	return s.committer.hand(op{do: func(g *group) error { return g.purge(user, email, app) }})
+}
+
+// Waiting counts what waits for the user, by app, without I/O.
+func (s *Store) Waiting(email string) (map[string]int, error) {
+	return s.index.count(s.index.user(email), nanos(s.now())), nil
+}
+
+// Dropped returns and forgets the counters; see [presence.Queue].
+func (s *Store) Dropped(email string) ([]presence.Dropped, error) {
+	if !s.HasDropped(email) {
+		return nil, nil
+	}
+	user := s.index.user(email)
+	var taken []presence.Dropped
+	err := s.committer.hand(op{do: func(g *group) (err error) {
+		taken, err = g.takeDropped(user, email)
+		return err
+	}}).Wait()
+	if err != nil {
+		return nil, err
+	}
+	return taken, nil
+}
+
+// HasDropped tells without I/O whether Dropped would return any.
+func (s *Store) HasDropped(email string) bool { return s.index.hasDropped(s.index.user(email)) }
+
+// Sweep deletes at most max notifications that have expired at now, in commits of at most 1,000, and returns how many.
+// Call it again while it returns max. When nothing has expired it costs no disk access.
+func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
+	for removed < max {
+		seqs := s.index.expired(nanos(now), min(slice, max-removed))
+		if len(seqs) == 0 {
+			break
+		}
+		var n int
+		err := s.committer.hand(op{do: func(g *group) (err error) {
+			n, err = g.expire(seqs)
+			return err
+		}}).Wait()
+		if err != nil {
+			return removed, err
+		}
+		removed += n
+	}
+	return removed, nil
+}
