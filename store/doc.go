@@ -28,7 +28,7 @@
 //
 // One growing number is the key of all queues together, because what counts for the speed of a B+tree is how many
 // pages a commit touches: new notifications fill the last page, whoever they are for. Which numbers wait for whom
-// is in memory ([index]): 40 bytes and no pointer for each notification, 24 for each user, rebuilt at the start.
+// is in memory ([index]): 40 bytes and no pointer for each notification, 32 for each user, rebuilt at the start.
 // A user for whom nothing waits costs no disk access.
 //
 // A purge takes effect at once, whatever its size: its commit writes one mark (see purged), and the records behind
