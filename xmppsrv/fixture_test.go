@@ -72,21 +72,31 @@ func (l *logged) String() string {
 	return l.buf.String()
 }
 
+// setup is how a gateway is configured.
+type setup struct {
+	xmppsrv.Config
+	Store store.Options
+}
+
 // start starts a gateway with the app "chat" at chat.example; change may alter the configuration.
-func start(t testing.TB, change ...func(*xmppsrv.Config)) *gateway {
+func start(t testing.TB, change ...func(*setup)) *gateway {
 	t.Helper()
 	g := &gateway{t: t, log: &logged{more: make(chan struct{})}}
-	var err error
-	g.db, err = store.Open(filepath.Join(t.TempDir(), "data"), store.Options{Limits: presence.DefaultLimits()})
-	g.must(err)
-	g.hub, err = presence.New(presence.Config{Store: g.db, Now: time.Now, Limits: presence.DefaultLimits()})
-	g.must(err)
-	cfg := xmppsrv.Config{Hub: g.hub, Domain: domain, ShowVersion: true, Version: "1.2.3",
-		Log: slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	cfg := setup{
+		Config: xmppsrv.Config{Domain: domain, ShowVersion: true, Version: "1.2.3",
+			Log: slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))},
+		Store: store.Options{Limits: presence.DefaultLimits()},
+	}
 	for _, f := range change {
 		f(&cfg)
 	}
-	g.srv = xmppsrv.New(cfg)
+	var err error
+	g.db, err = store.Open(filepath.Join(t.TempDir(), "data"), cfg.Store)
+	g.must(err)
+	g.hub, err = presence.New(presence.Config{Store: g.db, Now: time.Now, Limits: presence.DefaultLimits()})
+	g.must(err)
+	cfg.Hub = g.hub
+	g.srv = xmppsrv.New(cfg.Config)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	g.must(err)
 	g.addr = l.Addr().String()

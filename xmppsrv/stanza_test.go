@@ -2,6 +2,7 @@ package xmppsrv_test
 
 import (
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -360,6 +361,32 @@ func TestRefusedMessages(t *testing.T) {
 	}
 }
 
+// What cannot be written to the disk comes back, also when the disk says so only later.
+func TestStorageFails(t *testing.T) {
+	g := start(t, func(c *setup) { c.Store.MaxSize = 1 << 20 })
+	g.allow("ann@example.org", "p1")
+	p := g.connect("chat")
+	back := "<message from='p1@gw.example' to='bob@chat.example/desk' id='n1' type='error'>" +
+		stanzaError("wait", "resource-constraint", "The storage is not available") + "</message>"
+	big := message("<body>" + strings.Repeat("x", 4000) + "</body><notify xmlns='urn:presenced:notify:0' ttl='60'/>")
+	for i := range 60 { // more users than fit
+		g.allow(fmt.Sprintf("u%d@example.org", i), fmt.Sprintf("u%d", i))
+	}
+	for range 100 {
+		for i := range 60 {
+			p.send(strings.Replace(big, "p1@", fmt.Sprintf("u%d@", i), 1))
+		}
+		p.send("<iq from='chat.example' to='gw.example' id='sync' type='get'><ping xmlns='urn:xmpp:ping'/></iq>")
+		for s := p.next(); !strings.Contains(s, " id='sync' "); s = p.next() {
+			if strings.Replace(s, sender(s), "p1@gw.example", 1) != back {
+				t.Fatalf("got %s", s)
+			}
+			return
+		}
+	}
+	t.Error("nothing came back")
+}
+
 // Messages with nothing in them for a person get no answer, whoever they are for.
 func TestMessagesThatSayNothing(t *testing.T) {
 	g := start(t)
@@ -423,6 +450,17 @@ func TestQueries(t *testing.T) {
 	p.t = t
 	p.send(iq(domain, "get", "", "<ping xmlns='urn:xmpp:ping'/>"))
 	p.want("<iq from='gw.example' to='a@chat.example/x' type='error'>" + stanzaError("modify", "bad-request", "An iq must have an id") + "</iq>")
+}
+
+func TestVersionIsSwitchable(t *testing.T) {
+	g := start(t, func(c *setup) { c.ShowVersion = false })
+	p := g.connect("chat")
+	p.send(iq(domain, "get", " id='1'", "<query xmlns='jabber:iq:version'/>"))
+	p.want("<iq from='gw.example' to='a@chat.example/x' id='1' type='error'>" + stanzaError("cancel", "service-unavailable", "") + "</iq>")
+	p.send(iq(domain, "get", " id='1'", "<query xmlns='http://jabber.org/protocol/disco#info'/>"))
+	if s := p.next(); strings.Contains(s, "jabber:iq:version") {
+		t.Errorf("got %s", s)
+	}
 }
 
 // Results and errors are never answered.
@@ -522,4 +560,29 @@ func (g *gateway) revoked(email string) string {
 	_, err := g.hub.Allow(presence.Grant{Email: email, App: "other", PUID: "revoked1", Address: presence.ByPUID, Notify: true}, presence.ByUser)
 	g.must(err)
 	return email
+}
+
+// BenchmarkComponentInput sends pings as fast as they are answered: the way in, and out again, over loopback.
+func BenchmarkComponentInput(b *testing.B) {
+	g := start(b)
+	p := g.connect("chat")
+	p.fence()
+	ping := "<iq from='chat.example' to='gw.example' id='12345678' type='get'><ping xmlns='urn:xmpp:ping'/></iq>"
+	pong := len("<iq from='gw.example' to='chat.example' id='12345678' type='result'/>")
+	block := []byte(strings.Repeat(ping, 500))
+	b.ReportAllocs()
+	b.ResetTimer()
+	read := make(chan error)
+	p.c.SetReadDeadline(time.Time{})
+	go func() {
+		_, err := io.CopyN(io.Discard, p.c, int64(b.N)*int64(pong))
+		read <- err
+	}()
+	for left := b.N; left > 0; left -= 500 {
+		if _, err := p.c.Write(block[:min(left, 500)*len(ping)]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	g.must(<-read)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "stanzas/s")
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"presenced/presence"
-	"presenced/xmppsrv"
 )
 
 // ourHeader is the gateway's header with its id masked.
@@ -164,7 +163,7 @@ func TestStreamIDsAreUnique(t *testing.T) {
 }
 
 func TestSlowHandshake(t *testing.T) {
-	g := start(t, func(c *xmppsrv.Config) { c.HandshakeTimeout = 50 * time.Millisecond })
+	g := start(t, func(c *setup) { c.HandshakeTimeout = 50 * time.Millisecond })
 	p := g.dial() // says nothing
 	p.header()
 	p.ends(streamError("connection-timeout", "No handshake in time"))
@@ -260,14 +259,6 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
-// A connection that neither reads nor answers does not keep its component away.
-func TestReplacedWhileDead(t *testing.T) {
-	g := start(t)
-	g.connect("chat")
-	g.connect("chat").fence()
-	g.connect("chat").fence()
-}
-
 func TestRejected(t *testing.T) {
 	g := start(t)
 	g.app("solo", presence.Reject)
@@ -353,24 +344,40 @@ func stall(p *comp) {
 
 // Who asks without reading is not read from, is dropped in the end, and harms nobody.
 func TestPeerThatDoesNotRead(t *testing.T) {
-	g := start(t, func(c *xmppsrv.Config) { c.PingInterval = 300 * time.Millisecond })
+	g := start(t, func(c *setup) { c.PingInterval = 300 * time.Millisecond })
 	g.app("other", presence.Replace)
 	g.allow("ann@example.org", "p1")
+	_, err := g.hub.Allow(presence.Grant{Email: "ann@example.org", App: "other", PUID: "o1", Address: presence.ByPUID}, presence.ByUser)
+	g.must(err)
 	other := g.connect("other")
+	other.fence()
 	bad := g.connect("chat")
 	stall(bad)
-	other.fence()
 	ann := g.device("ann@example.org", "phone")
+	from := sender(other.next())
+	if !strings.HasPrefix(from, "o1@") {
+		t.Errorf("from %s", from)
+	}
 	g.must(ann.Publish(presence.Unavailable, time.Time{}))
+	other.want("<presence from='" + from + "' to='other.example'><show>away</show></presence>")
 	g.logs("reason=stalled")
 	if n := g.srv.Stats().Ended["stalled"]; n != 1 {
 		t.Errorf("%d drops are counted", n)
 	}
-	other.fence()
+}
+
+// A component whose old connection is stuck is back at once.
+func TestReplacedWhileStalled(t *testing.T) {
+	g := start(t, func(c *setup) { c.PingInterval = time.Second })
+	stall(g.connect("chat"))
+	p := g.connect("chat")
+	p.fence()
+	g.logs("reason=stalled")
+	p.fence()
 }
 
 func TestSilentPeerIsPingedAndDropped(t *testing.T) {
-	g := start(t, func(c *xmppsrv.Config) { c.PingInterval = 60 * time.Millisecond })
+	g := start(t, func(c *setup) { c.PingInterval = 60 * time.Millisecond })
 	p := g.connect("chat")
 	ping := p.next()
 	if got := maskID(ping); got != "<iq from='gw.example' to='chat.example' id='ID' type='get'><ping xmlns='urn:xmpp:ping'/></iq>" {
@@ -387,7 +394,7 @@ func TestAnySignOfLife(t *testing.T) {
 		{"error", "<iq from='chat.example' to='gw.example' id='%s' type='error'/>"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := start(t, func(c *xmppsrv.Config) { c.PingInterval = 100 * time.Millisecond })
+			g := start(t, func(c *setup) { c.PingInterval = 100 * time.Millisecond })
 			p := g.connect("chat")
 			for range 3 {
 				ping := p.next()
@@ -402,7 +409,7 @@ func TestAnySignOfLife(t *testing.T) {
 }
 
 func TestTooManyWithoutHandshake(t *testing.T) {
-	g := start(t, func(c *xmppsrv.Config) { c.MaxWaitingPerAddress = 2 })
+	g := start(t, func(c *setup) { c.MaxWaitingPerAddress = 2 })
 	a, b := g.dial(), g.dial()
 	a.open()
 	b.open()
@@ -416,7 +423,7 @@ func TestTooManyWithoutHandshake(t *testing.T) {
 }
 
 func TestTooManyWithoutHandshakeInAll(t *testing.T) {
-	g := start(t, func(c *xmppsrv.Config) { c.MaxWaiting = 1 })
+	g := start(t, func(c *setup) { c.MaxWaiting = 1 })
 	a := g.dial()
 	a.open()
 	c := g.dial()
