@@ -103,7 +103,7 @@ func say(what, email string, seqs ...uint64) {
 }
 
 func loadWorker(s *Store, w int) {
-	email := fmt.Sprintf("w%d@example.org", w)
+	email := fmt.Sprintf("w%d.%d@example.org", w, os.Getpid()) // a purge must not reach what an earlier process left
 	var mine []uint64
 	for i := 1; ; i++ {
 		n := &presence.Notification{Email: email, App: "chat", Message: strings.Repeat("x", rand.IntN(2000)),
@@ -179,9 +179,12 @@ func (l *ledger) check(t *testing.T, path string) {
 	if err := s.CheckConsistency(); err != nil {
 		t.Fatal(err)
 	}
-	there := map[uint64]bool{}
-	for w := range loadWorkers {
-		ns, err := s.Pending(fmt.Sprintf("w%d@example.org", w), "", 0, 1<<30)
+	emails, there := map[string]bool{}, map[uint64]bool{}
+	for _, email := range l.owner {
+		emails[email] = true
+	}
+	for email := range emails {
+		ns, err := s.Pending(email, "", 0, 1<<30)
 		if err != nil {
 			t.Fatal(err)
 		}
