@@ -131,14 +131,14 @@ func (h *Hub) newGrantLocked(sh *shard, u *user, stored *Grant, now moment) *gra
 	if a == nil {
 		return nil
 	}
-	g := &grant{app: a, email: u.email, puid: stored.PUID, owner: u, byEmail: stored.Address == ByEmail,
+	g := &grant{app: a, puid: stored.PUID, owner: u, byEmail: stored.Address == ByEmail,
 		calendar: stored.calendar(), paused: stored.Paused}
-	g.showIdle.Store(stored.Idle)
+	g.setLocked(grantIdle, stored.Idle)
 	g.flipped.Store(int64(momentOf(g.calendar.last(now.time(), stored.Created))))
 	if stored.Paused {
 		g.flipped.Store(int64(momentOf(stored.lastShown(now.time()))))
 	}
-	g.hidden.Store(g.paused || !g.calendar.open(now.time()))
+	g.setLocked(grantHidden, g.paused || !g.calendar.open(now.time()))
 	h.scheduleLocked(sh, g, now)
 	return g
 }
@@ -146,7 +146,7 @@ func (h *Hub) newGrantLocked(sh *shard, u *user, stored *Grant, now moment) *gra
 // setGrantLocked changes a grant in place: its address and so its views stay.
 func (h *Hub) setGrantLocked(sh *shard, g *grant, stored *Grant, now moment) {
 	g.calendar, g.paused = stored.calendar(), stored.Paused
-	idle := g.showIdle.Swap(stored.Idle) != stored.Idle
+	idle := g.setLocked(grantIdle, stored.Idle)
 	if !h.flipLocked(sh, g, now) && idle {
 		pushGrantLocked(g)
 	}
@@ -156,10 +156,10 @@ func (h *Hub) setGrantLocked(sh *shard, g *grant, stored *Grant, now moment) {
 // whether that was a change.
 func (h *Hub) flipLocked(sh *shard, g *grant, now moment) bool {
 	hidden := g.paused || !g.calendar.open(now.time())
-	changed := hidden != g.hidden.Load()
+	changed := hidden != g.is(grantHidden)
 	if changed {
 		g.flipped.Store(int64(now)) // before hidden: see view.visible
-		g.hidden.Store(hidden)
+		g.setLocked(grantHidden, hidden)
 		pushGrantLocked(g)
 	}
 	h.scheduleLocked(sh, g, now)
@@ -191,7 +191,7 @@ func pushGrantLocked(g *grant) {
 // endGrantLocked ends a grant in memory: gone from each device, then the notice, in this order on each link.
 func (h *Hub) endGrantLocked(sh *shard, g *grant, n *Notice, now moment) {
 	g.flipped.Store(int64(now))
-	g.ended.Store(true)
+	g.setLocked(grantEnded, true)
 	pushGrantLocked(g)
 	if n != nil {
 		for _, l := range g.app.links() {
@@ -275,7 +275,7 @@ func (h *Hub) dropGrant(stored *Grant, n *Notice, now moment) {
 		}
 	}
 	if a := h.apps.get(stored.App); a != nil && n != nil { // nobody is there: only the notice
-		g := &grant{app: a, email: stored.Email, puid: stored.PUID, byEmail: n.ByEmail}
+		g := &grant{app: a, puid: stored.PUID, owner: &user{email: stored.Email}, byEmail: n.ByEmail}
 		for _, l := range a.links() {
 			l.pushNotice(g, n)
 		}

@@ -248,7 +248,7 @@ func (l *Link) takeReceipts(dst []Update) (n int) {
 	i := 0
 	for ; n < len(dst) && i < len(l.mail); i++ {
 		r := &l.mail[i]
-		if r.grant.ended.Load() {
+		if r.grant.is(grantEnded) {
 			continue
 		}
 		dst[n] = Update{Kind: Receipt, ByEmail: r.grant.byEmail, Local: r.grant.local(), Ref: r.ref, To: r.to}

@@ -73,7 +73,7 @@ func (p *probe) present() {
 	for d := u.devices; d != nil; d = d.next {
 		v := view{device: d, grant: g}
 		st, since := v.visible()
-		if d.phase == Absent && d.status() == Offline {
+		if d.phase() == Absent && d.status() == Offline {
 			continue // only a link has still to be told: the store knows when it went
 		}
 		p.seen = append(p.seen, d.id)

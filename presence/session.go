@@ -150,7 +150,7 @@ func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, stored []Grant, now 
 	if d == nil {
 		isNew = true
 		d = &device{id: a.Device, user: u, next: u.devices}
-		d.word.Store(pack(Offline, now))
+		d.word.Store(pack(Absent, Offline, now))
 		u.devices = d
 	}
 	if old := d.session; old != nil {

@@ -99,7 +99,7 @@ func (sh *shard) dropViewsLocked(u *user, match func(*view) bool) {
 
 // visible is what the app may see of the view's device now, and since when.
 func (v *view) visible() (st Status, since moment) {
-	hidden := v.grant.hidden.Load() || v.grant.ended.Load() // before flipped, which is written first
+	hidden := v.grant.is(grantHidden | grantEnded) // before flipped, which is written first
 	flipped := moment(v.grant.flipped.Load())
 	st, since = unpack(v.device.word.Load())
 	if hidden {
@@ -124,7 +124,7 @@ func (v *view) render(u *Update) bool {
 	}
 	st, since := v.visible()
 	var idle moment
-	if v.grant.showIdle.Load() && st != Offline {
+	if v.grant.is(grantIdle) && st != Offline {
 		idle = moment(v.device.idle.Load())
 	}
 	if st == Status(v.told&^heard) && idle == v.extra {
