@@ -1,0 +1,3 @@
+package store
+func childHold(string) {}
+func childLoad(string) {}
