@@ -94,10 +94,10 @@ func (s *site) spawn(args ...string) (c *child, ready <-chan struct{}) {
 	up := make(chan struct{}, 1)
 	go c.follow(stderr, up)
 	s.t.Cleanup(func() {
-		c.kill()
-		if s.t.Failed() {
-			s.t.Logf("the last words of the gateway with pid %d:\n%s", cmd.Process.Pid, c.log.String())
+		if !c.over() && s.t.Failed() {
+			s.t.Logf("the log of the gateway when the test failed:\n%s", c.log.String())
 		}
+		c.kill()
 	})
 	return c, up
 }
@@ -138,6 +138,16 @@ func (c *child) follow(stderr io.Reader, ready chan<- struct{}) {
 		}
 	}
 	io.Copy(io.Discard, stderr) // a line too long for the scanner must not block the process
+}
+
+// over reports whether the process has ended.
+func (c *child) over() bool {
+	select {
+	case <-c.read:
+		return true
+	default:
+		return false
+	}
 }
 
 // wait returns how the process ended.
