@@ -35,7 +35,7 @@ type Options struct {
 	Limits  presence.Limits  // QueuePerApp, CollapseKeys and DevicesPerUser count; zero ones get the defaults
 	Timeout time.Duration    // how long to wait for another process to let go of the file; 0: 1 s
 	Backlog int              // writes that may wait before callers do; 0: 16384
-	MaxSize int              // bytes the file may grow to, then writes fail; 0: no limit
+	MaxSize int              // bytes the file may grow to, then writes fail (now and then deletes too); 0: no limit
 
 	// SyncDelay emulates a slow disk: each of the two syncs of a commit takes this much longer. For benchmarks
 	// only: the file is not crash-safe with it, because bbolt no longer orders its own writes.
