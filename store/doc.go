@@ -13,8 +13,8 @@
 //
 // One goroutine owns every write. Callers append their work to a bounded backlog and get the [presence.Commit]
 // that all of the next group share; while one group is being written the next one gathers. There is no timer:
-// who is alone is written at once, and under load the groups grow by themselves. Work is carried out in the
-// order of the calls.
+// who is alone is written at once, and under load the groups grow by themselves, the more because the goroutine lets
+// those it has just woken run before it looks again. Work is carried out in the order of the calls.
 //
 // Inside a group, decisions (is the queue full, does a collapse key replace something) are taken on the index as
 // it is on disk plus an overlay of what the group has staged so far. After bbolt's commit the overlay is applied
