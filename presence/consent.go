@@ -39,6 +39,9 @@ func (h *Hub) Import(gs []Grant, by Actor) error {
 	h.changes.Add(1)
 	for i := range gs {
 		h.noteUntil(gs[i].Until)
+		if err := h.settleRequest(&gs[i]); err != nil {
+			return err
+		}
 		h.applyGrant(&gs[i], momentOf(now))
 	}
 	return nil
@@ -75,7 +78,9 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
 		g.PUID = NewPUID()
 	}
 	if g.Address == "" {
-		g.Address = ByPUID
+		if g.Address, err = h.newAddress(g.Email, g.App); err != nil {
+			return "", err
+		}
 	}
 	if g.Created.IsZero() {
 		g.Created = now
@@ -90,6 +95,15 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
 		return "", fmt.Errorf("%w: until is in the past", ErrBadValue)
 	}
 	return what, nil
+}
+
+// newAddress is the form in which an app will know a user: as it asked, else by PUID.
+func (h *Hub) newAddress(email, app string) (AddressKind, error) {
+	_, asked, err := h.cfg.Store.Request(email, app)
+	if asked {
+		return ByEmail, nil
+	}
+	return ByPUID, storage(err)
 }
 
 // applyGrant brings a written grant to memory, if its user is there. Called under her stripe.

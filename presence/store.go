@@ -11,6 +11,7 @@ type Store interface {
 	Devices
 	Queue
 	Notices
+	Requests
 }
 
 // Apps holds the registered apps; they are few and all in memory.
