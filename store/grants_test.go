@@ -127,7 +127,7 @@ func TestBadKeysAreRefused(t *testing.T) {
 		"long e-mail":       b.PutUser(User{Email: strings.Repeat("a", 2000)}),
 		"zero in an appid":  b.Enqueue(b.note(ann, "a\x00", "x")).Wait(),
 		"no device":         b.PutDevice(ann, presence.DeviceRecord{}).Wait(),
-		"no app in notice":  b.PutNotice(presence.Notice{}),
+		"no app in notice":  b.PutNotice(&presence.Notice{}),
 		"audit of nobody":   b.PutGrants(nil, []presence.AuditEntry{{}}),
 		"token of nobody":   b.PutTokens([]Token{{}}),
 		"app without id":    b.PutApp(presence.App{Component: "c"}),

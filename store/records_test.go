@@ -28,7 +28,7 @@ func TestAppsByIdAndDomain(t *testing.T) {
 	if len(apps) != 2 || apps[0].Component != "talk.example.org" || apps[0].Secret != "s" || apps[1].ID != "other" {
 		t.Errorf("apps %+v", apps)
 	}
-	b.must(b.PutNotice(presence.Notice{App: "chat", Local: "p"}))
+	b.must(b.PutNotice(&presence.Notice{App: "chat", Local: "p"}))
 	b.must(b.RemoveApp("chat"))
 	b.wantErr(b.RemoveApp("chat"), presence.ErrNoApp, "")
 	if ns, _ := b.NoticesOf("chat", 10); len(ns) != 0 {
@@ -42,12 +42,12 @@ func TestNoticesStayInOrderUntilDropped(t *testing.T) {
 	for i := range 2*slice + 500 {
 		if err := b.committer.hand(op{do: func(g *group) error {
 			g.dirty = true
-			return putNotice(g.tx, presence.Notice{App: "chat", Kind: presence.Subscribed, Local: fmt.Sprint(i), ByEmail: i%2 == 0})
+			return putNotice(g.tx, &presence.Notice{App: "chat", Kind: presence.Subscribed, Local: fmt.Sprint(i), ByEmail: i%2 == 0})
 		}}); i == 2*slice+499 {
 			b.must(err.Wait())
 		}
 	}
-	b.must(b.PutNotice(presence.Notice{App: "mail", Local: "other"}))
+	b.must(b.PutNotice(&presence.Notice{App: "mail", Local: "other"}))
 	b.reopen()
 	ns, err := b.NoticesOf("chat", 3)
 	b.must(err)
@@ -61,7 +61,7 @@ func TestNoticesStayInOrderUntilDropped(t *testing.T) {
 	}
 	b.must(b.DropNotices("chat", ns[398].ID))
 	b.reopen()
-	b.must(b.PutNotice(presence.Notice{App: "chat", Local: "next"}))
+	b.must(b.PutNotice(&presence.Notice{App: "chat", Local: "next"}))
 	if next, _ := b.NoticesOf("chat", 10); len(next) != 1 || next[0].ID <= ns[398].ID {
 		t.Errorf("an id was given again: %+v after %d", next, ns[398].ID)
 	}
@@ -78,7 +78,7 @@ func TestNoticesAreBounded(t *testing.T) {
 		}
 		return inNotices.of(tx).Put(numbered("chat", 1), []byte("{}"))
 	}))
-	b.must(b.PutNotice(presence.Notice{App: "chat", Local: "new"}))
+	b.must(b.PutNotice(&presence.Notice{App: "chat", Local: "new"}))
 	if ns, err := b.NoticesOf("chat", 10); err != nil || len(ns) != 1 || ns[0].Local != "new" {
 		t.Errorf("%+v, %v", ns, err)
 	}
