@@ -69,8 +69,11 @@ func (s *session) run() (end, error) {
 	s.out.finish(endOf(err))
 	others.Wait()
 	s.link.Close()
+	if w.tellErr != nil {
+		s.srv.cfg.Log.Warn("what an app was told is told again", "app", s.link.App().ID, "error", w.tellErr)
+	}
 	if endOf(err) != why { // the writer had a reason of its own
-		err = w.tellErr
+		err = nil
 	}
 	return why, err
 }

@@ -108,13 +108,12 @@ func isClosed(c <-chan struct{}) bool {
 func (w *writer) round(closing bool) (worked bool, why end, err error) {
 	ended := w.src.Ended() // before Take: behind an end there is nothing new
 	w.answers, w.probes, why = w.out.take(w.answers, w.probes)
-	if why == endGone {
-		return false, why, nil
-	}
 	worked = len(w.answers)+len(w.probes) > 0
-	took, drained, err := w.takeUpdates()
-	if err != nil {
-		return false, 0, err
+	var took, drained bool
+	if why != endGone { // who has gone would not see them; answers are for who has only shut its side
+		if took, drained, err = w.takeUpdates(); err != nil {
+			return false, 0, err
+		}
 	}
 	if err := w.putAnswers(); err != nil {
 		return false, 0, err
@@ -130,6 +129,9 @@ func (w *writer) round(closing bool) (worked bool, why end, err error) {
 		}
 	case ended != presence.Alive:
 		why = linkEnds[ended]
+		if why == notEnded {
+			why = endInternal
+		}
 	}
 	return worked || took, why, nil
 }

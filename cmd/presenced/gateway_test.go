@@ -28,8 +28,6 @@ import (
 	"presenced/presence"
 )
 
-const patience = 10 * time.Second // for what is to happen at once; only a broken program waits that long
-
 // testConfig is a gateway on free ports of loopback with its data in a fresh folder.
 func testConfig(t *testing.T) Config {
 	c := DefaultConfig()

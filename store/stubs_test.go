@@ -1,3 +1,0 @@
-package store
-func childHold(string) {}
-func childLoad(string) {}
