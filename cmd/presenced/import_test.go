@@ -147,6 +147,21 @@ func TestProgressText(t *testing.T) {
 	}
 }
 
+// TestProgressIsForTerminals: a person sees it come and go, a file gets nothing.
+func TestProgressIsForTerminals(t *testing.T) {
+	var b strings.Builder
+	if p := (&cli{stderr: &b}).newProgress(10); p.w != nil {
+		t.Error("a pipe was taken for a terminal")
+	}
+	p := &progress{w: &b, size: 10, started: time.Now()}
+	p.tell(5, 5)
+	p.tell(6, 1) // too soon for another look
+	p.end()
+	if s := b.String(); !strings.Contains(s, "5 lines") || strings.Contains(s, "6 lines") || !strings.HasSuffix(s, "\r\x1b[K") {
+		t.Errorf("got %q", s)
+	}
+}
+
 // FuzzReadBatch: batches are the whole of what was read, in whole lines.
 func FuzzReadBatch(f *testing.F) {
 	f.Add([]byte("{}\n\n{}"))
