@@ -3,6 +3,7 @@ package presence
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -57,7 +58,7 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
 		return "", storage(err)
 	}
 	what = "allow"
-	if exists && !old.Ended(now) && (g.PUID == "" || g.PUID == old.PUID) {
+	if exists && !old.Ended(now) && (g.PUID == "" || strings.ToLower(g.PUID) == old.PUID) {
 		what, g.PUID, g.Created = "change", old.PUID, old.Created
 		if g.Address == "" {
 			g.Address = old.Address
@@ -74,7 +75,7 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
 			return "", storage(err)
 		}
 	}
-	if g.PUID == "" {
+	if g.PUID = strings.ToLower(g.PUID); g.PUID == "" { // the local part of an address is folded: RFC 7622 §3.3
 		g.PUID = NewPUID()
 	}
 	if g.Address == "" {

@@ -495,28 +495,28 @@ func TestAskAndAnswer(t *testing.T) {
 	f.app("chat")
 	chat := f.link("chat")
 	ann := presence.Peer{Email: "ann@example.org"}
-	f.must(chat.Subscribe(ann, "before she exists")) // as silent as any
+	f.must(chat.Subscribe(ann, "bot@chat.example", "before she exists")) // as silent as any
 	phone := f.online("ann@example.org", "phone")
 	expectRequests(t, f, phone)
-	f.must(chat.Subscribe(ann, "to chat"))
-	f.must(chat.Subscribe(ann, "again")) // one is waiting already
+	f.must(chat.Subscribe(ann, "bot@chat.example", "to chat"))
+	f.must(chat.Subscribe(ann, "bot@chat.example", "again")) // one is waiting already
 	expectRequests(t, f, phone, "chat: to chat")
 	expectRequests(t, f, f.attach("ann@example.org", "desk"), "chat: to chat")
 	expect(t, chat)
 
 	f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat"}, presence.ByUser))
 	expect(t, chat, "unsubscribed ann@example.org")
-	f.must(chat.Subscribe(ann, "please"))
+	f.must(chat.Subscribe(ann, "bot@chat.example", "please"))
 	f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat", Allow: true}, presence.ByUser))
 	expect(t, chat, "subscribed ann@example.org", "online ann@example.org")
-	f.must(chat.Subscribe(ann, "already"))
+	f.must(chat.Subscribe(ann, "bot@chat.example", "already"))
 	expect(t, chat, "subscribed ann@example.org")
 	if rs, err := f.hub.RequestsOf("ann@example.org"); err != nil || len(rs) != 0 {
 		t.Errorf("after the answer %v waits, %v", rs, err)
 	}
 	g, _, err := f.store.Grant("ann@example.org", "chat")
 	f.must(err)
-	if err := chat.Subscribe(presence.Peer{PUID: g.PUID}, ""); err != nil {
+	if err := chat.Subscribe(presence.Peer{PUID: g.PUID}, "chat.example", ""); err != nil {
 		t.Error(err)
 	}
 	expect(t, chat) // by the PUID she is a stranger here
@@ -547,7 +547,7 @@ func TestAnswerWhileTheAppIsAway(t *testing.T) {
 	f.app("chat")
 	f.online("ann@example.org", "phone")
 	chat := f.link("chat")
-	f.must(chat.Subscribe(presence.Peer{Email: "ann@example.org"}, ""))
+	f.must(chat.Subscribe(presence.Peer{Email: "ann@example.org"}, "chat.example", ""))
 	chat.Close()
 	f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat", Allow: true}, presence.ByUser))
 	expect(t, f.link("chat"), "subscribed ann@example.org", "online ann@example.org delayed")

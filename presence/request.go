@@ -14,6 +14,7 @@ type Request struct {
 	App     string    `json:"appid"`
 	Name    string    `json:"name"`    // of the app
 	Purpose string    `json:"purpose"` // at most maxPurpose characters
+	From    string    `json:"from"`    // the address at the app that asked
 	Time    time.Time `json:"time"`
 }
 
@@ -32,8 +33,8 @@ type Requests interface {
 
 // Subscribe is an app's wish to see the peer (RFC 6121 §3.1). If she allowed it already the app is told so
 // at once; if it named an e-mail her request waits for an answer. Nothing else is ever told: whoever does
-// not exist is as silent as who has not answered.
-func (l *Link) Subscribe(p Peer, purpose string) error {
+// not exist is as silent as who has not answered. The answer goes to from, a bare address at the app.
+func (l *Link) Subscribe(p Peer, from, purpose string) error {
 	if l.Ended() != Alive {
 		return ErrEnded
 	}
@@ -41,13 +42,13 @@ func (l *Link) Subscribe(p Peer, purpose string) error {
 	g, release, err := h.findGrant(l.app, p)
 	if err == nil {
 		release()
-		h.tellSubscribed(l, &g)
+		h.tellSubscribed(l, &g, from)
 		return nil
 	}
 	if !errors.Is(err, ErrStranger) || p.Email == "" {
 		return storageOnly(err)
 	}
-	return h.ask(l.app, p.Email, purpose)
+	return h.ask(l.app, p.Email, from, purpose)
 }
 
 // storageOnly forgets refusals that must not be told.
@@ -59,11 +60,12 @@ func storageOnly(err error) error {
 }
 
 // tellSubscribed answers a request for what is allowed already (RFC 6121 §3.1.3).
-func (h *Hub) tellSubscribed(l *Link, stored *Grant) {
+func (h *Hub) tellSubscribed(l *Link, stored *Grant, to string) {
 	sh := h.shard(stored.Email)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	n := stored.notice(Subscribed)
+	n.To = to
 	l.pushNotice(h.grantLikeLocked(sh, l.app, stored), &n)
 }
 
@@ -78,7 +80,7 @@ func (h *Hub) grantLikeLocked(sh *shard, a *app, stored *Grant) *grant {
 }
 
 // ask keeps a request and shows it to the user's devices.
-func (h *Hub) ask(a *app, email, purpose string) error {
+func (h *Hub) ask(a *app, email, from, purpose string) error {
 	meta := a.meta.Load()
 	if purpose == "" {
 		purpose = meta.Description
@@ -93,7 +95,7 @@ func (h *Hub) ask(a *app, email, purpose string) error {
 		return storage(err) // under another address: to this one she is a stranger
 	}
 	kept, err := h.cfg.Store.PutRequest(Request{Email: email, App: a.id, Name: meta.Name, Purpose: purpose,
-		Time: h.cfg.Now().UTC()}, h.cfg.Limits.RequestsPerUser)
+		From: from, Time: h.cfg.Now().UTC()}, h.cfg.Limits.RequestsPerUser)
 	if err != nil {
 		return storage(err)
 	}
@@ -177,7 +179,11 @@ func (h *Hub) answerYes(a Answer, old Grant, by Actor) error {
 // answerNo denies a request: the app hears `unsubscribed`, as after a revoke.
 func (h *Hub) answerNo(a *app, email string, by Actor) error {
 	defer h.lockStripes([]string{email})()
-	n := Notice{App: a.id, Kind: Unsubscribed, Local: email, ByEmail: true}
+	r, asked, err := h.cfg.Store.Request(email, a.id)
+	if !asked || err != nil {
+		return orStranger(err) // somebody was faster
+	}
+	n := Notice{App: a.id, Kind: Unsubscribed, Local: email, ByEmail: true, To: r.From}
 	audit := []AuditEntry{{Time: h.cfg.Now().UTC(), Email: email, App: a.id, What: "deny", By: by}}
 	if err := h.cfg.Store.RemoveRequest(email, a.id, audit, &n); err != nil {
 		return storage(err)
@@ -212,11 +218,12 @@ func (h *Hub) RequestsOf(email string) ([]Request, error) {
 // settleRequest makes an allowed request an answer: the app is told `subscribed`, before presence. Called
 // under the stripe, before the grant comes to memory.
 func (h *Hub) settleRequest(g *Grant) error {
-	_, asked, err := h.cfg.Store.Request(g.Email, g.App)
+	r, asked, err := h.cfg.Store.Request(g.Email, g.App)
 	if err != nil || !asked {
 		return storage(err)
 	}
 	n := g.notice(Subscribed)
+	n.To = r.From
 	if err := h.cfg.Store.RemoveRequest(g.Email, g.App, nil, &n); err != nil {
 		return storage(err)
 	}

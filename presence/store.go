@@ -70,6 +70,7 @@ type Notice struct {
 	Local string
 	// ByEmail: Local is an e-mail and goes on the wire escaped.
 	ByEmail bool
+	To      string // who at the app asked; "": nobody did
 }
 
 // Notices keeps them in order for each app until they are dropped.

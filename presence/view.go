@@ -14,7 +14,7 @@ type view struct {
 	next   *view   // in the list: written by who queues it, then read by the taker
 	device *device // immutable; nil: a notice
 	grant  *grant  // immutable
-	tag    string  // immutable
+	tag    string  // immutable; of a notice: who at the app asked
 	extra  moment  // owned by the taker: the idle time last told; of a notice its ID, immutable
 	queued uint32  // 1 while in the list: see push
 	told   uint8   // owned by the taker: the Status last told; heard, or 0 as if offline
@@ -119,7 +119,7 @@ func hiddenSince(st Status, since, flipped moment) (Status, moment) {
 // render fills in what the app is to be told of the view; false: it knows already.
 func (v *view) render(u *Update) bool {
 	if v.kind != Presence {
-		*u = Update{Kind: v.kind, ByEmail: v.grant.byEmail, Local: v.grant.local(), ID: uint64(v.extra)}
+		*u = Update{Kind: v.kind, ByEmail: v.grant.byEmail, Local: v.grant.local(), To: v.tag, ID: uint64(v.extra)}
 		return true
 	}
 	st, since := v.visible()

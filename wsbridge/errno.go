@@ -104,7 +104,7 @@ const storageRetry = 5 * time.Second
 // Error is the one error of this edge: a number for the device, a cause for the log.
 type Error struct {
 	Errno  Errno
-	Detail string        // names the field or the reason; goes to the device; never its content
+	Detail string        // names the field or the reason, never its content; the device is told of fields
 	Retry  time.Duration // when to try again; 0: not said
 	Cause  error         // stays here; may be nil
 	Close  int           // close code if it differs from the table's; 0: the table decides
@@ -177,6 +177,8 @@ func coreError(err error) *Error {
 		return &Error{Errno: TooMany, Cause: err}
 	case errors.Is(err, presence.ErrDraining):
 		return &Error{Errno: GoingAway, Cause: err}
+	case errors.Is(err, presence.ErrStranger):
+		return &Error{Errno: NoApp, Cause: err}
 	case errors.Is(err, presence.ErrStorage):
 		return &Error{Errno: NoStorage, Retry: storageRetry, Cause: err}
 	case errors.Is(err, presence.ErrBadValue):

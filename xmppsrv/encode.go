@@ -249,7 +249,10 @@ func (e *encoder) consent(dst []byte, u *presence.Update, rest string) []byte {
 	dst = append(dst, "<presence from='"...)
 	dst = appendLocal(dst, u.Local, u.ByEmail)
 	dst = append(dst, e.at...)
-	dst = append(dst, e.toApp...)
+	if u.To == "" {
+		return append(append(dst, e.toApp...), rest...)
+	}
+	dst = append(appendValue(append(dst, "' to='"...), u.To), '\'')
 	return append(dst, rest...)
 }
 

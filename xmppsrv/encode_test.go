@@ -118,6 +118,20 @@ func TestTables(t *testing.T) {
 	if refusals[refuseStranger].cond != refusals[refuseService].cond || refusals[refuseStranger].text != refusals[refuseService].text {
 		t.Error("a stranger is told something else than that there is no service")
 	}
+	for err, want := range map[error]end{presence.ErrConflict: endConflict, presence.ErrNoApp: endHandshake,
+		presence.ErrDraining: endShutdown, presence.ErrStorage: endInternal} {
+		if got := endOf(linkError(fmt.Errorf("%w: why", err))); got != want {
+			t.Errorf("%v is told as %v", err, got)
+		}
+	}
+	for _, c := range coreErrors {
+		if got := refusalOf(fmt.Errorf("%w: why", c.err)); got != c.why {
+			t.Errorf("%v is told as %v", c.err, got)
+		}
+	}
+	if got := refusalOf(io.EOF); got != refuseStorage {
+		t.Errorf("an unknown error is told as %v", got)
+	}
 	for _, e := range []presence.End{presence.EndReplaced, presence.EndDisabled, presence.EndRemoved, presence.EndShutdown, presence.EndOverflow} {
 		if linkEnds[e] == notEnded {
 			t.Errorf("no row for the link's end %d", e)
@@ -159,6 +173,33 @@ func TestEscapeLocal(t *testing.T) {
 			t.Errorf("%q is unescaped to %q, want %q", c.escaped, got, c.plain)
 		}
 	}
+}
+
+// Whatever an e-mail has in it, its local part can stand in an attribute and means the e-mail.
+func TestEscapeLocalRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes"))
+		if rapid.Bool().Draw(t, "valid") {
+			s = rapid.StringOf(rapid.SampledFrom([]rune("a@\\45c0 '/<é\x01\uFFFE"))).Draw(t, "text")
+		}
+		escaped := appendEscapedLocal(nil, s)
+		var got struct {
+			B string `xml:"b,attr"`
+		}
+		if err := xml.Unmarshal(append(append([]byte("<a b='"), escaped...), "'/>"...), &got); err != nil {
+			t.Fatalf("%q: %v", escaped, err)
+		}
+		var want strings.Builder
+		for _, r := range s {
+			if !isXMLChar(r) {
+				r = utf8.RuneError
+			}
+			want.WriteRune(r)
+		}
+		if back := string(unescapeLocal([]byte(got.B))); !strings.ContainsAny(s, "\t\n\r") && back != want.String() {
+			t.Fatalf("%q is escaped to %q and back to %q", s, escaped, back)
+		}
+	})
 }
 
 // What mellium's full profiles accept, ours reads the same way; what they refuse, ours refuses.

@@ -21,11 +21,10 @@ type outbox struct {
 
 // probe is a question about a user that the writer answers in its place among the other answers.
 type probe struct {
-	at        int // offset in the buffer
-	peer      presence.Peer
-	from, to  string // of the question, as they came
-	id        string
-	subscribe bool // it was a subscribe
+	at       int // offset in the buffer
+	peer     presence.Peer
+	from, to string // of the question, as they came
+	id       string
 }
 
 func newOutbox() *outbox {

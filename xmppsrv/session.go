@@ -198,24 +198,38 @@ func (s *session) count(why refusal) {
 // presence handles what an app may send to a user. Being available or not is an app's own matter, answers to
 // requests are for users, and errors get no answer: all that is ignored.
 func (s *session) presence(st *stanza) {
-	switch string(st.typ) {
-	case "probe", "subscribe": // RFC 6121 §4.3, §3.1
+	switch typ := string(st.typ); typ {
+	case "probe": // RFC 6121 §4.3
 		if st.toAddr.local != nil {
-			s.ask(st)
+			s.srv.count.answers.Add(1)
+			s.out.ask(&probe{peer: st.toAddr.peer(), from: string(st.from), to: string(st.to), id: string(st.id)})
 		}
-	case "", "unavailable", "subscribed", "unsubscribe", "unsubscribed", "error":
+	case "subscribe", "unsubscribe": // RFC 6121 §3.1, §3.3
+		if st.toAddr.local != nil {
+			s.subscription(st, typ)
+		}
+	case "", "unavailable", "subscribed", "unsubscribed", "error":
 	default:
 		s.refuseStanza(st, refuseType, nil) // RFC 6121 §4.7.1
 	}
 }
 
-// ask hands a probe, or a subscribe, to the writer. A subscribe is answered at once where the app is allowed
-// already, and else not at all.
-func (s *session) ask(st *stanza) {
-	p := &probe{peer: st.toAddr.peer(), from: string(st.from), to: string(st.to), id: string(st.id)}
-	if string(st.typ) == "subscribe" { // RFC 6121 §3.1.2: between bare addresses
-		p.subscribe, p.peer.Tag, p.from = true, "", bareOf(p.from)
+// subscription takes an app's wish to see a user, or to see her no more. Both are between bare addresses, and
+// what comes of them is told through the link, in its order with presence; who is a stranger hears nothing.
+func (s *session) subscription(st *stanza, typ string) {
+	p := st.toAddr.peer()
+	p.Tag = ""
+	var err error
+	if typ == "subscribe" {
+		purpose := ""
+		if status, ok := st.child("status", nsAccept); ok { // RFC 6121 §3.1.1
+			purpose = string(status.text())
+		}
+		err = s.link.Subscribe(p, bareOf(string(st.from)), purpose)
+	} else {
+		err = s.link.Unsubscribe(p)
 	}
-	s.srv.count.answers.Add(1)
-	s.out.ask(p)
+	if err != nil {
+		s.refuseStanza(st, refusalOf(err), nil)
+	}
 }

@@ -167,7 +167,10 @@ func TestProbe(t *testing.T) {
 		}
 	}
 	p.send(probe("p1@gw.example/none"))
-	p.want("<presence from='p1@gw.example/none' to='bot@chat.example' id='q' type='unavailable'/>")
+	none := "<presence from='p1@gw.example/none' to='bot@chat.example' id='q' type='unavailable'><delay xmlns='urn:xmpp:delay' from='gw.example' stamp='T'/></presence>"
+	if got := maskTime(p.next()); got != none {
+		t.Errorf("got  %s\nwant %s", got, none)
+	}
 	g.must(ann.Publish(presence.Offline, time.Time{}))
 	p.want("<presence from='" + full + "' to='chat.example' type='unavailable'/>")
 	p.send(probe(full))
@@ -199,16 +202,36 @@ func TestSubscribe(t *testing.T) {
 	g := start(t)
 	g.allow("ann@example.org", "p1")
 	g.device("ann@example.org", "phone")
+	bob := g.device("bob@example.org", "phone")
 	p := g.connect("chat")
 	p.hello()
-	full := sender(p.next())
-	subscribe := "<presence from='bot@chat.example/x' to='%s' id='s' type='subscribe'/>"
-	p.send(fmt.Sprintf(subscribe, "p1@gw.example"))
-	p.want("<presence from='p1@gw.example' to='bot@chat.example' id='s' type='subscribed'/>")
-	if got := maskTime(p.next()); got != "<presence from='"+full+"' to='bot@chat.example' id='s'><delay xmlns='urn:xmpp:delay' from='gw.example' stamp='T'/></presence>" {
-		t.Errorf("got %s", got)
+	p.next() // ann, by her PUID
+	subscription := "<presence from='bot@chat.example/x' to='%s' id='s' type='%s'><status>To chat &amp; so on</status></presence>"
+	p.send(fmt.Sprintf(subscription, "p1@gw.example/tag", "subscribe"))
+	p.want("<presence from='p1@gw.example' to='bot@chat.example' type='subscribed'/>")
+	for _, nobody := range []string{"nobody@gw.example", `nobody\40example.org@gw.example`} {
+		p.send(fmt.Sprintf(subscription, nobody, "subscribe"))
+		p.send(fmt.Sprintf(subscription, nobody, "unsubscribe"))
 	}
-	p.send(fmt.Sprintf(subscribe, "nobody@gw.example"))
+	p.fence()
+
+	p.send(fmt.Sprintf(subscription, `bob\40example.org@gw.example`, "subscribe"))
+	p.fence() // it waits for bob
+	rs, err := g.hub.RequestsOf("bob@example.org")
+	if err != nil || len(rs) != 1 || rs[0].Purpose != "To chat & so on" {
+		t.Fatalf("bob is asked %+v, %v", rs, err)
+	}
+	g.must(g.hub.Answer(presence.Answer{Email: "bob@example.org", App: "chat"}, presence.ByUser))
+	p.want(`<presence from='bob\40example.org@gw.example' to='bot@chat.example' type='unsubscribed'/>`)
+	p.send(fmt.Sprintf(subscription, `bob\40example.org@gw.example`, "subscribe"))
+	p.fence()
+	g.must(g.hub.Answer(presence.Answer{Email: "bob@example.org", App: "chat", Allow: true}, presence.ByUser))
+	p.want(`<presence from='bob\40example.org@gw.example' to='bot@chat.example' type='subscribed'/>`)
+	g.must(bob.Publish(presence.Online, time.Time{}))
+	full := sender(p.next())
+	p.send(fmt.Sprintf(subscription, `bob\40example.org@gw.example`, "unsubscribe"))
+	p.want("<presence from='"+full+"' to='chat.example' type='unavailable'/>",
+		`<presence from='bob\40example.org@gw.example' to='chat.example' type='unsubscribed'/>`)
 	p.fence()
 }
 

@@ -216,42 +216,17 @@ func (w *writer) finish(why end) end {
 	return why
 }
 
-// answer appends what a probe, or a subscribe, is to be told. It runs between two Takes, so what comes behind it is
-// newer.
+// answer appends what a probe is to be told. It runs between two Takes, so what comes behind it is newer.
 func (w *writer) answer(dst []byte, p *probe) []byte {
 	us, err := w.src.Probe(p.peer)
-	if errors.Is(err, presence.ErrStranger) && p.peer.Tag != "" && !p.subscribe {
-		return w.noDevice(dst, p)
-	}
 	switch {
 	case errors.Is(err, presence.ErrStranger):
-		if p.subscribe { // the request waits for the user: she who is not there never answers
-			return dst
-		}
 		return appendPresence(dst, "unsubscribed", bareOf(p.to), p.from, p.id) // RFC 6121 §4.3.2: from the bare address
 	case err != nil:
 		return appendError(dst, "presence", p.from, p.to, p.id, refusalOf(err), nil)
 	}
-	if p.subscribe { // RFC 6121 §3.1.3: who is subscribed already is told so at once
-		dst = appendPresence(dst, "subscribed", bareOf(p.to), p.from, p.id)
-	}
 	for i := range us {
-		if !p.subscribe || us[i].Status != presence.Offline {
-			dst = w.enc.answer(dst, &us[i], p.from, p.id)
-		}
+		dst = w.enc.answer(dst, &us[i], p.from, p.id)
 	}
 	return dst
-}
-
-// noDevice answers a probe for a device that nobody has: a user who is known is not there by that name, and
-// everybody else is a stranger.
-func (w *writer) noDevice(dst []byte, p *probe) []byte {
-	user := p.peer
-	user.Tag = ""
-	if _, err := w.src.Probe(user); err == nil {
-		return appendPresence(dst, "unavailable", p.to, p.from, p.id) // RFC 6121 §4.3.2
-	} else if !errors.Is(err, presence.ErrStranger) {
-		return appendError(dst, "presence", p.from, p.to, p.id, refusalOf(err), nil)
-	}
-	return appendPresence(dst, "unsubscribed", bareOf(p.to), p.from, p.id)
 }

@@ -115,7 +115,12 @@ func toAPIError(err error) *apiError {
 	if errors.As(err, &e) {
 		return e
 	}
-	return &apiError{Status: statusOf(err), Text: strings.TrimPrefix(err.Error(), "presence: ")}
+	return &apiError{Status: statusOf(err), Text: plainText(err)}
+}
+
+// plainText is an error on one line, without the names of packages.
+func plainText(err error) string {
+	return strings.NewReplacer("presence: ", "", "store: ", "", "\n", "; ").Replace(err.Error())
 }
 
 // answer makes a handler of a function that returns one JSON value.

@@ -76,7 +76,7 @@ func (a *admin) addApp(r *http.Request) (any, error) {
 // checkApp says what is wrong with an app beyond what the core checks.
 func (a *admin) checkApp(app *presence.App) error {
 	if err := app.Check(); err != nil {
-		return badRequest("%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return badRequest("%s", plainText(err))
 	}
 	if app.Component == a.domain {
 		return badRequest("component %s is the gateway's own domain; give the app another one", app.Component)

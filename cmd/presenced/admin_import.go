@@ -71,7 +71,7 @@ func importError(err error) error {
 	if errors.Is(err, presence.ErrStorage) {
 		status = http.StatusServiceUnavailable
 	}
-	return &apiError{Status: status, Text: strings.ReplaceAll(at.Error(), "presence: ", "")}
+	return &apiError{Status: status, Text: plainText(at)}
 }
 
 // importer gathers lines until they are written. It belongs to one request.
@@ -282,7 +282,7 @@ func (a *admin) checkGrant(g presence.Grant) error {
 		g.Address = presence.ByPUID
 	}
 	if err := g.Check(); err != nil {
-		return errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
+		return errors.New(plainText(err))
 	}
 	if g.Ended(a.now()) {
 		return fmt.Errorf("until %s is over", timeTextOf(g.Until))

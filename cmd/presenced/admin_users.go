@@ -51,6 +51,8 @@ type userDetail struct {
 	Grants  []grantView           `json:"grants"`
 	Tokens  []tokenView           `json:"tokens"`
 	Waiting map[string]int        `json:"waiting"` // notifications by app
+	// Requests of apps that the user has not answered yet.
+	Requests []presence.Request `json:"requests"`
 }
 
 // knownUser is the user that the path names.
@@ -81,7 +83,9 @@ func (a *admin) userDetail(u store.User) (userDetail, error) {
 	if d.Waiting == nil {
 		d.Waiting = map[string]int{}
 	}
-	return d, errors.Join(err1, err2, err3, err4)
+	requests, err5 := a.hub.RequestsOf(u.Email)
+	d.Requests = append([]presence.Request{}, requests...)
+	return d, errors.Join(err1, err2, err3, err4, err5)
 }
 
 func (a *admin) showUser(r *http.Request) (any, error) {
@@ -185,7 +189,12 @@ func (a *admin) addToken(r *http.Request) (any, error) {
 		t.Expires = t.Created.Add(life)
 		n.Expires = &t.Expires
 	}
-	return n, a.store.PutTokens([]store.Token{t})
+	err = a.store.PutTokens([]store.Token{t})
+	if errors.Is(err, store.ErrFull) {
+		err = &apiError{Status: http.StatusConflict, Text: email + " has as many tokens as a user may have",
+			Hint: "revoke some: presenced user token revoke " + email + " [--device ID]"}
+	}
+	return n, err
 }
 
 // revokeTokens forgets tokens and ends the sessions that came with them.

@@ -138,7 +138,8 @@ func (c *cli) userShow(ctx context.Context, args []string) error {
 }
 
 func (c *cli) printUser(u userDetail) error {
-	facts(c.stdout, "email", u.Email, "created", timeText(u.Created), "tokens", fmt.Sprint(len(u.Tokens)))
+	facts(c.stdout, "email", u.Email, "created", timeText(u.Created), "tokens", fmt.Sprint(len(u.Tokens)),
+		"requests", plural(len(u.Requests), "app")+" waiting for an answer")
 	fmt.Fprintln(c.stdout)
 	devices := c.newTable("no devices", deviceHead()...)
 	for _, d := range u.Devices {

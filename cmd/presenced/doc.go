@@ -9,7 +9,8 @@
 //	config*.go             the configuration: struct, layers, rules, printing
 //	gateway.go, tls.go     the wiring of a server, its start and its end
 //	serve.go               the command around it: signals, banner
-//	monitor.go             the admin listener: health, metrics, profiles
+//	demo*.go               a gateway with apps and devices that plays the whole way
+//	monitor.go, metrics.go the admin listener: health, metrics, profiles
 //	admin*.go              the administration service
 //	client.go              the way from a command to the service
 //	cmd_*.go, output.go    the commands

@@ -133,6 +133,7 @@ func (d *device) wantEnd(errno, code int) {
 		if !websocket.IsCloseError(err, code) || last.Errno != errno {
 			d.t.Errorf("ended with %v after %+v, want errno %d and close %d", err, last, errno, code)
 		}
+		d.Close()
 		return
 	}
 }

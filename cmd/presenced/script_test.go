@@ -20,7 +20,13 @@ import (
 	"go.uber.org/goleak"
 )
 
+// raceOptions keep each program of a script, built with -race, from sleeping for a second before it exits.
+const raceOptions = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
+	if os.Getenv("GORACE") == "" {
+		os.Setenv("GORACE", raceOptions)
+	}
 	testscript.Main(leakChecked{m}, map[string]func(){"presenced": main})
 }
 
@@ -51,6 +57,10 @@ func scriptParams(dir string, server bool) testscript.Params {
 	return testscript.Params{
 		Dir:                 dir,
 		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("GORACE", os.Getenv("GORACE"))
+			return nil
+		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "server" {
 				return server, nil
