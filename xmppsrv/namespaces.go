@@ -21,3 +21,13 @@ const (
 	nsNotify   = "urn:presenced:notify:0"          // ours: options of a notification
 	featEscape = `jid\20escaping`                  // XEP-0106
 )
+
+// isOtherContent reports whether this is a content namespace of XMPP that is not spoken here: stanzas in it are
+// another mistake than elements that nobody knows (RFC 6120 §4.8.3).
+func isOtherContent(space []byte) bool {
+	switch string(space) {
+	case "jabber:client", "jabber:server", "jabber:component:connect":
+		return true
+	}
+	return false
+}

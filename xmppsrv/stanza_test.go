@@ -472,7 +472,7 @@ func TestQueries(t *testing.T) {
 	}
 	p.t = t
 	p.send(iq(domain, "get", "", "<ping xmlns='urn:xmpp:ping'/>"))
-	p.want("<iq from='gw.example' to='a@chat.example/x' type='error'>" + stanzaError("modify", "bad-request", "An iq must have an id") + "</iq>")
+	p.want("<iq from='gw.example' to='a@chat.example/x' id='' type='error'>" + stanzaError("modify", "bad-request", "An iq must have an id") + "</iq>") // RFC 6120 §8.3.1
 }
 
 func TestVersionIsSwitchable(t *testing.T) {
