@@ -525,5 +525,5 @@ func (c *conn) log(e *Error) {
 	if now := c.b.tick.Load(); e.ours() && c.b.loud.Swap(now) != now { // a broken disk breaks for all
 		level = slog.LevelError
 	}
-	c.b.log.Log(context.Background(), level, "device refused", "socket", c.serial, "error", e)
+	c.b.log.Log(context.Background(), level, "to a device", "socket", c.serial, "error", e)
 }

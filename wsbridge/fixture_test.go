@@ -171,7 +171,9 @@ func (s *service) quiet() {
 }
 
 // notify sends ann a notification and waits until it is accepted.
-func (s *service) notify(ref, text string) { s.send(ann, presence.Message{Ref: ref, Message: text, TTL: -1}) }
+func (s *service) notify(ref, text string) {
+	s.send(ann, presence.Message{Ref: ref, Message: text, TTL: -1})
+}
 
 func (s *service) send(email string, m presence.Message) {
 	s.f.t.Helper()

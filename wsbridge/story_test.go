@@ -477,11 +477,8 @@ func TestDroppedIsSaidFirst(t *testing.T) {
 // More than may be open at once waits for pongs, and then goes on.
 func TestManyForAnInstantDevice(t *testing.T) {
 	f := newFixture(t)
-	f.app("chat")
-	var apps []*service
 	for i := range 10 {
 		a := f.app(fmt.Sprint("app", i))
-		apps = append(apps, a)
 		for j := range 100 {
 			d, err := a.link.Notify(presence.Peer{PUID: a.puids[ann]}, presence.Message{Message: fmt.Sprint(j), TTL: -1})
 			f.must(err)
@@ -548,9 +545,11 @@ func TestFreeFramesAreBounded(t *testing.T) {
 	f := newFixture(t, func(c *wsbridge.Config) { c.Rate = 1; c.Burst = 4 })
 	for name, send := range map[string]func(*device) error{
 		"heartbeats": func(d *device) error { return d.ws.WriteMessage(websocket.TextMessage, []byte(`{}`)) },
-		"acks":       func(d *device) error { return d.ws.WriteMessage(websocket.TextMessage, []byte(`{"type":"ack","ids":[]}`)) },
-		"pings":      func(d *device) error { return d.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(patience)) },
-		"pongs":      func(d *device) error { return d.ws.WriteControl(websocket.PongMessage, nil, time.Now().Add(patience)) },
+		"acks": func(d *device) error {
+			return d.ws.WriteMessage(websocket.TextMessage, []byte(`{"type":"ack","ids":[]}`))
+		},
+		"pings": func(d *device) error { return d.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(patience)) },
+		"pongs": func(d *device) error { return d.ws.WriteControl(websocket.PongMessage, nil, time.Now().Add(patience)) },
 	} {
 		d := f.online("phone")
 		for range 200 {
@@ -622,6 +621,7 @@ func TestTooManySocketsOfAnAddress(t *testing.T) {
 	if !refused("2001:db8::3") {
 		t.Error("a third socket of one /64 is not refused as it should be")
 	}
+	f.until("all are counted", func() bool { return f.bridge.Stats().Sockets == 5 })
 	a.drop()
 	f.until("it is gone", func() bool { return f.bridge.Stats().Sockets == 4 })
 	f.dial(header("X-Forwarded-For", "192.0.2.1"))
@@ -645,7 +645,9 @@ func TestNoSignOfLife(t *testing.T) {
 	chat.expect("offline")
 }
 
-func quick(c *wsbridge.Config) { c.Heartbeat, c.PongTimeout = 20*time.Millisecond, 100*time.Millisecond }
+func quick(c *wsbridge.Config) {
+	c.Heartbeat, c.PongTimeout = 20*time.Millisecond, 100*time.Millisecond
+}
 
 func TestPongIsLife(t *testing.T) {
 	f := newFixture(t, quick)
