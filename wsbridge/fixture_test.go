@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,11 +50,26 @@ func (c *clock) add(d time.Duration) time.Time {
 type fixture struct {
 	t      testing.TB
 	clock  *clock
-	store  *store.Store
+	store  *sulky
 	hub    *presence.Hub
 	bridge *wsbridge.Bridge
 	server *httptest.Server
 	token  identity.Verifier
+}
+
+// sulky is the store, which may refuse to tell what waits.
+type sulky struct {
+	*store.Store
+	broken  atomic.Bool
+	refused atomic.Int32
+}
+
+func (s *sulky) Pending(email, device string, after uint64, max int) ([]presence.Notification, error) {
+	if s.broken.Load() {
+		s.refused.Add(1)
+		return nil, errors.New("not today")
+	}
+	return s.Store.Pending(email, device, after, max)
 }
 
 // newFixture starts one; change may set what the test needs.
@@ -63,9 +79,9 @@ func newFixture(t testing.TB, change ...func(*wsbridge.Config)) *fixture {
 	limits := presence.DefaultLimits()
 	limits.SocketsPerUser = 3
 	limits.NotificationBytes = 20000
-	var err error
-	f.store, err = store.Open(filepath.Join(t.TempDir(), "data"), store.Options{Now: f.clock.Now, Limits: limits})
+	s, err := store.Open(filepath.Join(t.TempDir(), "data"), store.Options{Now: f.clock.Now, Limits: limits})
 	f.must(err)
+	f.store = &sulky{Store: s}
 	f.hub, err = presence.New(presence.Config{Store: f.store, Now: f.clock.Now, Key: f.store.Key(), Limits: limits, Linger: linger})
 	f.must(err)
 	f.token = identity.NewToken(f.store, f.clock.Now)
@@ -127,6 +143,7 @@ type service struct {
 	link    *presence.Link
 	puids   map[string]string // by e-mail
 	pending []presence.Update
+	last    presence.Update // what next returned
 }
 
 // next waits for the next thing the app is told: a status, or "receipt REF".
@@ -145,7 +162,7 @@ func (s *service) next() string {
 		}
 	}
 	u := s.pending[0]
-	s.pending = s.pending[1:]
+	s.pending, s.last = s.pending[1:], u
 	if u.Kind == presence.Receipt {
 		return "receipt " + u.Ref
 	}

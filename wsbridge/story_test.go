@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -419,12 +420,16 @@ func TestAckMode(t *testing.T) {
 	}
 	d.say(`{"type":"ack","ids":["` + one.ID + `"]}`)
 	d.expect(`{"result":"OK","type":"ack"}`)
-	chat.quiet()
+	chat.notify("r3", "three") // a commit behind that of the ack, if there were one
+	three := d.notifications()[0]
+	if w, err := f.store.Waiting(ann); err != nil || w["chat"] != 2 {
+		t.Errorf("%v wait, %v; want both", w, err)
+	}
 	d.say(hello) // on the same socket from now on
 	d.hear()
-	d.say(`{"type":"ack","ids":["` + one.ID + `"]}`)
+	d.say(`{"type":"ack","ids":["` + one.ID + `","` + three.ID + `"]}`)
 	d.expect(`{"result":"OK","type":"ack"}`)
-	chat.expect("receipt r1")
+	chat.expect("receipt r1", "receipt r3")
 	f.until("nothing waits", f.empty)
 }
 
@@ -776,8 +781,13 @@ func TestNewAssertionRenews(t *testing.T) {
 	}
 	status("short")
 	status("long")
-	f.hub.EndCredential(ann, identity.CredentialOf(identity.HashSecret("short")))
+	if n := f.hub.EndCredential(ann, identity.CredentialOf(identity.HashSecret("short"))); n != 0 {
+		t.Error("the old assertion still holds the session")
+	}
 	f.pass(2 * time.Hour)
+	if f.hub.Stats().Sessions != 1 {
+		t.Error("the session ended with the old assertion")
+	}
 	d.say(`{}`)
 	d.expect(`{}`)
 	f.pass(8 * time.Hour)
@@ -819,6 +829,56 @@ func TestStorageTrouble(t *testing.T) {
 	d.expect(okay)
 	if m.asked.Load() != asked {
 		t.Error("the same assertion was verified again")
+	}
+}
+
+// Notifications that could not be read are tried again by themselves.
+func TestStorageTroubleWhileDelivering(t *testing.T) {
+	f := newFixture(t, func(c *wsbridge.Config) { c.PongTimeout = 100 * time.Millisecond })
+	chat := f.app("chat")
+	chat.notify("r1", "one")
+	f.store.broken.Store(true)
+	d := f.online("phone")
+	f.until("it is tried again", func() bool { return f.store.refused.Load() >= 2 })
+	f.store.broken.Store(false)
+	d.texts(1)
+}
+
+// The last words reach a peer that goes on sending.
+func TestLastWordsBeforeUnreadInput(t *testing.T) {
+	f := newFixture(t)
+	c, err := net.Dial("tcp", f.server.Listener.Addr().String())
+	f.must(err)
+	defer c.Close()
+	f.must(c.(*net.TCPConn).SetWriteBuffer(4096)) // so that writing needs somebody who reads
+	ws, _, err := websocket.NewClient(c, &url.URL{Scheme: "ws", Host: "x", Path: "/"}, nil, 0, 0)
+	f.must(err)
+	f.must(ws.WriteMessage(websocket.TextMessage, []byte(strings.Repeat(" ", 900_000))))
+	_, frame, err := ws.ReadMessage()
+	if err != nil || string(frame) != `{"result":"KO","errno":14,"error":"frame too large"}` {
+		t.Fatalf("heard %s, %v", frame, err)
+	}
+	if _, _, err = ws.ReadMessage(); !websocket.IsCloseError(err, 1009) {
+		t.Fatal(err)
+	}
+}
+
+// A device whose clock is ahead is idle since now.
+func TestIdleSince(t *testing.T) {
+	f := newFixture(t)
+	chat := f.app("chat")
+	_, err := f.hub.Allow(presence.Grant{Email: ann, App: "chat", Idle: true}, presence.ByUser)
+	f.must(err)
+	d := f.online("phone")
+	chat.expect("online")
+	now := f.clock.Now()
+	for _, since := range []time.Time{now.Add(-time.Hour), now.Add(time.Hour)} {
+		d.say(`{"status":"unavailable","idle_since":"`+since.Format(time.RFC3339)+`"}`, `{"status":"online","idle_since":"`+since.Format(time.RFC3339)+`"}`)
+		d.expect(okay, okay)
+		chat.expect("online")
+		if want := min(since.Unix(), now.Unix()); chat.last.Idle.Unix() != want {
+			t.Errorf("said %v, the app sees %v", since, chat.last.Idle)
+		}
 	}
 }
 
