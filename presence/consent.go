@@ -3,6 +3,7 @@ package presence
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -39,6 +40,9 @@ func (h *Hub) Import(gs []Grant, by Actor) error {
 	h.changes.Add(1)
 	for i := range gs {
 		h.noteUntil(gs[i].Until)
+		if err := h.settleRequest(&gs[i]); err != nil {
+			return err
+		}
 		h.applyGrant(&gs[i], momentOf(now))
 	}
 	return nil
@@ -54,7 +58,7 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
 		return "", storage(err)
 	}
 	what = "allow"
-	if exists && !old.Ended(now) && (g.PUID == "" || g.PUID == old.PUID) {
+	if exists && !old.Ended(now) && (g.PUID == "" || strings.ToLower(g.PUID) == old.PUID) {
 		what, g.PUID, g.Created = "change", old.PUID, old.Created
 		if g.Address == "" {
 			g.Address = old.Address
@@ -71,11 +75,13 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
 			return "", storage(err)
 		}
 	}
-	if g.PUID == "" {
+	if g.PUID = strings.ToLower(g.PUID); g.PUID == "" { // the local part of an address is folded: RFC 7622 §3.3
 		g.PUID = NewPUID()
 	}
 	if g.Address == "" {
-		g.Address = ByPUID
+		if g.Address, err = h.newAddress(g.Email, g.App); err != nil {
+			return "", err
+		}
 	}
 	if g.Created.IsZero() {
 		g.Created = now
@@ -90,6 +96,15 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
 		return "", fmt.Errorf("%w: until is in the past", ErrBadValue)
 	}
 	return what, nil
+}
+
+// newAddress is the form in which an app will know a user: as it asked, else by PUID.
+func (h *Hub) newAddress(email, app string) (AddressKind, error) {
+	_, asked, err := h.cfg.Store.Request(email, app)
+	if asked {
+		return ByEmail, nil
+	}
+	return ByPUID, storage(err)
 }
 
 // applyGrant brings a written grant to memory, if its user is there. Called under her stripe.
@@ -131,14 +146,14 @@ func (h *Hub) newGrantLocked(sh *shard, u *user, stored *Grant, now moment) *gra
 	if a == nil {
 		return nil
 	}
-	g := &grant{app: a, email: u.email, puid: stored.PUID, owner: u, byEmail: stored.Address == ByEmail,
+	g := &grant{app: a, puid: stored.PUID, owner: u, byEmail: stored.Address == ByEmail,
 		calendar: stored.calendar(), paused: stored.Paused}
-	g.showIdle.Store(stored.Idle)
+	g.setLocked(grantIdle, stored.Idle)
 	g.flipped.Store(int64(momentOf(g.calendar.last(now.time(), stored.Created))))
 	if stored.Paused {
 		g.flipped.Store(int64(momentOf(stored.lastShown(now.time()))))
 	}
-	g.hidden.Store(g.paused || !g.calendar.open(now.time()))
+	g.setLocked(grantHidden, g.paused || !g.calendar.open(now.time()))
 	h.scheduleLocked(sh, g, now)
 	return g
 }
@@ -146,7 +161,7 @@ func (h *Hub) newGrantLocked(sh *shard, u *user, stored *Grant, now moment) *gra
 // setGrantLocked changes a grant in place: its address and so its views stay.
 func (h *Hub) setGrantLocked(sh *shard, g *grant, stored *Grant, now moment) {
 	g.calendar, g.paused = stored.calendar(), stored.Paused
-	idle := g.showIdle.Swap(stored.Idle) != stored.Idle
+	idle := g.setLocked(grantIdle, stored.Idle)
 	if !h.flipLocked(sh, g, now) && idle {
 		pushGrantLocked(g)
 	}
@@ -156,10 +171,10 @@ func (h *Hub) setGrantLocked(sh *shard, g *grant, stored *Grant, now moment) {
 // whether that was a change.
 func (h *Hub) flipLocked(sh *shard, g *grant, now moment) bool {
 	hidden := g.paused || !g.calendar.open(now.time())
-	changed := hidden != g.hidden.Load()
+	changed := hidden != g.is(grantHidden)
 	if changed {
 		g.flipped.Store(int64(now)) // before hidden: see view.visible
-		g.hidden.Store(hidden)
+		g.setLocked(grantHidden, hidden)
 		pushGrantLocked(g)
 	}
 	h.scheduleLocked(sh, g, now)
@@ -191,7 +206,7 @@ func pushGrantLocked(g *grant) {
 // endGrantLocked ends a grant in memory: gone from each device, then the notice, in this order on each link.
 func (h *Hub) endGrantLocked(sh *shard, g *grant, n *Notice, now moment) {
 	g.flipped.Store(int64(now))
-	g.ended.Store(true)
+	g.setLocked(grantEnded, true)
 	pushGrantLocked(g)
 	if n != nil {
 		for _, l := range g.app.links() {
@@ -275,7 +290,7 @@ func (h *Hub) dropGrant(stored *Grant, n *Notice, now moment) {
 		}
 	}
 	if a := h.apps.get(stored.App); a != nil && n != nil { // nobody is there: only the notice
-		g := &grant{app: a, email: stored.Email, puid: stored.PUID, byEmail: n.ByEmail}
+		g := &grant{app: a, puid: stored.PUID, owner: &user{email: stored.Email}, byEmail: n.ByEmail}
 		for _, l := range a.links() {
 			l.pushNotice(g, n)
 		}

@@ -282,7 +282,7 @@ func (h *Hub) Stats() Stats {
 		s.Users += len(sh.users)
 		for _, u := range sh.users {
 			for d := u.devices; d != nil; d = d.next {
-				switch d.phase {
+				switch d.phase() {
 				case Attached:
 					s.Sessions++
 				case Lingering:
@@ -320,7 +320,7 @@ func (h *Hub) Devices(email string) ([]DeviceInfo, error) {
 		sh.mu.Lock()
 		for _, u := range sh.users {
 			for d := u.devices; d != nil; d = d.next {
-				if d.phase != Absent && (email == "" || u.email == email) {
+				if d.phase() != Absent && (email == "" || u.email == email) {
 					list = append(list, d.infoLocked())
 				}
 			}

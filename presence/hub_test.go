@@ -487,3 +487,68 @@ func TestProbeAfterRestart(t *testing.T) {
 		t.Errorf("after the restart: %+v %v, want %s since %v", p, err, tag, went)
 	}
 }
+
+// An app asks, the user answers: the RFC 6121 subscription, by the e-mail that the app knew.
+func TestAskAndAnswer(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	chat := f.link("chat")
+	ann := presence.Peer{Email: "ann@example.org"}
+	f.must(chat.Subscribe(ann, "bot@chat.example", "before she exists")) // as silent as any
+	phone := f.online("ann@example.org", "phone")
+	expectRequests(t, f, phone)
+	f.must(chat.Subscribe(ann, "bot@chat.example", "to chat"))
+	f.must(chat.Subscribe(ann, "bot@chat.example", "again")) // one is waiting already
+	expectRequests(t, f, phone, "chat: to chat")
+	expectRequests(t, f, f.attach("ann@example.org", "desk"), "chat: to chat")
+	expect(t, chat)
+
+	f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat"}, presence.ByUser))
+	expect(t, chat, "unsubscribed ann@example.org")
+	f.must(chat.Subscribe(ann, "bot@chat.example", "please"))
+	f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat", Allow: true}, presence.ByUser))
+	expect(t, chat, "subscribed ann@example.org", "online ann@example.org")
+	f.must(chat.Subscribe(ann, "bot@chat.example", "already"))
+	expect(t, chat, "subscribed ann@example.org")
+	if rs, err := f.hub.RequestsOf("ann@example.org"); err != nil || len(rs) != 0 {
+		t.Errorf("after the answer %v waits, %v", rs, err)
+	}
+	g, _, err := f.store.Grant("ann@example.org", "chat")
+	f.must(err)
+	if err := chat.Subscribe(presence.Peer{PUID: g.PUID}, "chat.example", ""); err != nil {
+		t.Error(err)
+	}
+	expect(t, chat) // by the PUID she is a stranger here
+	f.must(chat.Unsubscribe(ann))
+	expect(t, chat, "offline ann@example.org", "unsubscribed ann@example.org")
+	if err := f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat", Allow: true}, presence.ByUser); !errors.Is(err, presence.ErrStranger) {
+		t.Errorf("an answer to nothing: %v", err)
+	}
+}
+
+func expectRequests(t *testing.T, f *fixture, s *presence.Session, want ...string) {
+	t.Helper()
+	o, err := s.Next(10)
+	f.must(err)
+	var got []string
+	for _, r := range o.Requests {
+		got = append(got, r.App+": "+r.Purpose)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("requests (-want +got):\n%s", d)
+	}
+}
+
+// An answer that is given while the app is away reaches it when it returns, before presence.
+func TestAnswerWhileTheAppIsAway(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.online("ann@example.org", "phone")
+	chat := f.link("chat")
+	f.must(chat.Subscribe(presence.Peer{Email: "ann@example.org"}, "chat.example", ""))
+	chat.Close()
+	f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat", Allow: true}, presence.ByUser))
+	expect(t, f.link("chat"), "subscribed ann@example.org", "online ann@example.org delayed")
+}

@@ -43,7 +43,7 @@ type Update struct {
 	Since   time.Time // Presence: of the last change
 	Idle    time.Time // Presence: zero if not idle or not granted
 	Ref     string    // Receipt: the app's id of the notification
-	To      string    // Receipt: the address at the app that asked
+	To      string    // Receipt, Subscribed, Unsubscribed: the address at the app that asked, if one did
 	ID      uint64    // Subscribed, Unsubscribed: for Told
 }
 
@@ -235,7 +235,7 @@ func (h *Hub) reap(v *view) {
 func (l *Link) takeKept(dst []Update) (n int) {
 	for n < len(dst) && len(l.kept) > 0 {
 		k := l.kept[0]
-		dst[n] = Update{Kind: k.Kind, ByEmail: k.ByEmail, Local: k.Local, ID: k.ID}
+		dst[n] = Update{Kind: k.Kind, ByEmail: k.ByEmail, Local: k.Local, To: k.To, ID: k.ID}
 		l.kept = l.kept[1:]
 		n++
 	}
@@ -248,7 +248,7 @@ func (l *Link) takeReceipts(dst []Update) (n int) {
 	i := 0
 	for ; n < len(dst) && i < len(l.mail); i++ {
 		r := &l.mail[i]
-		if r.grant.ended.Load() {
+		if r.grant.is(grantEnded) {
 			continue
 		}
 		dst[n] = Update{Kind: Receipt, ByEmail: r.grant.byEmail, Local: r.grant.local(), Ref: r.ref, To: r.to}
@@ -268,7 +268,7 @@ func (l *Link) pushNotice(g *grant, n *Notice) {
 		l.end(EndOverflow) // the notice is kept and comes with the next connection
 		return
 	}
-	l.push(&view{grant: g, link: l, kind: n.Kind, extra: moment(n.ID)})
+	l.push(&view{grant: g, link: l, kind: n.Kind, tag: n.To, extra: moment(n.ID)})
 }
 
 func (l *Link) noticeTaken() {

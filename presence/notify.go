@@ -267,7 +267,7 @@ func (h *Hub) seenThrough(d *device) (gs []*grant) {
 		return nil
 	}
 	for _, g := range d.user.grants {
-		if !g.hidden.Load() {
+		if !g.is(grantHidden) {
 			gs = append(gs, g)
 		}
 	}

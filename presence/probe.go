@@ -3,7 +3,7 @@ package presence
 import "slices"
 
 // Probe returns the last presence of each device of the user, or of the one named; one Offline update from
-// the bare address if none is known. ErrStranger: there is nobody the app may see.
+// the address that was asked if none is known. ErrStranger: there is nobody the app may see.
 func (l *Link) Probe(p Peer) ([]Update, error) {
 	g, release, err := l.hub.findGrant(l.app, p)
 	if err != nil {
@@ -20,10 +20,7 @@ func (l *Link) Probe(p Peer) ([]Update, error) {
 		pr.gone(d)
 	}
 	if len(pr.found) == 0 {
-		if p.Tag != "" {
-			return nil, ErrStranger
-		}
-		pr.found = append(pr.found, pr.update("", Offline, momentOf(g.Created)))
+		pr.found = append(pr.found, pr.update(p.Tag, Offline, momentOf(g.Created)))
 	}
 	return pr.found, nil
 }
@@ -73,7 +70,7 @@ func (p *probe) present() {
 	for d := u.devices; d != nil; d = d.next {
 		v := view{device: d, grant: g}
 		st, since := v.visible()
-		if d.phase == Absent && d.status() == Offline {
+		if d.phase() == Absent && d.status() == Offline {
 			continue // only a link has still to be told: the store knows when it went
 		}
 		p.seen = append(p.seen, d.id)

@@ -30,33 +30,36 @@ type user struct {
 // device is one of a present user's devices. It stays in memory while it is attached or lingering, or
 // while a link has not yet been told that it is gone.
 type device struct {
-	id      string   // immutable
-	user    *user    // immutable
-	next    *device  // guarded by the shard
-	session *Session // guarded by the shard; nil: none
-	views   []*view  // guarded by the shard
-	timer   *timer   // guarded by the shard; nil: nothing is due
-	until   moment   // guarded by the shard; State.Until
-	word    atomic.Uint64
-	idle    atomic.Int64
-	phase   Phase // guarded by the shard
+	id      string        // immutable
+	user    *user         // immutable
+	next    *device       // guarded by the shard
+	session *Session      // guarded by the shard; nil: none
+	views   []*view       // guarded by the shard
+	timer   *timer        // guarded by the shard; nil: nothing is due
+	until   moment        // guarded by the shard; State.Until
+	word    atomic.Uint64 // see pack; written under the shard's lock, read by links without it
+	idle    atomic.Int64  // the same: State.Idle
 }
 
-// pack puts what links read of a device into one word, so that they read it without a lock.
-func pack(st Status, since moment) uint64 { return uint64(since)<<2 | uint64(st) }
+// pack puts what links read of a device into one word, so that they read it without a lock, and its phase.
+func pack(p Phase, st Status, since moment) uint64 {
+	return uint64(since)<<4 | uint64(p)<<2 | uint64(st)
+}
 
-func unpack(w uint64) (Status, moment) { return Status(w & 3), moment(w >> 2) }
+func unpack(w uint64) (Status, moment) { return Status(w & 3), moment(w >> 4) }
 
 func (d *device) stateLocked() State {
 	st, since := unpack(d.word.Load())
-	return State{Phase: d.phase, Status: st, Since: since, Idle: moment(d.idle.Load()), Until: d.until}
+	return State{Phase: d.phase(), Status: st, Since: since, Idle: moment(d.idle.Load()), Until: d.until}
 }
 
 func (d *device) setStateLocked(s State) {
-	d.phase, d.until = s.Phase, s.Until
+	d.until = s.Until
 	d.idle.Store(int64(s.Idle))
-	d.word.Store(pack(s.Status, s.Since))
+	d.word.Store(pack(s.Phase, s.Status, s.Since))
 }
+
+func (d *device) phase() Phase { return Phase(d.word.Load() >> 2 & 3) }
 
 func (d *device) status() Status {
 	st, _ := unpack(d.word.Load())
@@ -66,27 +69,42 @@ func (d *device) status() Status {
 // grant is a Grant of a present user, ready for use.
 type grant struct {
 	app   *app   // immutable
-	email string // immutable
 	puid  string // immutable
 	owner *user  // immutable
 
-	byEmail bool // immutable
+	flags   atomic.Uint32 // written under the shard's lock, read by links without it
+	flipped atomic.Int64  // the same: moment at which it was last hidden or shown, or from which the app may know
 
-	// Written under the shard's lock, read by links without it.
-	ended    atomic.Bool  // revoked: hidden for good
-	hidden   atomic.Bool  // by a window, a pause or the end
-	showIdle atomic.Bool  //
-	flipped  atomic.Int64 // moment at which hidden last changed, or from which the app may know
+	calendar *calendar // guarded by the shard; nil: always open
+	timer    *timer    // guarded by the shard; nil: nothing is due
+	paused   bool      // guarded by the shard
+	byEmail  bool      // immutable
+}
 
-	calendar calendar // guarded by the shard
-	paused   bool     // guarded by the shard
-	timer    *timer   // guarded by the shard; nil: nothing is due
+// Flags of a grant.
+const (
+	grantEnded  uint32 = 1 << iota // revoked: hidden for good
+	grantHidden                    // by a window, a pause or the end
+	grantIdle                      // idle times are shown
+)
+
+func (g *grant) is(flag uint32) bool { return g.flags.Load()&flag != 0 }
+
+// setLocked sets or clears the flag and reports whether that was a change.
+func (g *grant) setLocked(flag uint32, on bool) bool {
+	old := g.flags.Load()
+	if on {
+		g.flags.Store(old | flag)
+	} else {
+		g.flags.Store(old &^ flag)
+	}
+	return old&flag != 0 != on
 }
 
 // local is the address's local part: the PUID, or the e-mail to be escaped.
 func (g *grant) local() string {
 	if g.byEmail {
-		return g.email
+		return g.owner.email
 	}
 	return g.puid
 }
@@ -130,7 +148,7 @@ func (u *user) unlinkDevice(gone *device) {
 
 // releaseLocked forgets a device, and its user, if nothing needs them any more.
 func (sh *shard) releaseLocked(d *device) {
-	if d.phase != Absent || len(d.views) != 0 {
+	if d.phase() != Absent || len(d.views) != 0 {
 		return
 	}
 	sh.stopLocked(&d.timer)

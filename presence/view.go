@@ -14,7 +14,7 @@ type view struct {
 	next   *view   // in the list: written by who queues it, then read by the taker
 	device *device // immutable; nil: a notice
 	grant  *grant  // immutable
-	tag    string  // immutable
+	tag    string  // immutable; of a notice: who at the app asked
 	extra  moment  // owned by the taker: the idle time last told; of a notice its ID, immutable
 	queued uint32  // 1 while in the list: see push
 	told   uint8   // owned by the taker: the Status last told; heard, or 0 as if offline
@@ -99,7 +99,7 @@ func (sh *shard) dropViewsLocked(u *user, match func(*view) bool) {
 
 // visible is what the app may see of the view's device now, and since when.
 func (v *view) visible() (st Status, since moment) {
-	hidden := v.grant.hidden.Load() || v.grant.ended.Load() // before flipped, which is written first
+	hidden := v.grant.is(grantHidden | grantEnded) // before flipped, which is written first
 	flipped := moment(v.grant.flipped.Load())
 	st, since = unpack(v.device.word.Load())
 	if hidden {
@@ -119,12 +119,12 @@ func hiddenSince(st Status, since, flipped moment) (Status, moment) {
 // render fills in what the app is to be told of the view; false: it knows already.
 func (v *view) render(u *Update) bool {
 	if v.kind != Presence {
-		*u = Update{Kind: v.kind, ByEmail: v.grant.byEmail, Local: v.grant.local(), ID: uint64(v.extra)}
+		*u = Update{Kind: v.kind, ByEmail: v.grant.byEmail, Local: v.grant.local(), To: v.tag, ID: uint64(v.extra)}
 		return true
 	}
 	st, since := v.visible()
 	var idle moment
-	if v.grant.showIdle.Load() && st != Offline {
+	if v.grant.is(grantIdle) && st != Offline {
 		idle = moment(v.device.idle.Load())
 	}
 	if st == Status(v.told&^heard) && idle == v.extra {

@@ -139,23 +139,26 @@ func loadZone(name string) (*time.Location, error) {
 	return l, nil
 }
 
-// calendar is a grant's windows ready for questions. No spans: always open.
+// calendar is a grant's windows and end ready for questions; a nil one is always open. No spans: open until the end.
 type calendar struct {
 	zone  *time.Location
 	spans []span
 	until time.Time // closed for good from here; zero: never
 }
 
-// calendar compiles the grant's windows; a grant that passed Check always compiles.
-func (g *Grant) calendar() calendar {
-	c := calendar{zone: time.UTC}
+// calendar compiles the grant's windows; a grant that passed Check always compiles. nil: always open.
+func (g *Grant) calendar() *calendar {
+	if len(g.Windows) == 0 && g.Until == nil {
+		return nil
+	}
+	c := &calendar{zone: time.UTC}
 	if g.Until != nil {
 		c.until = *g.Until
 	}
 	for i := range g.Windows {
 		spans, err := g.Windows[i].spans(c.spans)
 		if err != nil {
-			return calendar{zone: time.UTC, spans: []span{{}}} // never open: the safe side
+			return &calendar{zone: time.UTC, spans: []span{{}}} // never open: the safe side
 		}
 		c.spans = spans
 	}
@@ -166,6 +169,9 @@ func (g *Grant) calendar() calendar {
 }
 
 func (c *calendar) open(now time.Time) bool {
+	if c == nil {
+		return true
+	}
 	if !c.until.IsZero() && !now.Before(c.until) {
 		return false
 	}
@@ -185,6 +191,9 @@ const searchDays = 9
 
 // next is the first moment after now at which open changes; zero: never.
 func (c *calendar) next(now time.Time) time.Time {
+	if c == nil {
+		return time.Time{}
+	}
 	was, limit := c.open(now), now.AddDate(0, 0, searchDays)
 	for t := now; len(c.spans) > 0 && t.Before(limit); {
 		t = c.edgeAfter(t)
@@ -223,6 +232,9 @@ func (c *calendar) edgeAfter(t time.Time) time.Time {
 
 // last is the latest moment not after now at which open changed, or from if there was none since.
 func (c *calendar) last(now, from time.Time) time.Time {
+	if c == nil {
+		return from
+	}
 	is, limit := c.open(now), now.AddDate(0, 0, -searchDays)
 	if !c.until.IsZero() && !now.Before(c.until) {
 		return c.until

@@ -61,6 +61,9 @@ func (s *Store) RemoveApp(id string) error {
 			if err := deleteKeys(notices, keysOf(notices, prefixOf(id), 0)); err != nil {
 				return err
 			}
+			if err := removeRequestsOfApp(tx, id); err != nil {
+				return err
+			}
 			return inApps.of(tx).Delete([]byte(id))
 		})
 }

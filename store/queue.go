@@ -59,6 +59,9 @@ func (s *Store) read(dst []presence.Notification, seqs []uint64, email, device s
 
 // Confirm removes what the device has; see [presence.Queue]. seqs may be used again at once.
 func (s *Store) Confirm(email, device string, seqs []uint64) *presence.Confirmation {
+	if len(seqs) == 0 {
+		return &presence.Confirmation{Commit: ended(nil)}
+	}
 	user := s.index.user(email)
 	seqs = slices.Clone(seqs)
 	slices.Sort(seqs)

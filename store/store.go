@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterr "go.etcd.io/bbolt/errors"
 
 	"presenced/presence"
 )
@@ -120,9 +121,9 @@ func openFile(path string, o Options) (*bbolt.DB, error) {
 		NoSync:         o.SyncDelay > 0,
 	})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterr.ErrTimeout):
 		return nil, fmt.Errorf("data file %s is %w", path, ErrInUse)
-	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrVersionMismatch), errors.Is(err, bbolt.ErrChecksum):
+	case errors.Is(err, bolterr.ErrInvalid), errors.Is(err, bolterr.ErrVersionMismatch), errors.Is(err, bolterr.ErrChecksum):
 		return nil, fmt.Errorf("data file %s is %w: %w", path, ErrFormat, err)
 	case err != nil:
 		return nil, fmt.Errorf("data file %s: %w", path, err)
@@ -255,7 +256,7 @@ func (s *Store) Close() error {
 // view runs f in a read transaction.
 func (s *Store) view(f func(*bbolt.Tx) error) error {
 	err := s.db.View(f)
-	if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bolterr.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
 	return err

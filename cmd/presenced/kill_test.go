@@ -374,7 +374,7 @@ func (w *killWorld) connect(g *child, all bool, load *sync.WaitGroup) *killConns
 	if c.admin, err = dial(context.Background(), Config{Data: w.data}); err != nil {
 		w.t.Fatalf("admin.sock: %v", err)
 	}
-	if c.component, err = dialComponent(g.xmpp, "chat.example", w.secret); err != nil {
+	if c.component, err = joinRaw(g.xmpp, "chat.example", w.secret); err != nil {
 		w.t.Fatalf("component: %v", err)
 	}
 	load.Go(func() { w.readComponent(c.component) })
@@ -569,7 +569,7 @@ type killComponent struct {
 	in   *xml.Decoder
 }
 
-func dialComponent(addr, domain, secret string) (*killComponent, error) {
+func joinRaw(addr, domain, secret string) (*killComponent, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,39 @@
+// Package wsbridge is the device edge: JSON frames over WebSocket on one side, a [presence.Session] for each
+// device on the other.
+//
+// It promises:
+//
+//  1. A notification is confirmed to the core only when the device is known to have it: by its ack, or by
+//     the pong to a ping that was written behind it. Until then it stays in the queue.
+//  2. What is refused says why, with one errno of one table ([Codes]), and nothing has changed.
+//  3. The end of a socket, clean or not, ends its session, and only its own.
+//  4. A peer that is slow, silent or hostile costs the others nothing. A frame, the time to identify, the
+//     frames a second, the sockets of an address, what was sent and not confirmed, the time a write may
+//     take: all have a bound.
+//
+// # Goroutines
+//
+// A device has one goroutine, its reader, and that one waits with the smallest stack there is: it reads one
+// frame, handles it, answers, and starts its successor. Who has something to write tells the bridge (the
+// session through [presence.Ready], the sweep for pings), which starts the device's writer; it ends when
+// there is nothing left. There is no timer for each device: one goroutine sweeps over all of them once in a
+// tick, comparing when each was last heard.
+//
+//	reader   → decodeFrame → Session.Publish, Confirm → answer
+//	dispatch → writer → Session.Next → framer → frame, ping behind it
+//	sweep    → writer → ping;  or the end with 4008
+//
+// A socket's lock (wmu) keeps answers and notifications whole and in order. The answer to the frame that
+// identifies is written under the same hold of it that attaches the session, so nothing can come before it.
+//
+// # Choices where the contract is silent
+//
+//   - null is the same as leaving a field out. A known field given twice makes the frame malformed.
+//   - An object with members of which none is known is an unknown frame; only {} is a heartbeat.
+//   - An ack is answered like any other request. Acks of an unknown id change nothing.
+//   - heartbeat outside of its bounds is moved to the nearest, and the answer says which is in force.
+//   - A token of another device is an invalid assertion (34).
+//   - A frame that names another device than the socket's gets errno 36, as for another e-mail.
+//   - Where storage fails while a device identifies, it gets 91 and may try again on the same socket.
+//   - The reply's "detail" names the field, for people; programs need not look at it.
+package wsbridge

@@ -1,0 +1,174 @@
+package wsbridge
+
+import (
+	"strconv"
+
+	"presenced/presence"
+)
+
+// kick starts the conn's writer, or makes the one that is there look again.
+func (c *conn) kick() {
+	if c.flags.Or(flagRunning|flagAgain)&flagRunning == 0 {
+		c.b.work.Add(1)
+		go c.writer()
+	}
+}
+
+// writer writes while there is something to write, then ends: an idle conn has none. There is one at a time.
+func (c *conn) writer() {
+	defer c.b.work.Done()
+	for {
+		c.flags.And(^flagAgain)
+		c.drain()
+		for f := c.flags.Load(); f&flagAgain == 0; f = c.flags.Load() {
+			if c.flags.CompareAndSwap(f, f&^flagRunning) {
+				return
+			}
+		}
+	}
+}
+
+// drain does all there is to do. Between batches it lets the reader answer.
+func (c *conn) drain() {
+	err := c.answerPing()
+	if s := c.session.Load(); s != nil && err == nil {
+		c.confirmArrived()
+		w := outbox{c: c, framer: framer{prefix: notificationsPrefix, max: c.b.cfg.MaxFrame}}
+		for more := true; more && err == nil; {
+			more, err = w.batch(s)
+		}
+	}
+	if err != nil {
+		c.interrupt() // the connection is broken: the reader takes it down
+	}
+}
+
+// answerPing pays the peer its pong.
+func (c *conn) answerPing() error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.mu.Lock()
+	d := c.debts
+	owed := d != nil && d.pinged
+	var payload string
+	if owed {
+		payload, d.pinged, d.payload = d.payload, false, ""
+		c.forgive()
+	}
+	c.mu.Unlock()
+	if !owed {
+		return nil
+	}
+	return c.pongLocked(payload)
+}
+
+// outbox is one writer's work on its conn.
+type outbox struct {
+	c      *conn
+	framer framer
+	seqs   []uint64 // of the items in the framer
+}
+
+// batch writes one batch. more: there is another.
+func (w *outbox) batch(s *presence.Session) (more bool, err error) {
+	c := w.c
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.flags.And(^flagPing)&flagPing != 0 {
+		c.b.stats.pings.Add(1)
+		if err := c.pingLocked(nil); err != nil {
+			return false, err
+		}
+	}
+	if c.full() {
+		return false, w.framer.flush(w.emit)
+	}
+	o, err := s.Next(batchItems)
+	if err != nil {
+		c.log(coreError(err))
+		c.flags.Or(flagRetry)
+		c.b.table.hasten(c.slot)
+	}
+	return o.More, w.write(&o)
+}
+
+// write encodes what the session said. wmu is held.
+func (w *outbox) write(o *presence.Outbox) error {
+	if err := w.requests(o.Requests); err != nil {
+		return err
+	}
+	if len(o.Dropped) > 0 {
+		if err := w.c.writeLocked(appendDropped(nil, o.Dropped)); err != nil {
+			return err
+		}
+	}
+	for i := range o.Notifications {
+		if err := w.framer.add(appendNotification(w.framer.begin(), &o.Notifications[i]), w.emit); err != nil {
+			return err
+		}
+		w.seqs = append(w.seqs, o.Notifications[i].Seq)
+	}
+	if !o.More {
+		if err := w.framer.flush(w.emit); err != nil {
+			return err
+		}
+	}
+	if o.Reconnect != nil {
+		if err := w.c.writeLocked(appendReconnect(nil, o.Reconnect)); err != nil {
+			return err
+		}
+	}
+	if o.End != presence.Alive {
+		w.c.finishLocked(endError(o.End).last(nil, false))
+		w.c.interrupt()
+	}
+	return nil
+}
+
+// requests writes the apps that wait for the user's answer.
+func (w *outbox) requests(rs []presence.Request) error {
+	f := framer{prefix: requestsPrefix, max: w.c.b.cfg.MaxFrame}
+	write := func(frame []byte, _ int) error { return w.c.writeLocked(frame) }
+	for i := range rs {
+		if err := f.add(appendRequest(f.begin(), &rs[i]), write); err != nil {
+			return err
+		}
+	}
+	return f.flush(write)
+}
+
+// emit writes a frame of notifications and, where no ack will confirm them, a ping behind it: its pong says
+// that the device has everything up to there.
+func (w *outbox) emit(frame []byte, items int) error {
+	c := w.c
+	if err := c.writeLocked(frame); err != nil {
+		return err
+	}
+	c.b.stats.items.Add(uint64(items))
+	mark, ack := c.note(w.seqs[:items])
+	w.seqs = append(w.seqs[:0], w.seqs[items:]...)
+	if ack {
+		return nil
+	}
+	return c.pingLocked(strconv.AppendUint(nil, uint64(mark), 10))
+}
+
+// note counts items that were written and, but for ack mode, keeps them until a pong confirms them. mark
+// names the last of them in a ping.
+func (c *conn) note(seqs []uint64) (mark uint32, ack bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent += uint32(len(seqs))
+	if !c.ack {
+		d := c.debt()
+		d.open = append(d.open, seqs...)
+	}
+	return c.sent, c.ack
+}
+
+// full reports whether so many items wait for their pong that no more are sent.
+func (c *conn) full() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.debts != nil && len(c.debts.open) >= maxOpen
+}
