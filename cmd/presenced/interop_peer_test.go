@@ -76,11 +76,11 @@ type event struct {
 	Features  []string `json:"features"`
 	Code      int      `json:"code"`   // of a WebSocket's close
 	Status    int      `json:"status"` // of an HTTP answer
-	Frame     frame    `json:"frame"`
+	Frame     wsFrame  `json:"frame"`
 }
 
-// frame is what a device is sent.
-type frame struct {
+// wsFrame is what a device is sent.
+type wsFrame struct {
 	Result, Type, Session, Device string
 	Heartbeat                     int
 	Time                          time.Time
@@ -242,6 +242,12 @@ func briefs(list []event) string {
 		lines = append(lines, "    "+brief(e))
 	}
 	return strings.Join(lines, "\n")
+}
+
+// again starts a gateway on the addresses that c had.
+func (s *site) again(c *child) *child {
+	s.t.Helper()
+	return s.serve("--http", c.http, "--xmpp", c.xmpp)
 }
 
 // componentConfig is the first line for either component program.

@@ -127,7 +127,7 @@ func (w *interop) start(hello map[string]any, reconnect bool) *peer {
 func (w *interop) device(id string, more ...any) *peer {
 	w.t.Helper()
 	d := w.start(w.hello(id, append([]any{"status", "online"}, more...)...), true)
-	d.next(event{Event: "frame", Frame: frame{Result: "OK"}})
+	d.next(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
 	return d
 }
 
@@ -205,7 +205,7 @@ func snapshots(w *interop) {
 	w.device("phone")
 	tablet := w.device("tablet")
 	tablet.do(status("unavailable"))
-	tablet.wait(event{Event: "frame", Frame: frame{Result: "OK"}})
+	tablet.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
 
 	app := w.app()
 	tags := map[string]string{}
@@ -223,7 +223,7 @@ func snapshots(w *interop) {
 	app.do(do("disconnect"))
 	app.wait(event{Event: "disconnected"})
 	tablet.do(status("offline"))
-	tablet.wait(event{Event: "frame", Frame: frame{Result: "OK"}})
+	tablet.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
 
 	app = w.app()
 	e := w.online(app.next(event{Event: "presence"}))
@@ -288,7 +288,7 @@ func notifiesOnline(w *interop) {
 		w.t.Errorf("the receipt goes astray: %s", brief(e))
 	}
 	app.do(do("message", "to", w.address, "from", "bob@"+appDomain, "id", "n2", "body", "no nick"))
-	if n := d.wait(event{Event: "frame", Frame: frame{Notifications: nil}}); len(n.Frame.Notifications) == 1 {
+	if n := d.wait(event{Event: "frame", Frame: wsFrame{Notifications: nil}}); len(n.Frame.Notifications) == 1 {
 		if n.Frame.Notifications[0].Source != "bob@"+appDomain {
 			w.t.Errorf("want the sender as the source, got %s", brief(n))
 		}
@@ -367,7 +367,7 @@ func appKilled(w *interop) {
 	tag := w.online(app.next(event{Event: "presence"})).From
 	app.kill()
 	d.do(status("unavailable"))
-	d.wait(event{Event: "frame", Frame: frame{Result: "OK"}})
+	d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
 
 	app = w.app()
 	if e := app.next(event{Event: "presence", From: tag, Show: "away"}); e.Delay == "" {
@@ -411,7 +411,7 @@ func gatewayStops(w *interop) {
 	app := w.startApp(w.secret, false)
 	w.online(app.wait(event{Event: "presence"}))
 	w.gateway.stop()
-	if e := d.wait(event{Event: "frame", Frame: frame{Result: "KO"}}); e.Frame.Errno != 51 {
+	if e := d.wait(event{Event: "frame", Frame: wsFrame{Result: "KO"}}); e.Frame.Errno != 51 {
 		w.t.Errorf("the device's last word was %s", brief(e))
 	}
 	d.next(event{Event: "close", Code: 4001})
@@ -438,7 +438,7 @@ func wrongSecret(w *interop) {
 
 func deviceAcks(w *interop) {
 	d := w.start(w.hello("phone", "ack", true, "heartbeat", 60), false)
-	e := d.next(event{Event: "frame", Frame: frame{Result: "OK", Type: "hello", Device: "phone", Heartbeat: 60}})
+	e := d.next(event{Event: "frame", Frame: wsFrame{Result: "OK", Type: "hello", Device: "phone", Heartbeat: 60}})
 	if e.Frame.Session == "" || e.Frame.Time.IsZero() {
 		w.t.Errorf("hello is answered by %s", brief(e))
 	}
@@ -481,7 +481,7 @@ func deviceReplaced(w *interop) {
 	older := w.device("phone")
 	app.presence(w, "")
 	newer := w.device("phone")
-	older.wait(event{Event: "frame", Frame: frame{Result: "KO", Errno: 50}})
+	older.wait(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 50}})
 	older.next(event{Event: "close", Code: 4500}) // and by its rules it stays away
 	app.notify(w, "who is there?")                // an app that saw it go would have been told before the receipt
 	notified(newer, "who is there?")
@@ -494,7 +494,7 @@ func deviceBadToken(w *interop) {
 	h := w.hello("phone")
 	h["assertion"] = "not the token"
 	d := w.start(h, true)
-	d.next(event{Event: "frame", Frame: frame{Result: "KO", Errno: 34, Error: "Invalid assertion"}})
+	d.next(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 34, Error: "Invalid assertion"}})
 	d.next(event{Event: "close", Code: 4534})
 }
 
@@ -504,7 +504,7 @@ func deviceSilent(w *interop) {
 	} {
 		d := w.start(nil, true)
 		d.do(first)
-		d.next(event{Event: "frame", Frame: frame{Result: "KO", Errno: 30}})
+		d.next(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 30}})
 		d.next(event{Event: "close", Code: 4530})
 	}
 }
@@ -515,7 +515,7 @@ func deviceReturns(w *interop) {
 	app.presence(w, "")
 	d.do(do("terminate"))
 	d.wait(event{Event: "close", Code: 1006})
-	d.wait(event{Event: "frame", Frame: frame{Result: "OK"}}) // it came back by itself, within the linger
+	d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}}) // it came back by itself, within the linger
 	d.do(status("unavailable"))
 	app.presence(w, "away") // next: the app saw nothing of it
 }
@@ -532,12 +532,12 @@ func deviceFrames(w *interop) {
 		{`{"email":"eve@example.org","assertion":"x","status":"online"}`, 36},
 	} {
 		d.do(do("text", "text", c.text))
-		d.next(event{Event: "frame", Frame: frame{Result: "KO", Errno: c.errno}})
+		d.next(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: c.errno}})
 	}
 	d.do(status("unavailable"))
-	d.next(event{Event: "frame", Frame: frame{Result: "OK"}})
+	d.next(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
 	d.do(do("text", "text", `{"pad":"`+strings.Repeat("x", 9000)+`"}`))
-	d.next(event{Event: "frame", Frame: frame{Result: "KO", Errno: 14}})
+	d.next(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 14}})
 	d.next(event{Event: "close", Code: 1009})
 }
 
@@ -552,7 +552,7 @@ type rawApp struct{ *killComponent }
 
 func (w *interop) rawApp() rawApp {
 	w.t.Helper()
-	c, err := dialComponent(w.gateway.xmpp, appDomain, w.secret)
+	c, err := joinRaw(w.gateway.xmpp, appDomain, w.secret)
 	if err != nil {
 		w.t.Fatal(err)
 	}
