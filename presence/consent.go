@@ -3,6 +3,7 @@ package presence
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -39,6 +40,9 @@ func (h *Hub) Import(gs []Grant, by Actor) error {
 	h.changes.Add(1)
 	for i := range gs {
 		h.noteUntil(gs[i].Until)
+		if err := h.settleRequest(&gs[i]); err != nil {
+			return err
+		}
 		h.applyGrant(&gs[i], momentOf(now))
 	}
 	return nil
@@ -54,7 +58,7 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
 		return "", storage(err)
 	}
 	what = "allow"
-	if exists && !old.Ended(now) && (g.PUID == "" || g.PUID == old.PUID) {
+	if exists && !old.Ended(now) && (g.PUID == "" || strings.ToLower(g.PUID) == old.PUID) {
 		what, g.PUID, g.Created = "change", old.PUID, old.Created
 		if g.Address == "" {
 			g.Address = old.Address
@@ -71,11 +75,13 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
 			return "", storage(err)
 		}
 	}
-	if g.PUID == "" {
+	if g.PUID = strings.ToLower(g.PUID); g.PUID == "" { // the local part of an address is folded: RFC 7622 §3.3
 		g.PUID = NewPUID()
 	}
 	if g.Address == "" {
-		g.Address = ByPUID
+		if g.Address, err = h.newAddress(g.Email, g.App); err != nil {
+			return "", err
+		}
 	}
 	if g.Created.IsZero() {
 		g.Created = now
@@ -90,6 +96,15 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
 		return "", fmt.Errorf("%w: until is in the past", ErrBadValue)
 	}
 	return what, nil
+}
+
+// newAddress is the form in which an app will know a user: as it asked, else by PUID.
+func (h *Hub) newAddress(email, app string) (AddressKind, error) {
+	_, asked, err := h.cfg.Store.Request(email, app)
+	if asked {
+		return ByEmail, nil
+	}
+	return ByPUID, storage(err)
 }
 
 // applyGrant brings a written grant to memory, if its user is there. Called under her stripe.
@@ -119,7 +134,10 @@ func (h *Hub) applyGrant(g *Grant, now moment) {
 	for d := u.devices; d != nil; d = d.next {
 		if d.status() != Offline {
 			for _, l := range fresh.app.links() {
-				l.push(h.addViewLocked(d, fresh, l, true))
+				if fresh.app.concerns(l, u.email) {
+					v, _ := h.addViewLocked(d, fresh, l)
+					l.push(v)
+				}
 			}
 		}
 	}
@@ -194,9 +212,7 @@ func (h *Hub) endGrantLocked(sh *shard, g *grant, n *Notice, now moment) {
 	g.setLocked(grantEnded, true)
 	pushGrantLocked(g)
 	if n != nil {
-		for _, l := range g.app.links() {
-			l.pushNotice(g, n)
-		}
+		g.pushNotice(n)
 	}
 	sh.stopLocked(&g.timer)
 	u := g.owner
@@ -242,6 +258,9 @@ func (h *Hub) endGrants(gs []Grant, what string, by Actor, tell bool) error {
 	if err := last.Wait(); err != nil {
 		return storage(err)
 	}
+	if err := h.purgeUpstream(gs); err != nil {
+		return storage(err)
+	}
 	if err := h.cfg.Store.RemoveGrants(gs, audit, notices); err != nil {
 		return storage(err)
 	}
@@ -276,9 +295,7 @@ func (h *Hub) dropGrant(stored *Grant, n *Notice, now moment) {
 	}
 	if a := h.apps.get(stored.App); a != nil && n != nil { // nobody is there: only the notice
 		g := &grant{app: a, puid: stored.PUID, owner: &user{email: stored.Email}, byEmail: n.ByEmail}
-		for _, l := range a.links() {
-			l.pushNotice(g, n)
-		}
+		g.pushNotice(n)
 	}
 }
 

@@ -3,7 +3,7 @@ package presence
 import "slices"
 
 // Probe returns the last presence of each device of the user, or of the one named; one Offline update from
-// the bare address if none is known. ErrStranger: there is nobody the app may see.
+// the address that was asked if none is known. ErrStranger: there is nobody the app may see.
 func (l *Link) Probe(p Peer) ([]Update, error) {
 	g, release, err := l.hub.findGrant(l.app, p)
 	if err != nil {
@@ -20,10 +20,7 @@ func (l *Link) Probe(p Peer) ([]Update, error) {
 		pr.gone(d)
 	}
 	if len(pr.found) == 0 {
-		if p.Tag != "" {
-			return nil, ErrStranger
-		}
-		pr.found = append(pr.found, pr.update("", Offline, momentOf(g.Created)))
+		pr.found = append(pr.found, pr.update(p.Tag, Offline, momentOf(g.Created)))
 	}
 	return pr.found, nil
 }

@@ -59,6 +59,7 @@ const (
 	flagMail uint32 = 1 << iota
 	flagReconnect
 	flagEnd
+	flagRequests
 )
 
 // transients are the notifications with TTL 0 of one session: they never touch the disk. Guarded by mu.
@@ -94,7 +95,7 @@ func (h *Hub) Attach(a Attach) (*Session, error) {
 	if isNew {
 		h.cfg.Store.PutDevice(a.Email, DeviceRecord{ID: a.Device, Seen: now.time()})
 	}
-	s.signal(flagMail)
+	s.signal(flagMail | flagRequests)
 	return s, nil
 }
 
@@ -191,6 +192,7 @@ func (s *Session) Renew(credential string, expires time.Time) error {
 
 // Outbox is what a session has to say to its device now, in this order.
 type Outbox struct {
+	Requests      []Request // all that wait for the user's answer
 	Dropped       []Dropped
 	Notifications []Notification // oldest first
 	Reconnect     *Reconnect
@@ -216,6 +218,13 @@ func (s *Session) Next(max int) (Outbox, error) {
 	if flags&flagReconnect != 0 {
 		if r := s.hub.drain.Load(); r != nil {
 			o.Reconnect = &Reconnect{After: rand.N(r.After + 1), Reason: r.Reason}
+		}
+	}
+	if flags&flagRequests != 0 {
+		var err error
+		if o.Requests, err = s.hub.RequestsOf(s.dev.user.email); err != nil {
+			s.flags.Or(flags)
+			return o, err
 		}
 	}
 	if flags&flagMail == 0 {

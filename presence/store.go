@@ -11,6 +11,8 @@ type Store interface {
 	Devices
 	Queue
 	Notices
+	Requests
+	Upstreams
 }
 
 // Apps holds the registered apps; they are few and all in memory.
@@ -69,6 +71,7 @@ type Notice struct {
 	Local string
 	// ByEmail: Local is an e-mail and goes on the wire escaped.
 	ByEmail bool
+	To      string // who at the app asked; "": nobody did
 }
 
 // Notices keeps them in order for each app until they are dropped.

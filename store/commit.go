@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,6 +112,7 @@ func (s *Store) run() {
 			err := s.carryOut(g, ops)
 			if commit != nil {
 				commit.Resolve(err)
+				runtime.Gosched() // those it woke come first, so that who comes again is part of the next group
 			} else if closed {
 				return
 			}
@@ -166,11 +168,18 @@ func (s *Store) commit(tx *bbolt.Tx) error {
 		time.Sleep(2 * s.syncDelay) // bbolt waits for the disk twice: pages, then meta
 		err = s.db.Sync()
 	}
-	if err != nil && s.landed(id) {
+	if err != nil {
+		s.doubt(id, err)
+	}
+	return err
+}
+
+// doubt stops the store if the failed transaction may be on disk all the same.
+func (s *Store) doubt(id int, err error) {
+	if s.landed(id) {
 		cause := fmt.Errorf("store: no more writes after one with unknown outcome, restart to go on: %w", err)
 		s.cause.Store(&cause)
 	}
-	return err
 }
 
 // landed tells whether the transaction may be on disk although it failed.

@@ -34,6 +34,9 @@ func (s *Store) PutDevice(email string, d presence.DeviceRecord) *presence.Commi
 	commit, _ := s.updateLater(nil, func(tx *bbolt.Tx) error {
 		b := inDevices.of(tx)
 		if b.Get(k) == nil {
+			if err := ensureUser(tx, email, d.Seen); err != nil {
+				return err
+			}
 			if err := makeRoomForDevice(tx, email, s.limits.DevicesPerUser); err != nil {
 				return err
 			}

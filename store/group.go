@@ -31,7 +31,8 @@ type group struct {
 
 	enqueued, expired, overflow uint64 // for Stats
 
-	arena []byte // the records' bytes, until the transaction has ended
+	arena []byte  // the records' bytes, until the transaction has ended
+	key   [8]byte // what at returns
 }
 
 // mark is a user with a number, or with a yes or no.
@@ -171,6 +172,10 @@ func (g *group) enqueue(n *presence.Notification, user userKey) error {
 // makeRoom removes what n replaces: the one with its collapse key, else the oldest keyed one where there are too many
 // keys, and then the oldest of all where the queue is full. Only the last is counted as dropped.
 func (g *group) makeRoom(n *presence.Notification, user userKey, e *entry) error {
+	most := int(g.s.index.shard(user).waiting.users[user].n + g.added.users[user].n)
+	if e.collapse == 0 && most < g.s.limits.QueuePerApp {
+		return nil // not even all her apps together fill a queue, so there is no need to look
+	}
 	r, err := g.survey(user, e)
 	if err != nil {
 		return err
@@ -235,14 +240,20 @@ func (g *group) put(n *presence.Notification) error {
 	}
 	from := len(g.arena)
 	g.arena = appendRecord(g.arena, n)
-	return g.queue.Put(be64(n.Seq), g.arena[from:len(g.arena):len(g.arena)])
+	return g.queue.Put(g.at(n.Seq), g.arena[from:len(g.arena):len(g.arena)])
+}
+
+// at is the key of seq, until the next call.
+func (g *group) at(seq uint64) []byte {
+	binary.BigEndian.PutUint64(g.key[:], seq)
+	return g.key[:]
 }
 
 // remove deletes the record of seq and takes it out of the overlay.
 func (g *group) remove(user userKey, seq uint64) error {
 	g.dirty = true
 	g.hide(user, seq)
-	return g.queue.Delete(be64(seq))
+	return g.queue.Delete(g.at(seq))
 }
 
 // hide takes seq out of the overlay only.
@@ -284,10 +295,13 @@ func (g *group) confirm(c *presence.Confirmation, user userKey, email, device st
 	var removed []presence.Notification
 	hash := g.s.index.hash(device)
 	for e := range g.waiting(user) {
+		if e.seq > seqs[len(seqs)-1] {
+			break
+		}
 		if _, asked := slices.BinarySearch(seqs, e.seq); !asked || (e.device != 0 && e.device != hash) {
 			continue
 		}
-		n, err := readReceipt(e.seq, g.queue.Get(be64(e.seq)))
+		n, err := readReceipt(e.seq, g.queue.Get(g.at(e.seq)))
 		if err != nil {
 			return err
 		}
@@ -326,7 +340,7 @@ func (g *group) purge(user userKey, email, app string) error {
 // expire removes those of seqs that are still there.
 func (g *group) expire(seqs []uint64) (removed int, err error) {
 	for _, seq := range seqs {
-		v := g.queue.Get(be64(seq))
+		v := g.queue.Get(g.at(seq))
 		if _, gone := g.gone[seq]; gone || v == nil {
 			continue
 		}
@@ -355,7 +369,7 @@ func (g *group) reap() error {
 	g.dirty = true
 	dead = dead[:min(slice, len(dead))]
 	for _, seq := range dead {
-		if err := g.queue.Delete(be64(seq)); err != nil {
+		if err := g.queue.Delete(g.at(seq)); err != nil {
 			return err
 		}
 	}

@@ -216,7 +216,8 @@ const (
 	peak  = 4096 // slots; lists that became larger start anew when they are empty
 )
 
-type list struct{ head, tail uint32 }
+// list is one user's: slots of its first and last entry, and how many there are.
+type list struct{ head, tail, n uint32 }
 
 func newLists() lists { return lists{users: map[userKey]list{}} }
 
@@ -246,6 +247,7 @@ func (l *lists) push(k userKey, e entry) {
 		u.head = s
 	}
 	u.tail = s
+	u.n++
 	l.users[k] = u
 	l.live++
 }
@@ -272,7 +274,7 @@ func (l *lists) unlink(k userKey, u list, before, s uint32) {
 	if next == 0 {
 		u.tail = before
 	}
-	if u.head == 0 {
+	if u.n--; u.n == 0 {
 		delete(l.users, k)
 	} else {
 		l.users[k] = u

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterr "go.etcd.io/bbolt/errors"
 
 	"presenced/presence"
 )
@@ -34,7 +35,7 @@ type Options struct {
 	Limits  presence.Limits  // QueuePerApp, CollapseKeys and DevicesPerUser count; zero ones get the defaults
 	Timeout time.Duration    // how long to wait for another process to let go of the file; 0: 1 s
 	Backlog int              // writes that may wait before callers do; 0: 16384
-	MaxSize int              // bytes the file may grow to, then writes fail; 0: no limit
+	MaxSize int              // bytes the file may grow to, then writes fail (now and then deletes too); 0: no limit
 
 	// SyncDelay emulates a slow disk: each of the two syncs of a commit takes this much longer. For benchmarks
 	// only: the file is not crash-safe with it, because bbolt no longer orders its own writes.
@@ -78,6 +79,7 @@ type Store struct {
 	index     *index
 	committer committer
 	counts    counts
+	upstream  atomic.Int64           // Unix nanoseconds before which no message to an app expires
 	cause     atomic.Pointer[error] // why there are no more writes
 
 	writing sync.Mutex // held while a group is written and applied
@@ -120,9 +122,9 @@ func openFile(path string, o Options) (*bbolt.DB, error) {
 		NoSync:         o.SyncDelay > 0,
 	})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterr.ErrTimeout):
 		return nil, fmt.Errorf("data file %s is %w", path, ErrInUse)
-	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrVersionMismatch), errors.Is(err, bbolt.ErrChecksum):
+	case errors.Is(err, bolterr.ErrInvalid), errors.Is(err, bolterr.ErrVersionMismatch), errors.Is(err, bolterr.ErrChecksum):
 		return nil, fmt.Errorf("data file %s is %w: %w", path, ErrFormat, err)
 	case err != nil:
 		return nil, fmt.Errorf("data file %s: %w", path, err)
@@ -209,6 +211,8 @@ func (s *Store) rebuild(tx *bbolt.Tx) error {
 		e := s.entryOfRecord(seq, &r)
 		s.index.add(s.index.userBytes(r.email), func(yield func(*entry) bool) { yield(&e) })
 	}
+	s.upstream.Store(never64)
+	s.nextUpstream(tx)
 	return inDropped.of(tx).ForEach(func(k, _ []byte) error {
 		email, _ := splitPair(k)
 		s.index.setDropped(s.index.user(email), true)
@@ -255,7 +259,7 @@ func (s *Store) Close() error {
 // view runs f in a read transaction.
 func (s *Store) view(f func(*bbolt.Tx) error) error {
 	err := s.db.View(f)
-	if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bolterr.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
 	return err

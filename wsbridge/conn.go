@@ -233,7 +233,7 @@ func (c *conn) verify(email, device, assertion string) (identity.Identity, *Erro
 	case id.Email != email:
 		return id, &Error{Errno: NotConfirmed}
 	case id.Device != "" && id.Device != device:
-		return id, &Error{Errno: Invalid, Detail: "device"}
+		return id, &Error{Errno: Invalid, Cause: errors.New("the token is of another device")}
 	}
 	return id, nil
 }
@@ -245,8 +245,14 @@ func (b *Bridge) hash(assertion string) uint64 { return maphash.String(b.seed, a
 // carryOut does what an identified device asks for, and answers it.
 func (c *conn) carryOut(r *request) error {
 	switch r.kind {
-	case sendFrame, consentFrame:
-		return &Error{Errno: NoApp}
+	case sendFrame:
+		if err := c.session.Load().Send(r.app, r.ref, r.data, r.ttl); err != nil {
+			return coreError(err)
+		}
+	case consentFrame:
+		if err := c.answer(r); err != nil {
+			return err
+		}
 	case statusFrame, helloFrame:
 		if err := c.reverify(r); err != nil {
 			return err
@@ -257,6 +263,16 @@ func (c *conn) carryOut(r *request) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	return c.carryOutLocked(r)
+}
+
+// answer takes the user's word about an app that asked, or that she allowed.
+func (c *conn) answer(r *request) error {
+	a := *r.answer
+	a.Email, a.App = c.session.Load().Email(), r.app
+	if err := c.b.cfg.Hub.Answer(a, presence.ByUser); err != nil {
+		return coreError(err)
+	}
+	return nil
 }
 
 // carryOutLocked takes over a hello's options, publishes a status, and answers. wmu is held.

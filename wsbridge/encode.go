@@ -39,7 +39,7 @@ func appendKO(b []byte, r *request, e *Error) []byte {
 	b = strconv.AppendUint(b, uint64(e.Errno), 10)
 	b = append(b, `,"error":`...)
 	b = appendString(b, e.Errno.String())
-	if e.Detail != "" {
+	if e.Detail != "" && (e.Errno == MissingField || e.Errno == BadValue) {
 		b = append(b, `,"detail":`...)
 		b = appendString(b, e.Detail)
 	}
@@ -126,39 +126,60 @@ func appendValue(b, value []byte) []byte {
 	return append(b, value...)
 }
 
-const (
-	framePrefix = `{"notifications":[`
-	frameSuffix = `]}`
-)
-
-// framer packs notifications into as few frames as the limit allows, in order. A frame with one item may
-// exceed the limit. It belongs to one writer at a time; the zero value with max set is empty.
-type framer struct {
-	max   int // bytes of a frame
-	buf   []byte
-	items int // in buf
+// appendRequest appends an app's wish to see the user.
+func appendRequest(b []byte, r *presence.Request) []byte {
+	b = append(b, `{"app":`...)
+	b = appendString(b, r.App)
+	b = append(b, `,"name":`...)
+	b = appendString(b, r.Name)
+	b = append(b, `,"purpose":`...)
+	b = appendString(b, r.Purpose)
+	b = append(b, `,"time":`...)
+	b = appendTime(b, r.Time)
+	return append(b, '}')
 }
 
-// add appends n. Where it does not fit behind the others, the frame without it is passed to emit, which
-// must not keep it, and n begins the next one.
-func (f *framer) add(n *presence.Notification, emit func(frame []byte, items int) error) error {
+const (
+	notificationsPrefix = `{"notifications":[`
+	requestsPrefix      = `{"requests":[`
+	frameSuffix         = `]}`
+)
+
+// framer packs items into as few frames as the limit allows, in order. A frame with one item may exceed the
+// limit. It belongs to one writer at a time; the zero value with prefix and max set is empty.
+type framer struct {
+	prefix string
+	max    int // bytes of a frame
+	buf    []byte
+	mark   int // where the item begins that is being added
+	items  int // in buf
+}
+
+// begin returns the buffer to which the next item is to be appended; add takes it back.
+func (f *framer) begin() []byte {
 	if f.items == 0 {
-		f.buf = append(f.buf[:0], framePrefix...)
+		f.buf = append(f.buf[:0], f.prefix...)
 	} else {
 		f.buf = append(f.buf, ',')
 	}
-	mark := len(f.buf)
-	f.buf = appendNotification(f.buf, n)
+	f.mark = len(f.buf)
+	return f.buf
+}
+
+// add takes the buffer with one more item. Where it does not fit behind the others, the frame without it is
+// passed to emit, which must not keep it, and the item begins the next one.
+func (f *framer) add(buf []byte, emit func(frame []byte, items int) error) error {
+	f.buf = buf
 	if f.items == 0 || len(f.buf)+len(frameSuffix) <= f.max {
 		f.items++
 		return nil
 	}
-	item := append([]byte(nil), f.buf[mark:]...)
-	f.buf = f.buf[:mark-1]
+	item := append([]byte(nil), f.buf[f.mark:]...)
+	f.buf = f.buf[:f.mark-1]
 	if err := f.flush(emit); err != nil {
 		return err
 	}
-	f.buf = append(append(f.buf[:0], framePrefix...), item...)
+	f.buf = append(append(f.buf[:0], f.prefix...), item...)
 	f.items = 1
 	return nil
 }

@@ -98,13 +98,16 @@ func (n Errno) row() *Code {
 
 func (n Errno) String() string { return n.row().Text }
 
+// fullRetry is what a device is asked to wait while too much waits for an app that is away.
+const fullRetry = 60 * time.Second
+
 // storageRetry is what a device is asked to wait while the store does not answer.
 const storageRetry = 5 * time.Second
 
 // Error is the one error of this edge: a number for the device, a cause for the log.
 type Error struct {
 	Errno  Errno
-	Detail string        // names the field or the reason; goes to the device; never its content
+	Detail string        // names the field or the reason, never its content; the device is told of fields
 	Retry  time.Duration // when to try again; 0: not said
 	Cause  error         // stays here; may be nil
 	Close  int           // close code if it differs from the table's; 0: the table decides
@@ -177,6 +180,14 @@ func coreError(err error) *Error {
 		return &Error{Errno: TooMany, Cause: err}
 	case errors.Is(err, presence.ErrDraining):
 		return &Error{Errno: GoingAway, Cause: err}
+	case errors.Is(err, presence.ErrStranger):
+		return &Error{Errno: NoApp, Cause: err}
+	case errors.Is(err, presence.ErrFull):
+		return &Error{Errno: AppFull, Retry: fullRetry, Cause: err}
+	case errors.Is(err, presence.ErrTooLarge):
+		return &Error{Errno: PayloadSize, Cause: err}
+	case errors.Is(err, presence.ErrTTL):
+		return &Error{Errno: BadValue, Detail: fieldNames[fTTL], Cause: err}
 	case errors.Is(err, presence.ErrStorage):
 		return &Error{Errno: NoStorage, Retry: storageRetry, Cause: err}
 	case errors.Is(err, presence.ErrBadValue):

@@ -1,6 +1,7 @@
 package wsbridge
 
 import (
+	"encoding/json"
 	"math"
 	"strconv"
 	"time"
@@ -91,11 +92,15 @@ type request struct {
 	device           string // status, hello; "": left out
 	hasStatus        bool   // always in a status frame
 	status           presence.Status
-	idleSince        time.Time // zero: not idle
-	ack              bool      // hello
-	heartbeat        float64   // hello, seconds; 0: left out
-	seqs             []uint64  // ack: those of its ids that can be ids
-	app              string    // send, consent
+	idleSince        time.Time        // zero: not idle
+	ack              bool             // hello
+	heartbeat        float64          // hello, seconds; 0: left out
+	seqs             []uint64         // ack: those of its ids that can be ids
+	app              string           // send, consent
+	answer           *presence.Answer // consent, without user and app
+	ref              string           // send: the id as text
+	data             []byte           // send: one JSON object
+	ttl              time.Duration    // send; negative: left out
 }
 
 // identifies reports whether the frame can be the first one.
@@ -338,13 +343,22 @@ func (t *tokens) sendInto(r *request) *Error {
 	if t[fData] != nil && t[fData][0] != '{' {
 		return bad(fData)
 	}
+	r.ttl = -1
 	if t[fTTL] != nil {
 		seconds, ok := asNumber(t[fTTL])
 		if !ok || seconds != math.Trunc(seconds) || seconds < 0 || seconds > maxTTL {
 			return bad(fTTL)
 		}
+		r.ttl = time.Duration(seconds) * time.Second
 	}
-	return t.need(fApp, fID, fData)
+	if err := t.need(fApp, fID, fData); err != nil {
+		return err
+	}
+	r.data = append([]byte(nil), t[fData]...)
+	if r.ref = string(t[fID]); isString(t[fID]) {
+		r.ref = unquote(t[fID])
+	}
+	return nil
 }
 
 func (t *tokens) consentInto(r *request) *Error {
@@ -352,20 +366,56 @@ func (t *tokens) consentInto(r *request) *Error {
 	if r.app, err = t.text(fApp); err != nil {
 		return err
 	}
-	for _, f := range [...]field{fAllow, fNotify, fIdle} {
-		if _, err := t.flag(f); err != nil {
-			return err
-		}
-	}
-	for _, f := range [...]field{fTZ, fUntil} {
-		if _, err := t.text(f); err != nil {
-			return err
-		}
-	}
-	if err := t.list(fWindows, maxWindows, func(w []byte) bool { return w[0] == '{' }); err != nil {
+	var a presence.Answer
+	if a.Allow, err = t.flag(fAllow); err != nil {
 		return err
 	}
+	if a.Notify, err = t.choice(fNotify); err != nil {
+		return err
+	}
+	if a.Idle, err = t.choice(fIdle); err != nil {
+		return err
+	}
+	if a.TZ, err = t.text(fTZ); err != nil {
+		return err
+	}
+	if err = t.timesInto(&a); err != nil {
+		return err
+	}
+	r.answer = &a
 	return t.need(fApp, fAllow)
+}
+
+// timesInto reads when an app may see the user.
+func (t *tokens) timesInto(a *presence.Answer) *Error {
+	until, err := t.text(fUntil)
+	if err != nil {
+		return err
+	}
+	if t[fUntil] != nil {
+		end, bogus := time.Parse(time.RFC3339, until)
+		if bogus != nil {
+			return bad(fUntil)
+		}
+		a.Until = &end
+	}
+	return t.list(fWindows, maxWindows, func(token []byte) bool {
+		var w presence.Window
+		if token[0] != '{' || json.Unmarshal(token, &w) != nil || w.Check() != nil {
+			return false
+		}
+		a.Windows = append(a.Windows, w)
+		return true
+	})
+}
+
+// choice reads a boolean that may be left out.
+func (t *tokens) choice(f field) (*bool, *Error) {
+	if t[f] == nil {
+		return nil, nil
+	}
+	on, err := t.flag(f)
+	return &on, err
 }
 
 // need misses the first of fs that is left out.

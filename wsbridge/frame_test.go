@@ -70,7 +70,7 @@ func TestDecodeFrame(t *testing.T) {
 		{`{"type":"ack","ids":["n1","n10","x","n01",""]}`, `ack seqs=[1 36] type:"ack"`},
 		{`{"type":"ack","ids":[]}`, `ack type:"ack"`},
 		{`{"type":"send","app":"chat","id":"m1","data":{"a":[1]},"ttl":0}`, `send app=chat id:"m1" type:"send"`},
-		{`{"type":"consent","app":"chat","allow":true,"windows":[{}],"tz":"UTC","until":null,"notify":false,"idle":true}`, `consent app=chat type:"consent"`},
+		{`{"type":"consent","app":"chat","allow":true,"windows":[{"days":["mon"],"from":"21:00","to":"23:00"}],"tz":"UTC","until":null,"notify":false,"idle":true}`, `consent app=chat type:"consent"`},
 
 		// null is left out; unknown members are ignored, whatever they hold.
 		{`{"status":"online","device":null,"id":null,"type":null,"idle_since":null}`, `status status=online`},
@@ -164,6 +164,9 @@ func TestDecodeFrame(t *testing.T) {
 		{`{"type":"send","app":"c","id":1,"data":{},"ttl":1.5}`, `13 ttl id:1 type:"send"`},
 		{`{"type":"consent","app":"c","allow":"yes"}`, `13 allow type:"consent"`},
 		{`{"type":"consent","app":"c","allow":true,"windows":{}}`, `13 windows type:"consent"`},
+		{`{"type":"consent","app":"c","allow":true,"windows":[{}]}`, `13 windows type:"consent"`},
+		{`{"type":"consent","app":"c","allow":true,"until":"soon"}`, `13 until type:"consent"`},
+		{`{"type":"consent","app":"c","allow":true,"idle":1}`, `13 idle type:"consent"`},
 	} {
 		r, e := decodeFrame([]byte(c.frame))
 		if diff := cmp.Diff(c.want, seen(r, e)); diff != "" {
@@ -265,8 +268,11 @@ func TestAppend(t *testing.T) {
 		{"greeting", `{"result":"OK","id":7,"type":"hello","session":"s","device":"d","heartbeat":120,"time":"2030-01-02T03:04:05Z"}`,
 			appendOK(nil, r, &greeting{"s", "d", 120, at})},
 		{"ko", `{"result":"KO","errno":34,"error":"Invalid assertion"}`, appendKO(nil, nil, &Error{Errno: Invalid})},
-		{"ko with all", `{"result":"KO","errno":40,"error":"slow down","detail":"d","id":7,"type":"hello","retry_after":2}`,
-			appendKO(nil, r, &Error{Errno: SlowDown, Detail: "d", Retry: 1001 * time.Millisecond})},
+		{"ko with all", `{"result":"KO","errno":40,"error":"slow down","id":7,"type":"hello","retry_after":2}`,
+			appendKO(nil, r, &Error{Errno: SlowDown, Detail: "not told", Retry: 1001 * time.Millisecond})},
+		{"ko of a field", `{"result":"KO","errno":12,"error":"missing field","detail":"ids"}`, appendKO(nil, nil, missing(fIDs))},
+		{"request", `{"app":"a","name":"A","purpose":"to \"see\"","time":"2030-01-02T03:04:05Z"}`,
+			appendRequest(nil, &presence.Request{Email: "e", App: "a", Name: "A", Purpose: `to "see"`, From: "f", Time: at})},
 		{"reconnect", `{"reconnect":{"after":3,"reason":"<update>"}}`, appendReconnect(nil, &presence.Reconnect{After: 2500 * time.Millisecond, Reason: "<update>"})},
 		{"dropped", `{"dropped":[{"app":"a","count":2},{"app":"b","count":1}]}`, appendDropped(nil, []presence.Dropped{{App: "a", Count: 2}, {App: "b", Count: 1}})},
 		{"notification", `{"source":"s","message":"<b>&\"\\\n\u0001é😀` + "\u2028\ufffd" + `","action":"","id":"nz","app":"a","time":"2030-01-02T03:04:05Z"}`,
@@ -299,7 +305,7 @@ func TestFramer(t *testing.T) {
 	item := func(seq uint64, size int) *presence.Notification {
 		return &presence.Notification{Seq: seq, App: "a", Message: strings.Repeat("m", size)}
 	}
-	bare := len(appendNotification(nil, item(1, 0))) + len(framePrefix) + len(frameSuffix)
+	bare := len(appendNotification(nil, item(1, 0))) + len(notificationsPrefix) + len(frameSuffix)
 	for _, c := range []struct {
 		name  string
 		sizes []int
@@ -316,7 +322,7 @@ func TestFramer(t *testing.T) {
 		{"in order, never swapped to fit", []int{600, 600, 100, 600}, 1100, "n1|n2 n3|n4"},
 	} {
 		var frames []string
-		f := framer{max: c.max}
+		f := framer{prefix: notificationsPrefix, max: c.max}
 		emit := func(frame []byte, items int) error {
 			var got struct {
 				Notifications []struct{ ID string }
@@ -335,7 +341,7 @@ func TestFramer(t *testing.T) {
 			return nil
 		}
 		for i, size := range c.sizes {
-			if err := f.add(item(uint64(i+1), size), emit); err != nil {
+			if err := f.add(appendNotification(f.begin(), item(uint64(i+1), size)), emit); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -33,7 +33,7 @@ func (c *conn) drain() {
 	err := c.answerPing()
 	if s := c.session.Load(); s != nil && err == nil {
 		c.confirmArrived()
-		w := outbox{c: c, framer: framer{max: c.b.cfg.MaxFrame}}
+		w := outbox{c: c, framer: framer{prefix: notificationsPrefix, max: c.b.cfg.MaxFrame}}
 		for more := true; more && err == nil; {
 			more, err = w.batch(s)
 		}
@@ -97,13 +97,16 @@ func (w *outbox) batch(s *presence.Session) (more bool, err error) {
 
 // write encodes what the session said. wmu is held.
 func (w *outbox) write(o *presence.Outbox) error {
+	if err := w.requests(o.Requests); err != nil {
+		return err
+	}
 	if len(o.Dropped) > 0 {
 		if err := w.c.writeLocked(appendDropped(nil, o.Dropped)); err != nil {
 			return err
 		}
 	}
 	for i := range o.Notifications {
-		if err := w.framer.add(&o.Notifications[i], w.emit); err != nil {
+		if err := w.framer.add(appendNotification(w.framer.begin(), &o.Notifications[i]), w.emit); err != nil {
 			return err
 		}
 		w.seqs = append(w.seqs, o.Notifications[i].Seq)
@@ -123,6 +126,18 @@ func (w *outbox) write(o *presence.Outbox) error {
 		w.c.interrupt()
 	}
 	return nil
+}
+
+// requests writes the apps that wait for the user's answer.
+func (w *outbox) requests(rs []presence.Request) error {
+	f := framer{prefix: requestsPrefix, max: w.c.b.cfg.MaxFrame}
+	write := func(frame []byte, _ int) error { return w.c.writeLocked(frame) }
+	for i := range rs {
+		if err := f.add(appendRequest(f.begin(), &rs[i]), write); err != nil {
+			return err
+		}
+	}
+	return f.flush(write)
 }
 
 // emit writes a frame of notifications and, where no ack will confirm them, a ping behind it: its pong says

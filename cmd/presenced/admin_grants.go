@@ -1,0 +1,162 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"mellium.im/xmpp/jid"
+
+	"presenced/presence"
+)
+
+// grantView is a grant in lists. Its address is the whole XMPP address under which the app knows the user.
+type grantView struct {
+	Email   string            `json:"email"`
+	App     string            `json:"appid"`
+	PUID    string            `json:"puid"`
+	Address string            `json:"address"`
+	Windows []presence.Window `json:"windows"`
+	TZ      string            `json:"tz,omitempty"`
+	Until   *time.Time        `json:"until"`
+	Notify  bool              `json:"notify"`
+	Idle    bool              `json:"idle"`
+	Paused  bool              `json:"paused"`
+	Shown   bool              `json:"shown"` // presence is visible now, if there is any
+	Created time.Time         `json:"created,omitzero"`
+}
+
+func (a *admin) grantViewOf(g presence.Grant) grantView {
+	return grantView{
+		Email: g.Email, App: g.App, PUID: g.PUID, Address: a.address(g),
+		Windows: append([]presence.Window{}, g.Windows...), TZ: g.TZ, Until: g.Until,
+		Notify: g.Notify, Idle: g.Idle, Paused: g.Paused, Shown: g.Shown(a.now()), Created: g.Created,
+	}
+}
+
+// address is PUID@DOMAIN, or the escaped e-mail in front of the domain (XEP-0106).
+func (a *admin) address(g presence.Grant) string {
+	if g.Address == presence.ByEmail {
+		return jid.Escape.String(g.Email) + "@" + a.domain
+	}
+	return g.PUID + "@" + a.domain
+}
+
+func (a *admin) listGrants(w http.ResponseWriter, r *http.Request) {
+	email, app := r.URL.Query().Get("email"), r.URL.Query().Get("app")
+	stream(w, func(emit func(any) error) error {
+		if email == "" {
+			return a.store.EachGrant(app, func(g presence.Grant) error { return emit(a.grantViewOf(g)) })
+		}
+		key, err := keyEmail(email)
+		if err != nil {
+			return err
+		}
+		grants, err := a.store.GrantsOf(key)
+		if err != nil {
+			return err
+		}
+		for _, g := range grants {
+			if err := emit(a.grantViewOf(g)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// newGrant is the body of POST /grants.
+type newGrant struct {
+	Email   string            `json:"email"`
+	App     string            `json:"appid"`
+	Windows []presence.Window `json:"windows"`
+	TZ      string            `json:"tz"`
+	Until   *time.Time        `json:"until"`
+	Notify  bool              `json:"notify"`
+	Idle    bool              `json:"idle"`
+}
+
+// allowed is the answer to POST /grants.
+type allowed struct {
+	Email   string `json:"email"`
+	App     string `json:"appid"`
+	PUID    string `json:"puid"`
+	Address string `json:"address"`
+}
+
+func (a *admin) allow(r *http.Request) (any, error) {
+	var n newGrant
+	if err := readJSON(r, &n); err != nil {
+		return nil, err
+	}
+	email, err := keyEmail(n.Email)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.appByID(n.App); err != nil {
+		return nil, err
+	}
+	if n.Until != nil && !n.Until.After(a.now()) {
+		return nil, badRequest("until %s is over", timeText(*n.Until))
+	}
+	old, _, err := a.store.Grant(email, n.App)
+	if err != nil {
+		return nil, err
+	}
+	g, err := a.hub.Allow(presence.Grant{
+		Email: email, App: n.App, Windows: n.Windows, TZ: n.TZ, Until: n.Until,
+		Notify: n.Notify, Idle: n.Idle, Paused: old.Paused, // a pause ends by resume only
+	}, presence.ByAdmin)
+	if err != nil {
+		return nil, err
+	}
+	return allowed{Email: g.Email, App: g.App, PUID: g.PUID, Address: a.address(g)}, nil
+}
+
+func (a *admin) revoke(r *http.Request) (any, error) {
+	email, app, err := a.pathGrant(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.hub.Revoke(email, app, presence.ByAdmin); err != nil {
+		return nil, noGrant(err, email, app)
+	}
+	return map[string]any{"email": email, "appid": app, "revoked": true}, nil
+}
+
+func (a *admin) pause(r *http.Request) (any, error)  { return a.setPaused(r, true) }
+func (a *admin) resume(r *http.Request) (any, error) { return a.setPaused(r, false) }
+
+func (a *admin) setPaused(r *http.Request, paused bool) (any, error) {
+	email, app, err := a.pathGrant(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.hub.SetPaused(email, app, paused, presence.ByAdmin); err != nil {
+		return nil, noGrant(err, email, app)
+	}
+	return map[string]any{"email": email, "appid": app, "paused": paused}, nil
+}
+
+func (a *admin) pathGrant(r *http.Request) (email, app string, err error) {
+	email, err = pathEmail(r)
+	return email, r.PathValue("app"), err
+}
+
+// noGrant names the two parties of a grant that is missing.
+func noGrant(err error, email, app string) error {
+	if errors.Is(err, presence.ErrNoGrant) || errors.Is(err, presence.ErrNoApp) || errors.Is(err, presence.ErrStranger) {
+		return &apiError{Status: http.StatusNotFound, Text: email + " has no grant for " + quoteShort(app),
+			Hint: "presenced grant list " + email}
+	}
+	return err
+}
+
+// quoteShort is a name from outside for an error, bounded.
+func quoteShort(s string) string {
+	if len(s) > 80 {
+		s = s[:80] + "..."
+	}
+	return `"` + strings.ToValidUTF8(s, "?") + `"`
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"time"
+
+	"presenced/identity"
+	"presenced/presence"
+	"presenced/store"
+)
+
+const maxAuditExport = 10000 // entries of a user's export
+
+// userView is a user in lists.
+type userView struct {
+	Email   string    `json:"email"`
+	Created time.Time `json:"created,omitzero"`
+}
+
+// tokenView is a token without its secret, which nobody knows.
+type tokenView struct {
+	Email   string     `json:"email"`
+	Device  string     `json:"device"` // "": any
+	Hash    string     `json:"hash"`
+	Created time.Time  `json:"created,omitzero"`
+	Expires *time.Time `json:"expires,omitempty"`
+}
+
+func tokenViewOf(t store.Token) tokenView {
+	v := tokenView{Email: t.Email, Device: t.Device, Hash: hex.EncodeToString(t.Hash[:]), Created: t.Created}
+	if !t.Expires.IsZero() {
+		v.Expires = &t.Expires
+	}
+	return v
+}
+
+func (a *admin) listUsers(w http.ResponseWriter, _ *http.Request) {
+	stream(w, func(emit func(any) error) error {
+		return a.store.EachUser(func(u store.User) error {
+			return emit(userView{Email: u.Email, Created: u.Created})
+		})
+	})
+}
+
+// userDetail is all that `user show` tells.
+type userDetail struct {
+	userView
+	Devices []presence.DeviceInfo `json:"devices"`
+	Grants  []grantView           `json:"grants"`
+	Tokens  []tokenView           `json:"tokens"`
+	Waiting map[string]int        `json:"waiting"` // notifications by app
+	// Requests of apps that the user has not answered yet.
+	Requests []presence.Request `json:"requests"`
+}
+
+// knownUser is the user that the path names.
+func (a *admin) knownUser(r *http.Request) (store.User, error) {
+	email, err := pathEmail(r)
+	if err != nil {
+		return store.User{}, err
+	}
+	u, ok, err := a.store.User(email)
+	if err == nil && !ok {
+		err = notFound("no user %s", email)
+	}
+	return u, err
+}
+
+func (a *admin) userDetail(u store.User) (userDetail, error) {
+	d := userDetail{userView: userView{Email: u.Email, Created: u.Created}, Grants: []grantView{}}
+	grants, err1 := a.store.GrantsOf(u.Email)
+	for _, g := range grants {
+		d.Grants = append(d.Grants, a.grantViewOf(g))
+	}
+	devices, err2 := a.hub.Devices(u.Email)
+	d.Devices = append([]presence.DeviceInfo{}, devices...)
+	tokens, err3 := a.tokensOf(u.Email, "")
+	d.Tokens = tokens
+	waiting, err4 := a.store.Waiting(u.Email)
+	d.Waiting = waiting
+	if d.Waiting == nil {
+		d.Waiting = map[string]int{}
+	}
+	requests, err5 := a.hub.RequestsOf(u.Email)
+	d.Requests = append([]presence.Request{}, requests...)
+	return d, errors.Join(err1, err2, err3, err4, err5)
+}
+
+func (a *admin) showUser(r *http.Request) (any, error) {
+	u, err := a.knownUser(r)
+	if err != nil {
+		return nil, err
+	}
+	return a.userDetail(u)
+}
+
+// userExport is everything that is kept of a user.
+type userExport struct {
+	userDetail
+	Notifications []notificationView    `json:"notifications"`
+	Audit         []presence.AuditEntry `json:"audit"`
+}
+
+func (a *admin) exportUser(r *http.Request) (any, error) {
+	u, err := a.knownUser(r)
+	if err != nil {
+		return nil, err
+	}
+	var x userExport
+	if x.userDetail, err = a.userDetail(u); err != nil {
+		return nil, err
+	}
+	x.Notifications = []notificationView{}
+	err = a.eachPending(u.Email, "", func(n *presence.Notification) error {
+		x.Notifications = append(x.Notifications, notificationViewOf(n))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	audit, err := a.store.AuditOf(u.Email, maxAuditExport)
+	x.Audit = append([]presence.AuditEntry{}, audit...)
+	return x, err
+}
+
+func (a *admin) removeUser(r *http.Request) (any, error) {
+	u, err := a.knownUser(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.hub.RemoveUser(u.Email, presence.ByAdmin); err != nil && !errors.Is(err, presence.ErrNoUser) {
+		return nil, err
+	}
+	if err := a.store.RemoveUser(u.Email); err != nil {
+		return nil, err
+	}
+	return map[string]any{"email": u.Email, "removed": true}, nil
+}
+
+func (a *admin) tokensOf(email, device string) ([]tokenView, error) {
+	tokens, err := a.store.TokensOf(email)
+	list := []tokenView{}
+	for _, t := range tokens {
+		if device == "" || t.Device == device {
+			list = append(list, tokenViewOf(t))
+		}
+	}
+	return list, err
+}
+
+func (a *admin) listTokens(r *http.Request) (any, error) {
+	email, err := pathEmail(r)
+	if err != nil {
+		return nil, err
+	}
+	device, err := queryDevice(r)
+	if err != nil {
+		return nil, err
+	}
+	return a.tokensOf(email, device)
+}
+
+// newToken is the answer to POST /users/{email}/tokens, the only one that shows a token.
+type newToken struct {
+	Email   string     `json:"email"`
+	Device  string     `json:"device"`
+	Token   string     `json:"token"`
+	Expires *time.Time `json:"expires,omitempty"`
+}
+
+func (a *admin) addToken(r *http.Request) (any, error) {
+	email, err := pathEmail(r)
+	if err != nil {
+		return nil, err
+	}
+	device, err := queryDevice(r)
+	if err != nil {
+		return nil, err
+	}
+	n := newToken{Email: email, Device: device, Token: identity.NewSecret()}
+	t := store.Token{Hash: identity.HashSecret(n.Token), Email: email, Device: device, Created: a.now().UTC()}
+	if e := r.URL.Query().Get("expires"); e != "" {
+		life, err := time.ParseDuration(e)
+		if err != nil || life <= 0 {
+			return nil, badRequest("expires %q is not a duration such as 720h", e)
+		}
+		t.Expires = t.Created.Add(life)
+		n.Expires = &t.Expires
+	}
+	err = a.store.PutTokens([]store.Token{t})
+	if errors.Is(err, store.ErrFull) {
+		err = &apiError{Status: http.StatusConflict, Text: email + " has as many tokens as a user may have",
+			Hint: "revoke some: presenced user token revoke " + email + " [--device ID]"}
+	}
+	return n, err
+}
+
+// revokeTokens forgets tokens and ends the sessions that came with them.
+func (a *admin) revokeTokens(r *http.Request) (any, error) {
+	email, err := pathEmail(r)
+	if err != nil {
+		return nil, err
+	}
+	device, err := queryDevice(r)
+	if err != nil {
+		return nil, err
+	}
+	revoked, err := a.store.RevokeTokens(email, device)
+	if err != nil {
+		return nil, err
+	}
+	if len(revoked) == 0 {
+		return nil, notFound("%s has no such token", email)
+	}
+	ended := 0
+	for _, t := range revoked {
+		ended += a.hub.EndCredential(email, hex.EncodeToString(t.Hash[:]))
+	}
+	return map[string]any{"email": email, "device": device, "revoked": len(revoked), "ended": ended}, nil
+}

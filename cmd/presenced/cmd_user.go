@@ -1,0 +1,349 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"presenced/presence"
+)
+
+func userCommand(c *cli) *cobra.Command {
+	return group("user", "Users and the tokens of their devices",
+		command("list", "List the users", 0, 0, c.userList),
+		command("show EMAIL", "Show a user's devices, grants, tokens and what waits for her", 1, 1, c.userShow),
+		command("remove EMAIL", "Remove a user and all that is kept of her", 1, 1, c.userRemove),
+		command("export EMAIL", "Print all that is kept of a user, as JSON", 1, 1, c.userExport),
+		tokenCommand(c),
+	)
+}
+
+// tokenCommand is a command and a group: no e-mail is "list" or "revoke".
+func tokenCommand(c *cli) *cobra.Command {
+	var device string
+	var expires time.Duration
+	cmd := command("token EMAIL", "Make a token with which a user's devices identify themselves", 1, 1,
+		func(ctx context.Context, args []string) error { return c.tokenAdd(ctx, args[0], device, expires) })
+	cmd.Flags().StringVar(&device, "device", "", "only for the device with this `ID`")
+	cmd.Flags().DurationVar(&expires, "expires", 0, "how long it is good for, such as 720h (default: for ever)")
+
+	var which string
+	ls := command("list EMAIL", "List a user's tokens", 1, 1,
+		func(ctx context.Context, args []string) error { return c.tokenList(ctx, args[0], which) })
+	rm := command("revoke EMAIL", "Revoke a user's tokens and end the sessions that came with them", 1, 1,
+		func(ctx context.Context, args []string) error { return c.tokenRevoke(ctx, args[0], which) })
+	for _, sub := range []*cobra.Command{ls, rm} {
+		sub.Flags().StringVar(&which, "device", "", "only those made for the device with this `ID`")
+	}
+	cmd.AddCommand(ls, rm)
+	return cmd
+}
+
+// userAndDevice reads both from the command line; device "": any.
+func userAndDevice(email, device string) (string, string, error) {
+	email, err := emailArg(email)
+	if err != nil {
+		return "", "", err
+	}
+	device, err = deviceArg(device)
+	return email, device, err
+}
+
+func (c *cli) tokenAdd(ctx context.Context, email, device string, expires time.Duration) error {
+	email, device, err := userAndDevice(email, device)
+	if err != nil {
+		return err
+	}
+	life := ""
+	if expires != 0 {
+		life = expires.String()
+	}
+	if expires < 0 {
+		return usagef("--expires %s is in the past", expires)
+	}
+	return c.with(ctx, true, func(cl *client) error {
+		var got newToken
+		path := pathOf("users", email, "tokens") + query("device", device, "expires", life)
+		if err := cl.call(ctx, http.MethodPost, path, nil, &got); err != nil {
+			return err
+		}
+		return c.print(got, func(w io.Writer) {
+			facts(w, "email", got.Email, "device", anyDevice(got.Device), "token", got.Token,
+				"expires", never(got.Expires))
+			fmt.Fprintln(w, "\nThe token is not shown again. A device sends it as its assertion.")
+		})
+	})
+}
+
+func anyDevice(d string) string {
+	if d == "" {
+		return "any"
+	}
+	return d
+}
+
+func never(t *time.Time) string {
+	if t == nil {
+		return "never"
+	}
+	return timeText(*t)
+}
+
+func (c *cli) tokenList(ctx context.Context, email, device string) error {
+	email, device, err := userAndDevice(email, device)
+	if err != nil {
+		return err
+	}
+	t := c.newTable("no tokens", "DEVICE", "HASH", "CREATED", "EXPIRES")
+	return list(ctx, c, pathOf("users", email, "tokens")+query("device", device), t, func(v tokenView) []string {
+		return []string{anyDevice(v.Device), v.Hash[:12], timeText(v.Created), never(v.Expires)}
+	})
+}
+
+func (c *cli) tokenRevoke(ctx context.Context, email, device string) error {
+	email, device, err := userAndDevice(email, device)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, http.MethodDelete, pathOf("users", email, "tokens")+query("device", device),
+		"revoked the tokens of "+email)
+}
+
+func (c *cli) userList(ctx context.Context, _ []string) error {
+	t := c.newTable("no users", "EMAIL", "CREATED")
+	return list(ctx, c, "/users", t, func(u userView) []string { return []string{u.Email, timeText(u.Created)} })
+}
+
+func (c *cli) userShow(ctx context.Context, args []string) error {
+	email, err := emailArg(args[0])
+	if err != nil {
+		return err
+	}
+	return c.with(ctx, false, func(cl *client) error {
+		var u userDetail
+		if err := cl.call(ctx, http.MethodGet, pathOf("users", email), nil, &u); err != nil {
+			return err
+		}
+		if c.json {
+			return c.printJSON(u)
+		}
+		return c.printUser(u)
+	})
+}
+
+func (c *cli) printUser(u userDetail) error {
+	facts(c.stdout, "email", u.Email, "created", timeText(u.Created), "tokens", fmt.Sprint(len(u.Tokens)),
+		"requests", plural(len(u.Requests), "app")+" waiting for an answer")
+	fmt.Fprintln(c.stdout)
+	devices := c.newTable("no devices", deviceHead()...)
+	for _, d := range u.Devices {
+		devices.add(deviceRow(d)...)
+	}
+	if err := devices.close(); err != nil {
+		return err
+	}
+	fmt.Fprintln(c.stdout)
+	grants := c.newTable("no grants", "APPID", "ADDRESS", "WHEN", "UNTIL", "NOTIFY", "STATE", "WAITING")
+	for _, g := range u.Grants {
+		grants.add(g.App, g.Address, windowsText(g), never(g.Until), yesNo(g.Notify), grantState(g), fmt.Sprint(u.Waiting[g.App]))
+	}
+	return grants.close()
+}
+
+func (c *cli) userRemove(ctx context.Context, args []string) error {
+	email, err := emailArg(args[0])
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, http.MethodDelete, pathOf("users", email), "removed "+email)
+}
+
+func (c *cli) userExport(ctx context.Context, args []string) error {
+	email, err := emailArg(args[0])
+	if err != nil {
+		return err
+	}
+	return c.with(ctx, false, func(cl *client) error {
+		body, err := cl.ask(ctx, http.MethodGet, pathOf("users", email, "export"), nil)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		_, err = io.Copy(c.stdout, body)
+		return err
+	})
+}
+
+func grantCommand(c *cli) *cobra.Command {
+	verb := func(verb, short string) *cobra.Command {
+		return command(verb+" EMAIL APPID", short, 2, 2, func(ctx context.Context, args []string) error {
+			return c.grantVerb(ctx, verb, args[0], args[1])
+		})
+	}
+	return group("grant", "What users allow to apps",
+		allowCommand(c),
+		command("list [EMAIL]", "List the grants, of one user or all", 0, 1, c.grantList),
+		verb("revoke", "End a grant: the app no longer knows the user"),
+		verb("pause", "Hide a user's presence from an app; to the app it looks like going offline"),
+		verb("resume", "End a pause"),
+	)
+}
+
+// grantFlags are those of `grant allow`.
+type grantFlags struct {
+	windows  []string
+	tz       string
+	until    string
+	noNotify bool
+	idle     bool
+}
+
+func allowCommand(c *cli) *cobra.Command {
+	var g grantFlags
+	cmd := command("allow EMAIL APPID", "Let an app see a user, in a user's name", 2, 2,
+		func(ctx context.Context, args []string) error { return c.grantAllow(ctx, args[0], args[1], g) })
+	f := cmd.Flags()
+	f.StringArrayVar(&g.windows, "window", nil, `when, such as "mon-fri 21:00-23:00" (repeatable; default: always)`)
+	f.StringVar(&g.tz, "tz", "", "time `ZONE` of the windows, such as Europe/Paris (default UTC)")
+	f.StringVar(&g.until, "until", "", "when the grant ends, such as 2030-01-31T12:00:00Z (default: never)")
+	f.BoolVar(&g.noNotify, "no-notify", false, "presence only, no notifications")
+	f.BoolVar(&g.idle, "idle", false, "tell since when the person is idle, too")
+	return cmd
+}
+
+// read turns the flags into a request.
+func (g grantFlags) read(email, app string) (newGrant, error) {
+	n := newGrant{App: app, TZ: g.tz, Notify: !g.noNotify, Idle: g.idle}
+	var err error
+	if n.Email, err = emailArg(email); err != nil {
+		return n, err
+	}
+	for _, s := range g.windows {
+		w, err := presence.ParseWindow(s)
+		if err != nil {
+			return n, withHint(usagef("--window %q: %v", s, err), `write it as "mon-fri 21:00-23:00", "sat,sun 10:00-12:00" or "21:00-23:00"`)
+		}
+		n.Windows = append(n.Windows, w)
+	}
+	if g.tz != "" {
+		if _, err := time.LoadLocation(g.tz); err != nil || g.tz == "Local" {
+			return n, usagef("--tz %q is not a time zone such as Europe/Paris", g.tz)
+		}
+	}
+	if g.until != "" {
+		t, err := time.Parse(time.RFC3339, g.until)
+		if err != nil {
+			return n, usagef("--until %q is not a time such as 2030-01-31T12:00:00Z", g.until)
+		}
+		t = t.UTC()
+		n.Until = &t
+	}
+	return n, nil
+}
+
+func (c *cli) grantAllow(ctx context.Context, email, app string, flags grantFlags) error {
+	n, err := flags.read(email, app)
+	if err != nil {
+		return err
+	}
+	return c.with(ctx, true, func(cl *client) error {
+		var got allowed
+		if err := cl.call(ctx, http.MethodPost, "/grants", n, &got); err != nil {
+			return err
+		}
+		return c.print(got, func(w io.Writer) {
+			facts(w, "email", got.Email, "appid", got.App, "puid", got.PUID, "address", got.Address)
+		})
+	})
+}
+
+func (c *cli) grantList(ctx context.Context, args []string) error {
+	email := ""
+	if len(args) > 0 {
+		var err error
+		if email, err = emailArg(args[0]); err != nil {
+			return err
+		}
+	}
+	t := c.newTable("no grants", "EMAIL", "APPID", "ADDRESS", "WHEN", "UNTIL", "NOTIFY", "STATE")
+	return list(ctx, c, "/grants"+query("email", email), t, func(g grantView) []string {
+		return []string{g.Email, g.App, g.Address, windowsText(g), never(g.Until), yesNo(g.Notify), grantState(g)}
+	})
+}
+
+// windowsText is "mon,tue 21:00-23:00 Europe/Paris", or "always".
+func windowsText(g grantView) string {
+	if len(g.Windows) == 0 {
+		return "always"
+	}
+	var parts []string
+	for _, w := range g.Windows {
+		parts = append(parts, w.String())
+	}
+	return strings.TrimSpace(strings.Join(parts, "; ") + " " + g.TZ)
+}
+
+func grantState(g grantView) string {
+	switch {
+	case g.Paused:
+		return "paused"
+	case !g.Shown:
+		return "hidden now"
+	}
+	return "shown"
+}
+
+func (c *cli) grantVerb(ctx context.Context, verb, email, app string) error {
+	email, err := emailArg(email)
+	if err != nil {
+		return err
+	}
+	what := map[string]string{"revoke": "revoked", "pause": "paused", "resume": "resumed"}[verb]
+	done := fmt.Sprintf("%s the grant of %s for %s", what, email, app)
+	if verb == "revoke" {
+		return c.do(ctx, http.MethodDelete, pathOf("grants", email, app), done)
+	}
+	return c.do(ctx, http.MethodPost, pathOf("grants", email, app, verb), done)
+}
+
+func deviceCommand(c *cli) *cobra.Command {
+	return group("device", "Connected devices",
+		command("list [EMAIL]", "List the devices of a user, or all that are there", 0, 1, c.deviceList),
+		command("kick EMAIL [DEVICE]", "Disconnect a user's devices, or one of them", 1, 2, c.deviceKick),
+	)
+}
+
+func deviceHead() []string { return []string{"DEVICE", "STATUS", "STATE", "SINCE"} }
+
+func deviceRow(d presence.DeviceInfo) []string {
+	return []string{d.Device, d.Status, d.State, timeText(d.Since)}
+}
+
+func (c *cli) deviceList(ctx context.Context, args []string) error {
+	email := ""
+	if len(args) > 0 {
+		var err error
+		if email, err = emailArg(args[0]); err != nil {
+			return err
+		}
+	}
+	t := c.newTable("no devices", append([]string{"EMAIL"}, deviceHead()...)...)
+	return list(ctx, c, "/devices"+query("email", email), t, func(d presence.DeviceInfo) []string {
+		return slices.Concat([]string{d.Email}, deviceRow(d))
+	})
+}
+
+func (c *cli) deviceKick(ctx context.Context, args []string) error {
+	email, device, err := userAndDevice(args[0], arg(args, 1))
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, http.MethodPost, "/devices/kick"+query("email", email, "device", device),
+		"disconnected "+strings.TrimSpace(email+" "+device))
+}

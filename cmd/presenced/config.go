@@ -1,0 +1,280 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// Config is everything that can be set. The comments of its fields are what `presenced config describe`
+// prints: write them for an administrator, and nowhere else a second time. The tag conf says more of a key:
+// "secret" is masked when printed, "soon" is understood and checked but not available in this version.
+//
+// A Config is a value: it is loaded, checked, and then only read.
+type Config struct {
+	// The gateway's own XMPP domain: users' addresses are PUID@domain.
+	Domain string `toml:"domain"`
+	// The folder that holds presenced.db and, while a server runs, admin.sock. Made with mode 0700 when it is missing; a relative one starts at the working directory.
+	Data string `toml:"data"`
+	// The public origin, such as https://presence.example.org, by which browsers and assertions name the gateway. Empty: made from http.listen.
+	Origin string `toml:"origin"`
+	// Allow listening off loopback without TLS. For networks that are private in truth, or behind something that does TLS.
+	Insecure bool `toml:"insecure"`
+	// Let anybody be anybody with the assertion "dev". Only for trying things out, only with every listener on loopback.
+	Dev bool `toml:"dev"`
+	// E-mails of those who may open the live admin page.
+	Admins []string `toml:"admins" conf:"soon"`
+	// JIDs of those who may administer over XMPP.
+	AdminJIDs []string `toml:"admin_jids" conf:"soon"`
+
+	// Devices, pages and the HTTP API.
+	HTTP HTTPConfig `toml:"http"`
+	// Health, metrics and profiles, for the machine's own administrators.
+	Admin AdminConfig `toml:"admin"`
+	// App services that join as XMPP components (XEP-0114).
+	XMPP XMPPConfig `toml:"xmpp"`
+	// App services that speak the wire of Google's Cloud Connection Server.
+	CCS CCSConfig `toml:"ccs"`
+	// The device channel, wss://HOST/presence.
+	Device DeviceConfig `toml:"device"`
+	// What a stranger may grow, and how far.
+	Limits LimitsConfig `toml:"limits"`
+	// How the server stops.
+	Shutdown ShutdownConfig `toml:"shutdown"`
+	// Who confirms that a device belongs to an e-mail.
+	Identity IdentityConfig `toml:"identity"`
+	// The log, on standard error.
+	Log LogConfig `toml:"log"`
+}
+
+// HTTPConfig is the table [http].
+type HTTPConfig struct {
+	// Address to listen on; port 0 takes a free one.
+	Listen string `toml:"listen"`
+	// Certificate chain in PEM; with tls_key it turns on HTTPS. Read again when the file changes.
+	TLSCert string `toml:"tls_cert"`
+	// Private key of tls_cert, in PEM.
+	TLSKey string `toml:"tls_key"`
+	// Host names for which certificates are fetched by ACME.
+	ACMEHosts []string `toml:"acme_hosts" conf:"soon"`
+	// Addresses or networks (10.0.0.0/8) of the proxies in front, whose X-Forwarded-For is believed.
+	TrustedProxies []string `toml:"trusted_proxies"`
+}
+
+// AdminConfig is the table [admin].
+type AdminConfig struct {
+	// Address of /livez, /readyz, /metrics and /debug/pprof, on loopback; empty: off.
+	Listen string `toml:"listen"`
+}
+
+// XMPPConfig is the table [xmpp].
+type XMPPConfig struct {
+	// Address for components without TLS; empty: off.
+	Listen string `toml:"listen"`
+	// Address for components with TLS from the first byte; empty: off.
+	TLSListen string `toml:"tls_listen"`
+	// Certificate chain in PEM for tls_listen. Read again when the file changes.
+	TLSCert string `toml:"tls_cert"`
+	// Private key of tls_cert, in PEM.
+	TLSKey string `toml:"tls_key"`
+	// Authorities in PEM; with them a component must show a certificate of theirs.
+	ClientCA string `toml:"client_ca" conf:"soon"`
+	// Largest stanza in bytes, at least 10000.
+	MaxStanza int `toml:"max_stanza"`
+	// How long a component may take from connecting to the end of its handshake.
+	HandshakeTimeout Duration `toml:"handshake_timeout"`
+	// How long a lost stream can be resumed (XEP-0198).
+	ResumeTimeout Duration `toml:"resume_timeout"`
+	// A component that is silent for this long is pinged, and dropped if it stays silent.
+	PingInterval Duration `toml:"ping_interval"`
+	// Tell components the version when they ask (XEP-0092).
+	ShowVersion bool `toml:"show_version"`
+}
+
+// CCSConfig is the table [ccs].
+type CCSConfig struct {
+	// Address of the CCS endpoint; empty: off.
+	Listen string `toml:"listen" conf:"soon"`
+	// Address of the pre-production CCS endpoint; empty: off.
+	PreprodListen string `toml:"preprod_listen" conf:"soon"`
+	// Certificate chain in PEM for both.
+	TLSCert string `toml:"tls_cert" conf:"soon"`
+	// Private key of tls_cert, in PEM.
+	TLSKey string `toml:"tls_key" conf:"soon"`
+}
+
+// DeviceConfig is the table [device].
+type DeviceConfig struct {
+	// How long a new socket may take to identify itself.
+	IdentifyTimeout Duration `toml:"identify_timeout"`
+	// How long a device whose socket broke still counts as there, so that a change of network does not flap.
+	Linger Duration `toml:"linger"`
+	// A socket that is silent for about this long is pinged.
+	Heartbeat Duration `toml:"heartbeat"`
+	// The shortest heartbeat a device may ask for.
+	HeartbeatMin Duration `toml:"heartbeat_min"`
+	// The longest heartbeat a device may ask for.
+	HeartbeatMax Duration `toml:"heartbeat_max"`
+	// How long a device may take to answer a ping.
+	PongTimeout Duration `toml:"pong_timeout"`
+	// Largest frame in bytes, at least 1024.
+	MaxFrame int `toml:"max_frame"`
+	// Frames that a socket may send at once before rate counts.
+	Burst int `toml:"burst"`
+	// Frames a second that a socket may send; 0: no limit.
+	Rate float64 `toml:"rate"`
+}
+
+// LimitsConfig is the table [limits].
+type LimitsConfig struct {
+	// Largest notification: bytes of source, message, action and data together.
+	NotificationBytes int `toml:"notification_bytes"`
+	// Notifications that wait for one user from one app; one more, and the oldest goes.
+	QueuePerApp int `toml:"queue_per_app"`
+	// How long a notification waits where the app does not say.
+	TTLDefault Duration `toml:"ttl_default"`
+	// The longest an app may ask for.
+	TTLMax Duration `toml:"ttl_max"`
+	// Collapse keys that wait for one user from one app; one more, and the oldest goes.
+	CollapseKeys int `toml:"collapse_keys"`
+	// Connected devices of one user.
+	SocketsPerUser int `toml:"sockets_per_user"`
+	// Device sockets from one network address.
+	SocketsPerAddress int `toml:"sockets_per_address"`
+	// Consent requests that wait for one user's answer.
+	RequestsPerUser int `toml:"requests_per_user"`
+}
+
+// ShutdownConfig is the table [shutdown].
+type ShutdownConfig struct {
+	// After asking devices to come back later, serve this long before closing; shorter once they all left.
+	Drain Duration `toml:"drain"`
+}
+
+// IdentityConfig is the table [identity].
+type IdentityConfig struct {
+	// Accept the secrets made by "presenced user token".
+	Token bool `toml:"token"`
+	// Issuers whose OpenID Connect ID tokens are accepted.
+	OIDC []OIDCConfig `toml:"oidc" conf:"soon"`
+	// Persona/BrowserID assertions.
+	BrowserID BrowserIDConfig `toml:"browserid"`
+}
+
+// OIDCConfig is one table of [[identity.oidc]].
+type OIDCConfig struct {
+	// Short name, part of the login page's address.
+	Name string `toml:"name"`
+	// The issuer's URL, under which its discovery document is found.
+	Issuer string `toml:"issuer"`
+	// The gateway's client id at the issuer.
+	ClientID string `toml:"client_id"`
+	// The gateway's secret at the issuer.
+	ClientSecret string `toml:"client_secret" conf:"secret"`
+	// E-mail domains that this issuer may confirm; none: any.
+	Domains []string `toml:"domains"`
+	// Signature algorithms accepted; none: RS256, ES256, EdDSA.
+	Algorithms []string `toml:"algorithms"`
+	// Authorities in PEM for the connection to the issuer, instead of the system's.
+	CAFile string `toml:"ca_file"`
+}
+
+// BrowserIDConfig is the table [identity.browserid].
+type BrowserIDConfig struct {
+	// Accept BrowserID bundles.
+	Enabled bool `toml:"enabled" conf:"soon"`
+	// Issuers believed for any e-mail; none: only the e-mail's own domain.
+	TrustedIssuers []string `toml:"trusted_issuers" conf:"soon"`
+	// Fetch support documents from private addresses too.
+	AllowPrivate bool `toml:"allow_private" conf:"soon"`
+	// Authorities in PEM for fetching support documents, instead of the system's.
+	CAFile string `toml:"ca_file" conf:"soon"`
+}
+
+// LogConfig is the table [log].
+type LogConfig struct {
+	// debug, info, warn or error.
+	Level string `toml:"level"`
+	// text or json.
+	Format string `toml:"format"`
+}
+
+// DefaultConfig runs without a file: everything on loopback, data in the working directory.
+func DefaultConfig() Config {
+	return Config{
+		Domain: "localhost",
+		Data:   "./presenced-data",
+		HTTP:   HTTPConfig{Listen: "127.0.0.1:8080"},
+		Admin:  AdminConfig{Listen: "127.0.0.1:8081"},
+		XMPP: XMPPConfig{
+			Listen:           "127.0.0.1:5347",
+			MaxStanza:        65536,
+			HandshakeTimeout: duration("10s"),
+			ResumeTimeout:    duration("300s"),
+			PingInterval:     duration("120s"),
+			ShowVersion:      true,
+		},
+		Device: DeviceConfig{
+			IdentifyTimeout: duration("10s"),
+			Linger:          duration("10s"),
+			Heartbeat:       duration("120s"),
+			HeartbeatMin:    duration("30s"),
+			HeartbeatMax:    duration("30m"),
+			PongTimeout:     duration("10s"),
+			MaxFrame:        8192,
+			Burst:           20,
+			Rate:            1.0,
+		},
+		Limits: LimitsConfig{
+			NotificationBytes: 4096,
+			QueuePerApp:       100,
+			TTLDefault:        duration("672h"),
+			TTLMax:            duration("672h"),
+			CollapseKeys:      4,
+			SocketsPerUser:    20,
+			SocketsPerAddress: 1000,
+			RequestsPerUser:   100,
+		},
+		Shutdown: ShutdownConfig{Drain: duration("10s")},
+		Identity: IdentityConfig{Token: true},
+		Log:      LogConfig{Level: "info", Format: "text"},
+	}
+}
+
+// defaultAlgorithms are those of an [[identity.oidc]] table that names none.
+func defaultAlgorithms() []string { return []string{"RS256", "ES256", "EdDSA"} }
+
+// Duration is a time.Duration that is written as in Go ("10s", "672h") and printed as it was written. It is a
+// struct so that a bare number, which has no unit, is refused.
+type Duration struct {
+	time.Duration
+	written string
+}
+
+// duration reads a default.
+func duration(s string) Duration {
+	var d Duration
+	if err := d.UnmarshalText([]byte(s)); err != nil {
+		panic(err) // a mistake in this file
+	}
+	return d
+}
+
+// UnmarshalText reads Go's form.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 10s, 5m or 672h", b)
+	}
+	d.Duration, d.written = v, string(b)
+	return nil
+}
+
+// MarshalText writes what was read.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+func (d Duration) String() string {
+	if d.written != "" {
+		return d.written
+	}
+	return d.Duration.String()
+}

@@ -1,0 +1,370 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"presenced/presence"
+)
+
+const (
+	minStanza    = 10000 // RFC 6120 §13.12
+	minFrame     = 1024
+	maxDomainLen = 253
+)
+
+// Validate returns everything that keeps a server from running with c, joined, each a *problem; from says
+// where each key was set. It reads the certificates, and nothing else outside of c.
+func (c *Config) Validate(from origins) error {
+	k := &checker{c: c, from: from}
+	k.basics()
+	k.listeners()
+	k.http()
+	k.xmpp()
+	k.device()
+	k.limits()
+	k.identity()
+	k.log()
+	k.notYet()
+	return errors.Join(k.errs...)
+}
+
+// ValidateOffline checks only what the commands need that work on the data folder.
+func (c *Config) ValidateOffline(from origins) error {
+	k := &checker{c: c, from: from}
+	k.basics()
+	k.limits()
+	return errors.Join(k.errs...)
+}
+
+// checker collects what is wrong with c.
+type checker struct {
+	c    *Config
+	from origins
+	errs []error
+}
+
+// fail notes that the value of key is wrong; hint says what to do, or is empty.
+func (k *checker) fail(key, text, hint string) {
+	k.errs = append(k.errs, &problem{Where: k.from[key], Key: key, Text: text, Hint: hint})
+}
+
+func (k *checker) basics() {
+	if err := checkDomainName(k.c.Domain); err != nil {
+		k.fail("domain", err.Error(), "")
+	}
+	if k.c.Data == "" {
+		k.fail("data", "must name a folder", "")
+	}
+	if k.c.Origin != "" {
+		if err := checkOrigin(k.c.Origin); err != nil {
+			k.fail("origin", err.Error(), "write it as a browser shows it: https://presence.example.org")
+		}
+	}
+	if k.c.Shutdown.Drain.Duration < 0 {
+		k.fail("shutdown.drain", "must not be negative", "")
+	}
+	for _, e := range k.c.Admins {
+		if _, err := presence.NormalEmail(e); err != nil {
+			k.fail("admins", fmt.Sprintf("%q is not an e-mail address", e), "")
+		}
+	}
+}
+
+func checkDomainName(d string) error {
+	if d == "" || len(d) > maxDomainLen || strings.Trim(d, ".-") != d || strings.Contains(d, "..") {
+		return fmt.Errorf("%q is not a domain name", d)
+	}
+	for i := range len(d) {
+		c := d[i]
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '.' || c == '-') {
+			return fmt.Errorf("%q is not a domain name in lower case", d)
+		}
+	}
+	return nil
+}
+
+func checkOrigin(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return fmt.Errorf("%q is not an origin", s)
+	}
+	if u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return fmt.Errorf("%q has more than scheme, host and port", s)
+	}
+	return nil
+}
+
+// listener is one address that the server listens on, for the rules they share.
+type listener struct {
+	key, addr string
+	tls       bool
+	required  bool
+	hint      string // how to make it safe off loopback
+}
+
+func (k *checker) listeners() {
+	all := []listener{
+		{key: "http.listen", addr: k.c.HTTP.Listen, tls: k.c.HTTP.TLSCert != "" && k.c.HTTP.TLSKey != "", required: true,
+			hint: "set http.tls_cert and http.tls_key, or insecure = true if something in front of it does TLS"},
+		{key: "admin.listen", addr: k.c.Admin.Listen,
+			hint: `listen on 127.0.0.1, turn it off with "", or set insecure = true`},
+		{key: "xmpp.listen", addr: k.c.XMPP.Listen,
+			hint: "use xmpp.tls_listen with xmpp.tls_cert and xmpp.tls_key, or set insecure = true on a private network"},
+		{key: "xmpp.tls_listen", addr: k.c.XMPP.TLSListen, tls: true},
+	}
+	taken := map[string]string{}
+	for _, l := range all {
+		k.listener(l, taken)
+	}
+}
+
+// listener checks one address; taken maps the addresses before it to their keys.
+func (k *checker) listener(l listener, taken map[string]string) {
+	if l.addr == "" {
+		if l.required {
+			k.fail(l.key, "must not be empty", "")
+		}
+		return
+	}
+	host, port, err := splitListen(l.addr)
+	if err != nil {
+		k.fail(l.key, err.Error(), "write host:port, such as 127.0.0.1:8080")
+		return
+	}
+	if other, ok := taken[l.addr]; ok && port != 0 {
+		k.fail(l.key, l.addr+" is the address of "+other+" too", "")
+	}
+	taken[l.addr] = l.key
+	if isLoopback(host) {
+		return
+	}
+	if k.c.Dev {
+		k.fail(l.key, l.addr+" is not on loopback, and dev lets anybody be anybody",
+			"listen on 127.0.0.1, or turn dev off")
+		return
+	}
+	if !l.tls && !k.c.Insecure {
+		k.fail(l.key, l.addr+" is reachable from other machines and has no TLS", l.hint)
+	}
+}
+
+func splitListen(addr string) (host string, port uint16, err error) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, fmt.Errorf("%q is not host:port", addr)
+	}
+	n, err := strconv.ParseUint(p, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("%q has no port between 0 and 65535", addr)
+	}
+	return host, uint16(n), nil
+}
+
+// isLoopback reports whether host can be reached from this machine only. Names other than localhost are not
+// looked up: what they mean may change.
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// pair checks that a certificate and its key are there together and fit.
+func (k *checker) pair(table, cert, key string) {
+	switch {
+	case cert == "" && key == "":
+	case cert == "":
+		k.fail(table+".tls_key", "is set without "+table+".tls_cert", "")
+	case key == "":
+		k.fail(table+".tls_cert", "is set without "+table+".tls_key", "")
+	default:
+		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
+			k.fail(table+".tls_cert", err.Error(), "")
+		}
+	}
+}
+
+func (k *checker) http() {
+	k.pair("http", k.c.HTTP.TLSCert, k.c.HTTP.TLSKey)
+	if _, err := parsePrefixes(k.c.HTTP.TrustedProxies); err != nil {
+		k.fail("http.trusted_proxies", err.Error(), "write addresses or networks, such as 10.0.0.0/8")
+	}
+	for _, h := range k.c.HTTP.ACMEHosts {
+		if err := checkDomainName(h); err != nil {
+			k.fail("http.acme_hosts", err.Error(), "")
+		}
+	}
+}
+
+// parsePrefixes reads addresses and networks.
+func parsePrefixes(list []string) ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for _, s := range list {
+		if a, err := netip.ParseAddr(s); err == nil {
+			prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q is neither an address nor a network", s)
+		}
+		prefixes = append(prefixes, p)
+	}
+	return prefixes, nil
+}
+
+func (k *checker) xmpp() {
+	x := &k.c.XMPP
+	k.pair("xmpp", x.TLSCert, x.TLSKey)
+	if x.TLSListen != "" && x.TLSCert == "" && x.TLSKey == "" {
+		k.fail("xmpp.tls_listen", "needs a certificate", "set xmpp.tls_cert and xmpp.tls_key")
+	}
+	if x.TLSListen == "" && x.TLSCert != "" {
+		k.fail("xmpp.tls_cert", "is used by xmpp.tls_listen only, which is off",
+			"set xmpp.tls_listen, such as 127.0.0.1:5270")
+	}
+	k.atLeast("xmpp.max_stanza", x.MaxStanza, minStanza)
+	k.positive("xmpp.handshake_timeout", x.HandshakeTimeout)
+	k.positive("xmpp.resume_timeout", x.ResumeTimeout)
+	k.positive("xmpp.ping_interval", x.PingInterval)
+}
+
+func (k *checker) device() {
+	d := &k.c.Device
+	k.positive("device.identify_timeout", d.IdentifyTimeout)
+	if d.Linger.Duration < 0 {
+		k.fail("device.linger", "must not be negative", "")
+	}
+	k.positive("device.heartbeat_min", d.HeartbeatMin)
+	if d.HeartbeatMax.Duration < d.HeartbeatMin.Duration {
+		k.fail("device.heartbeat_max", fmt.Sprintf("%s is less than device.heartbeat_min (%s)", d.HeartbeatMax, d.HeartbeatMin), "")
+	} else if d.Heartbeat.Duration < d.HeartbeatMin.Duration || d.Heartbeat.Duration > d.HeartbeatMax.Duration {
+		k.fail("device.heartbeat", fmt.Sprintf("%s is not between device.heartbeat_min and _max (%s to %s)",
+			d.Heartbeat, d.HeartbeatMin, d.HeartbeatMax), "")
+	}
+	k.positive("device.pong_timeout", d.PongTimeout)
+	k.atLeast("device.max_frame", d.MaxFrame, minFrame)
+	k.atLeast("device.burst", d.Burst, 1)
+	if !(d.Rate >= 0 && d.Rate < 1e9) {
+		k.fail("device.rate", "must not be negative", "0 turns the limit off")
+	}
+}
+
+func (k *checker) limits() {
+	l := &k.c.Limits
+	k.atLeast("limits.notification_bytes", l.NotificationBytes, 1)
+	k.atLeast("limits.queue_per_app", l.QueuePerApp, 1)
+	k.positive("limits.ttl_max", l.TTLMax)
+	if l.TTLDefault.Duration < 0 || l.TTLDefault.Duration > l.TTLMax.Duration {
+		k.fail("limits.ttl_default", fmt.Sprintf("%s is not between 0s and limits.ttl_max (%s)", l.TTLDefault, l.TTLMax), "")
+	}
+	k.atLeast("limits.collapse_keys", l.CollapseKeys, 1)
+	k.atLeast("limits.sockets_per_user", l.SocketsPerUser, 1)
+	k.atLeast("limits.sockets_per_address", l.SocketsPerAddress, 1)
+	k.atLeast("limits.requests_per_user", l.RequestsPerUser, 1)
+}
+
+func (k *checker) identity() {
+	names := map[string]bool{}
+	for i := range k.c.Identity.OIDC {
+		o := &k.c.Identity.OIDC[i]
+		if o.Name == "" || names[o.Name] || url.PathEscape(o.Name) != o.Name {
+			k.fail("identity.oidc", fmt.Sprintf("name %q must be there, be used once, and fit into a URL", o.Name), "")
+		}
+		names[o.Name] = true
+		if err := checkIssuer(o.Issuer); err != nil {
+			k.fail("identity.oidc", err.Error(), "")
+		}
+		if o.ClientID == "" {
+			k.fail("identity.oidc", fmt.Sprintf("client_id of %q is missing", o.Name), "")
+		}
+		for _, a := range o.Algorithms {
+			if !slices.Contains(knownAlgorithms(), a) {
+				k.fail("identity.oidc", fmt.Sprintf("algorithm %q of %q is none of %s", a, o.Name, strings.Join(knownAlgorithms(), ", ")), "")
+			}
+		}
+		k.readable("identity.oidc", o.CAFile)
+	}
+	for _, i := range k.c.Identity.BrowserID.TrustedIssuers {
+		if err := checkDomainName(i); err != nil {
+			k.fail("identity.browserid.trusted_issuers", err.Error(), "")
+		}
+	}
+	k.readable("identity.browserid.ca_file", k.c.Identity.BrowserID.CAFile)
+}
+
+func knownAlgorithms() []string {
+	return []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"}
+}
+
+func checkIssuer(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("issuer %q is not an https URL", s)
+	}
+	return nil
+}
+
+func (k *checker) readable(key, file string) {
+	if file == "" {
+		return
+	}
+	if _, err := os.ReadFile(file); err != nil {
+		k.fail(key, err.Error(), "")
+	}
+}
+
+func (k *checker) log() {
+	if _, err := parseLevel(k.c.Log.Level); err != nil {
+		k.fail("log.level", err.Error(), "")
+	}
+	if f := k.c.Log.Format; f != "text" && f != "json" {
+		k.fail("log.format", fmt.Sprintf("%q is neither text nor json", f), "")
+	}
+}
+
+// notYet refuses what would be ignored otherwise.
+func (k *checker) notYet() {
+	plain := DefaultConfig()
+	defaults := configKeys(&plain)
+	for i, key := range configKeys(k.c) {
+		if key.Soon && !sameValue(key.Value, defaults[i].Value) {
+			k.fail(key.Path, "not available in this version", "leave it out")
+		}
+	}
+}
+
+// sameValue compares two keys; a list that is empty is the same as none, 2m the same as 120s.
+func sameValue(a, b reflect.Value) bool {
+	if d, ok := a.Interface().(Duration); ok {
+		return d.Duration == b.Interface().(Duration).Duration
+	}
+	if a.Kind() == reflect.Slice && a.Len() == 0 && b.Len() == 0 {
+		return true
+	}
+	return reflect.DeepEqual(a.Interface(), b.Interface())
+}
+
+func (k *checker) positive(key string, d Duration) {
+	if d.Duration < time.Millisecond {
+		k.fail(key, d.String()+" is too short", "")
+	}
+}
+
+func (k *checker) atLeast(key string, n, least int) {
+	if n < least {
+		k.fail(key, fmt.Sprintf("%d is less than %d", n, least), "")
+	}
+}

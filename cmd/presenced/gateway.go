@@ -1,0 +1,452 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"presenced/identity"
+	"presenced/presence"
+	"presenced/store"
+	"presenced/web"
+	"presenced/wsbridge"
+	"presenced/xmppsrv"
+)
+
+const (
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+	closeTimeout      = 5 * time.Second // for peers to take their last bytes
+	sweepEvery        = time.Minute
+	sweepBatch        = 1000 // expired notifications that are removed at once
+	drainCheck        = 50 * time.Millisecond
+)
+
+// gateway is a running server: the core, the store, the edges and the listeners, wired as a Config says. It
+// is what `serve` runs, and what tests and demonstrations run inside themselves. Start it with startGateway,
+// end it with Stop, once.
+type gateway struct {
+	cfg     Config // immutable, like all up to bridge
+	log     *slog.Logger
+	started time.Time
+	origin  string
+	store   *store.Store
+	hub     *presence.Hub
+	xmpp    *xmppsrv.Server
+	bridge  *wsbridge.Bridge
+
+	bound   map[string]net.Listener // by the names of listenerNames
+	socket  net.Listener            // admin.sock
+	servers []*http.Server          // owned by Stop after the start
+
+	group    *errgroup.Group // all goroutines
+	running  context.Context // ends when one of them failed, or at the end
+	cancel   context.CancelFunc
+	draining atomic.Bool
+	stopping atomic.Bool // errors of servers are expected from here on
+}
+
+// listenerNames are the names of the addresses in logs and in the status, in their order.
+func listenerNames() []string { return []string{"http", "xmpp", "xmpp_tls", "admin"} }
+
+// startGateway opens the data folder and starts to serve. The Config must be valid.
+func startGateway(cfg Config, log *slog.Logger) (*gateway, error) {
+	g := &gateway{cfg: cfg, log: log, started: time.Now(), bound: map[string]net.Listener{}}
+	if err := g.open(); err != nil {
+		return nil, err
+	}
+	if err := g.bind(); err != nil {
+		return nil, errors.Join(err, g.abandon())
+	}
+	if err := g.serve(); err != nil {
+		return nil, errors.Join(err, g.abandon())
+	}
+	return g, nil
+}
+
+// open takes the data folder.
+func (g *gateway) open() error {
+	if err := makeDataDir(g.cfg.Data); err != nil {
+		return err
+	}
+	if info, err := os.Stat(g.cfg.Data); err == nil && info.Mode().Perm()&0o077 != 0 {
+		g.log.Warn("others may look into the data folder", "data", g.cfg.Data, "mode", info.Mode().Perm().String(),
+			"do", "chmod 700 "+g.cfg.Data)
+	}
+	var err error
+	g.store, g.hub, err = openData(g.cfg, time.Second)
+	if errors.Is(err, store.ErrInUse) {
+		return withHint(fmt.Errorf("the data folder %s is in use%s", g.cfg.Data, otherServer(g.cfg)),
+			"stop the other one, or choose another folder with --data")
+	}
+	return err
+}
+
+// otherServer names the server that has the data folder, if it answers.
+func otherServer(cfg Config) string {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	cl, err := dial(ctx, cfg)
+	if err != nil {
+		return " by another program"
+	}
+	defer cl.close()
+	var s serverStatus
+	if cl.call(ctx, http.MethodGet, "/status", nil, &s) != nil {
+		return " by another program"
+	}
+	return fmt.Sprintf(" by another presenced (pid %d)", s.PID)
+}
+
+// bind opens all listeners, or none.
+func (g *gateway) bind() error {
+	var errs []error
+	for _, l := range []struct{ name, key, addr, flag string }{
+		{"http", "http.listen", g.cfg.HTTP.Listen, "--http"},
+		{"xmpp", "xmpp.listen", g.cfg.XMPP.Listen, "--xmpp"},
+		{"xmpp_tls", "xmpp.tls_listen", g.cfg.XMPP.TLSListen, ""},
+		{"admin", "admin.listen", g.cfg.Admin.Listen, "--admin"},
+	} {
+		if l.addr == "" {
+			continue
+		}
+		ln, err := net.Listen("tcp", l.addr)
+		if err != nil {
+			errs = append(errs, bindProblem(l.key, l.addr, l.flag, err))
+			continue
+		}
+		g.bound[l.name] = ln
+	}
+	var err error
+	if g.socket, err = listenSocket(socketFile(g.cfg)); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// bindProblem says why an address cannot be listened on, and what to do.
+func bindProblem(key, addr, flag string, err error) error {
+	p := &problem{Key: key, Text: fmt.Sprintf("cannot listen on %s: %v", addr, err)}
+	other := "set " + key
+	if flag != "" {
+		other = "use " + flag + " or set " + key
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		p.Text = addr + " is in use by another program"
+		p.Hint = "stop it, or take another address: " + other
+	case errors.Is(err, syscall.EACCES):
+		p.Text = "this user may not listen on " + addr
+		p.Hint = "take a port above 1023: " + other
+	}
+	return p
+}
+
+// listenSocket listens on a unix socket with mode 0600. One that a dead server left behind is replaced; the
+// caller holds the lock of the data file, so no living one is.
+func listenSocket(path string) (net.Listener, error) {
+	if conn, err := dialSocket(context.Background(), path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("something answers on %s already", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	short, done, err := shortPath(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	l, err := net.Listen("unix", short)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // it knows only the short name
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// abandon undoes what a start did that failed later.
+func (g *gateway) abandon() error {
+	for _, l := range g.bound {
+		l.Close()
+	}
+	if g.socket != nil {
+		g.socket.Close()
+		os.Remove(socketFile(g.cfg))
+	}
+	g.hub.Close()
+	return g.store.Close()
+}
+
+// serve makes the edges and starts every goroutine.
+func (g *gateway) serve() error {
+	tlsHTTP, err := g.certificate(g.cfg.HTTP.TLSCert, g.cfg.HTTP.TLSKey)
+	if err != nil {
+		return err
+	}
+	tlsXMPP, err := g.certificate(g.cfg.XMPP.TLSCert, g.cfg.XMPP.TLSKey)
+	if err != nil {
+		return err
+	}
+	g.origin = g.cfg.originAt(g.bound["http"].Addr())
+	if err := g.wire(); err != nil {
+		return err
+	}
+	pages, err := g.pages()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	g.group, g.running = errgroup.WithContext(ctx)
+	g.cancel = cancel
+
+	g.serveHTTP("http", g.bound["http"], pages, tlsHTTP)
+	g.serveHTTP("admin socket", g.socket, g.admin().handler(), nil)
+	if l := g.bound["admin"]; l != nil {
+		g.serveHTTP("admin", l, g.monitor(), nil)
+	}
+	if l := g.bound["xmpp"]; l != nil {
+		g.goServe("xmpp", func() error { return g.xmpp.Serve(l) })
+	}
+	if l := g.bound["xmpp_tls"]; l != nil {
+		g.goServe("xmpp_tls", func() error { return g.xmpp.Serve(tls.NewListener(l, tlsXMPP)) })
+	}
+	g.group.Go(func() error { g.drive(g.running); return nil })
+	return nil
+}
+
+// certificate is the TLS side of a listener; nil without a file.
+func (g *gateway) certificate(cert, key string) (*tls.Config, error) {
+	if cert == "" {
+		return nil, nil
+	}
+	c, err := newCertificate(cert, key, g.log, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	return c.config(), nil
+}
+
+// originAt is the public origin: as configured, else made from the address that HTTP is served on.
+func (c *Config) originAt(addr net.Addr) string {
+	if c.Origin != "" {
+		return c.Origin
+	}
+	scheme := "http"
+	if c.HTTP.TLSCert != "" {
+		scheme = "https"
+	}
+	host := addr.String()
+	if t, ok := addr.(*net.TCPAddr); ok && t.IP.IsUnspecified() {
+		host = net.JoinHostPort(c.Domain, fmt.Sprint(t.Port))
+	}
+	return scheme + "://" + host
+}
+
+// wire makes the edges.
+func (g *gateway) wire() error {
+	proxies, err := parsePrefixes(g.cfg.HTTP.TrustedProxies)
+	if err != nil {
+		return err
+	}
+	d, x := &g.cfg.Device, &g.cfg.XMPP
+	g.bridge = wsbridge.New(wsbridge.Config{
+		Hub: g.hub, Verifier: g.verifier(), Log: g.log, Now: time.Now,
+		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate,
+		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
+		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
+		SocketsPerAddress: g.cfg.Limits.SocketsPerAddress, Origin: g.origin, TrustedProxies: proxies,
+	})
+	g.xmpp = xmppsrv.New(xmppsrv.Config{
+		Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
+		PingInterval: x.PingInterval.Duration, ResumeTimeout: x.ResumeTimeout.Duration,
+		ShowVersion: x.ShowVersion, Version: programVersion().Version, Log: g.log, Now: time.Now,
+	})
+	return nil
+}
+
+// verifier is the chain of those that are on.
+func (g *gateway) verifier() identity.Verifier {
+	var chain []identity.Verifier
+	if g.cfg.Identity.Token {
+		chain = append(chain, identity.NewToken(g.store, time.Now))
+	}
+	if g.cfg.Dev {
+		chain = append(chain, identity.Dev{})
+		g.log.Warn("DEV MODE: anybody who reaches this machine's loopback can be anybody, with the assertion \"dev\"")
+	}
+	if len(chain) == 0 {
+		g.log.Warn("no device can identify itself: every verifier under [identity] is off")
+	}
+	return identity.Chain(chain...)
+}
+
+// pages is everything on the HTTP listener.
+func (g *gateway) pages() (http.Handler, error) {
+	c := web.Config{Origin: g.origin, Domain: g.cfg.Domain, Version: programVersion().Version}
+	if l := g.bound["xmpp"]; l != nil {
+		c.Component = l.Addr().String()
+	}
+	site, err := web.New(c)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/presence", g.bridge)
+	mux.Handle("/", site)
+	return mux, nil
+}
+
+// admin is the administration service of this server.
+func (g *gateway) admin() *admin {
+	return &admin{hub: g.hub, store: g.store, domain: g.cfg.Domain, now: time.Now, log: g.log, status: g.status}
+}
+
+func (g *gateway) status() serverStatus {
+	s := baseStatus(g.cfg)
+	s.Running, s.PID, s.Started = true, os.Getpid(), g.started.UTC().Truncate(time.Second)
+	s.Uptime = time.Since(g.started).Round(time.Second).String()
+	s.Listeners, s.Draining = g.addrs(), g.draining.Load()
+	return s
+}
+
+// addrs are the addresses that are listened on, with their real ports, by the names of listenerNames.
+func (g *gateway) addrs() map[string]string {
+	m := map[string]string{}
+	for name, l := range g.bound {
+		m[name] = l.Addr().String()
+	}
+	return m
+}
+
+// serveHTTP starts an HTTP server on l, with TLS if there is a config for it.
+func (g *gateway) serveHTTP(name string, l net.Listener, h http.Handler, t *tls.Config) {
+	s := &http.Server{
+		Handler: h, TLSConfig: t, ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		Protocols: new(http.Protocols),
+	}
+	s.Protocols.SetHTTP1(true) // a WebSocket needs the connection for itself
+	g.servers = append(g.servers, s)
+	g.goServe(name, func() error {
+		if t != nil {
+			return s.ServeTLS(l, "", "")
+		}
+		return s.Serve(l)
+	})
+}
+
+// goServe runs a server until Stop; an earlier end is a failure of the whole gateway.
+func (g *gateway) goServe(name string, serve func() error) {
+	g.group.Go(func() error {
+		err := serve()
+		if g.stopping.Load() {
+			return nil
+		}
+		return fmt.Errorf("%s stopped: %w", name, errors.Join(err, errEarlyEnd))
+	})
+}
+
+var errEarlyEnd = errors.New("the listener ended by itself")
+
+// drive gives the core its time and removes what expired, until ctx ends. It is the only caller of Advance.
+func (g *gateway) drive(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var sweep time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-g.hub.Alarm():
+		}
+		now := time.Now()
+		next := g.hub.Advance(now)
+		if !now.Before(sweep) {
+			sweep = now.Add(g.sweep(now))
+		}
+		if sweep.Before(next) {
+			next = sweep
+		}
+		timer.Reset(time.Until(next))
+	}
+}
+
+// sweep removes some of what expired and tells when to do so again.
+func (g *gateway) sweep(now time.Time) time.Duration {
+	n, err := g.store.Sweep(now, sweepBatch)
+	if err != nil {
+		g.log.Error("removing expired notifications", "error", err)
+	}
+	if n == sweepBatch {
+		return 0
+	}
+	return sweepEvery
+}
+
+// Failed is closed when a server ended by itself; Stop tells why.
+func (g *gateway) Failed() <-chan struct{} { return g.running.Done() }
+
+// Stop ends the gateway: devices are asked to come back later and are served for up to the configured drain
+// (not at all when there are none), then everything is flushed and closed. It returns the first failure there was.
+func (g *gateway) Stop() error {
+	g.drain()
+	g.stopping.Store(true)
+	g.hub.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	var edges errgroup.Group // both at once: one's slow peers must not cost the other its time
+	edges.Go(func() error { return g.xmpp.Shutdown(ctx) })
+	edges.Go(func() error { return g.bridge.Shutdown(ctx) })
+	if err := edges.Wait(); err != nil {
+		g.log.Warn("not every peer took its goodbye", "error", err)
+	}
+	os.Remove(socketFile(g.cfg))
+	for _, s := range g.servers {
+		if s.Shutdown(ctx) != nil {
+			s.Close()
+		}
+	}
+	for _, l := range g.bound {
+		l.Close() // those of xmppsrv, if it does not
+	}
+	g.cancel()
+	return errors.Join(g.group.Wait(), g.store.Close())
+}
+
+// drain serves on until every device has left, or its time is over, or a server has failed.
+func (g *gateway) drain() {
+	g.draining.Store(true)
+	limit := g.cfg.Shutdown.Drain.Duration
+	g.hub.Drain(limit, "shutdown")
+	over := time.NewTimer(limit)
+	defer over.Stop()
+	tick := time.NewTicker(drainCheck)
+	defer tick.Stop()
+	for g.hub.Stats().Sessions > 0 {
+		select {
+		case <-over.C:
+			return
+		case <-g.running.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package store
+
+import (
+	"encoding/json"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"presenced/presence"
+)
+
+// User is somebody who has or had a grant or a token.
+type User struct {
+	Email   string    `json:"email"`
+	Created time.Time `json:"created,omitzero"`
+}
+
+// User returns one; false: there is none.
+func (s *Store) User(email string) (User, bool, error) {
+	return lookJSON[User](s, inUsers, []byte(email))
+}
+
+// EachUser calls f with every user, in the order of e-mail; see EachGrant.
+func (s *Store) EachUser(f func(User) error) error { return each(s, inUsers, nil, unmarshal[User], f) }
+
+// PutUser writes a user, new or changed.
+func (s *Store) PutUser(u User) error {
+	if err := checkKeys("e-mail", u.Email); err != nil {
+		return err
+	}
+	return s.update(nil, func(tx *bbolt.Tx) error { return putUser(tx, u) })
+}
+
+func putUser(tx *bbolt.Tx, u User) error {
+	value, err := json.Marshal(&u)
+	if err != nil {
+		return err
+	}
+	return inUsers.of(tx).Put([]byte(u.Email), value)
+}
+
+// ensureUser creates the user where there is none.
+func ensureUser(tx *bbolt.Tx, email string, now time.Time) error {
+	if inUsers.of(tx).Get([]byte(email)) != nil {
+		return nil
+	}
+	return putUser(tx, User{Email: email, Created: now})
+}
+
+// RemoveUser removes all that is stored of the user, grants, queue and audit too, in one commit. presence.ErrNoUser:
+// nothing is known of her by that name, but leftovers are removed all the same.
+func (s *Store) RemoveUser(email string) error {
+	if err := checkKeys("e-mail", email); err != nil {
+		return err
+	}
+	user := s.index.user(email)
+	var known bool
+	err := s.committer.hand(op{do: func(g *group) error {
+		known = inUsers.of(g.tx).Get([]byte(email)) != nil
+		if _, err := g.takeDropped(user, email); err != nil {
+			return err
+		}
+		if err := g.purge(user, email, ""); err != nil {
+			return err
+		}
+		g.dirty = true
+		return removeUser(g.tx, email)
+	}}).Wait()
+	if err == nil && !known {
+		return presence.ErrNoUser
+	}
+	return err
+}
+
+func removeUser(tx *bbolt.Tx, email string) error {
+	prefix := prefixOf(email)
+	ts, err := collectIn(tx, inTokensByEmail, prefix, tokenByEmail)
+	for i := 0; i < len(ts) && err == nil; i++ {
+		err = removeToken(tx, &ts[i])
+	}
+	if err != nil {
+		return err
+	}
+	for _, k := range keysOf(inGrants.of(tx), prefix, 0) {
+		if err := removeGrant(tx, k); err != nil {
+			return err
+		}
+	}
+	for _, k := range keysOf(inRequests.of(tx), prefix, 0) {
+		_, app := splitPair(k)
+		if err := removeRequest(tx, email, app); err != nil {
+			return err
+		}
+	}
+	if err := purgeUpstream(tx, prefix); err != nil {
+		return err
+	}
+	for _, in := range []bucket{inDevices, inAudit} {
+		if err := deleteKeys(in.of(tx), keysOf(in.of(tx), prefix, 0)); err != nil {
+			return err
+		}
+	}
+	return inUsers.of(tx).Delete([]byte(email))
+}

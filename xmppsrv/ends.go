@@ -1,0 +1,230 @@
+package xmppsrv
+
+import (
+	"errors"
+	"fmt"
+
+	"presenced/presence"
+)
+
+// end is why a stream ended: the word in the log, the label in the metrics, the stream error on the wire.
+type end uint8
+
+const (
+	notEnded end = iota
+
+	endClosed    // the peer closed the stream
+	endGone      // the connection broke
+	endStalled   // the peer does not read
+	endPeerError // the peer sent a stream error
+
+	endSlow   // no handshake in time
+	endSilent // no byte after a ping
+
+	endNamespace  // the header's namespaces
+	endNoHeader   // the first element is no stream
+	endNoTo       // the header's to
+	endEarly      // something else before the handshake
+	endHandshake  // bad secret, unknown domain, disabled app: the same
+	endConflict   // connected already, and the app's policy is to refuse the newer one
+	endTooMany    // too many connections share the app
+	endWaiting    // too many streams without handshake
+	endWaitingOne // too many of them from one address
+
+	endMalformed  // not well-formed XML, namespaces included
+	endRestricted // XML that XMPP forbids
+	endEncoding   // not UTF-8
+	endText       // text between the stanzas
+	endTooBig     // bytes of one stanza
+	endTooDeep
+	endTooManyAttributes
+	endTooManyNamespaces
+	endLongName
+
+	endNoFrom
+	endNoStanzaTo
+	endForeignFrom
+	endUnknownElement
+
+	endReplaced
+	endDisabled
+	endRemoved
+	endShutdown
+	endOverflow
+	endInternal
+
+	endCount
+)
+
+// endRow is what is known about an end.
+type endRow struct {
+	word string // log, metrics, tests
+	cond string // RFC 6120 §4.9.3; "": nothing is said
+	text string // for a person; never has anything of the peer's in it
+}
+
+// ends is the one table of how streams end. docs and tests are made from it.
+var ends = [endCount]endRow{
+	endClosed:    {"closed", "", ""},
+	endGone:      {"gone", "", ""},
+	endStalled:   {"stalled", "", ""},
+	endPeerError: {"peer-error", "", ""},
+
+	endSlow:   {"slow-handshake", "connection-timeout", "No handshake in time"},
+	endSilent: {"silent", "connection-timeout", "No answer to a ping"},
+
+	endNamespace:  {"wrong-namespace", "invalid-namespace", "This server speaks jabber:component:accept (XEP-0114)"},
+	endNoHeader:   {"no-header", "bad-format", "A stream header was expected"},
+	endNoTo:       {"no-domain", "improper-addressing", "The stream header must name the component's domain in 'to'"},
+	endEarly:      {"early-stanza", "not-authorized", "A handshake must come first"},
+	endHandshake:  {"bad-handshake", "not-authorized", "The handshake was not accepted"},
+	endConflict:   {"conflict", "conflict", "This component is connected already"},
+	endTooMany:    {"too-many", "resource-constraint", "Too many connections of this component"},
+	endWaiting:    {"too-many-waiting", "resource-constraint", "Too many streams without a handshake"},
+	endWaitingOne: {"too-many-waiting-from-address", "policy-violation", "Too many streams without a handshake from this address"},
+
+	endMalformed:         {"malformed", "not-well-formed", "The XML is not well-formed"},
+	endRestricted:        {"restricted", "restricted-xml", "Comments, processing instructions, DTDs and entities are not allowed"},
+	endEncoding:          {"encoding", "unsupported-encoding", "Only UTF-8 is allowed"},
+	endText:              {"text", "bad-format", "Text is not allowed between stanzas"},
+	endTooBig:            {"too-big", "policy-violation", "The stanza is too big"},
+	endTooDeep:           {"too-deep", "policy-violation", "The stanza is nested too deeply"},
+	endTooManyAttributes: {"too-many-attributes", "policy-violation", "An element has too many attributes"},
+	endTooManyNamespaces: {"too-many-namespaces", "policy-violation", "The stanza declares too many namespaces"},
+	endLongName:          {"long-name", "policy-violation", "A name is too long"},
+
+	endNoFrom:         {"no-from", "improper-addressing", "A stanza must have a 'from'"},
+	endNoStanzaTo:     {"no-to", "improper-addressing", "A stanza must have a 'to'"},
+	endForeignFrom:    {"foreign-from", "invalid-from", "A stanza's 'from' must be at the component's own domain"},
+	endUnknownElement: {"unknown-element", "unsupported-stanza-type", "Only presence, message and iq are understood"},
+
+	endReplaced: {"replaced", "conflict", "Replaced by a new connection"},
+	endDisabled: {"disabled", "not-authorized", "The app was disabled or its secret changed"},
+	endRemoved:  {"removed", "not-authorized", "The app was removed"},
+	endShutdown: {"shutdown", "system-shutdown", "The server is going away"},
+	endOverflow: {"overflow", "resource-constraint", "The component did not take what it was given"},
+	endInternal: {"internal", "internal-server-error", "The server could not do its part"},
+}
+
+// String is the end's word.
+func (e end) String() string { return ends[e].word }
+
+// linkEnds says how an end that the hub decides is told.
+var linkEnds = map[presence.End]end{
+	presence.EndReplaced: endReplaced,
+	presence.EndDisabled: endDisabled,
+	presence.EndRemoved:  endRemoved,
+	presence.EndShutdown: endShutdown,
+	presence.EndOverflow: endOverflow,
+}
+
+// linkError says how a failed Hub.Link is told.
+func linkError(err error) error {
+	switch {
+	case errors.Is(err, presence.ErrConflict):
+		return &streamError{endConflict, err}
+	case errors.Is(err, presence.ErrTooMany):
+		return &streamError{endTooMany, err}
+	case errors.Is(err, presence.ErrNoApp):
+		return &streamError{endHandshake, err}
+	case errors.Is(err, presence.ErrDraining):
+		return &streamError{endShutdown, err}
+	}
+	return &streamError{endInternal, err}
+}
+
+// streamError is the one error type of this edge that ends a stream. The peer gets the row of why, the log
+// gets the cause, which never has a secret in it.
+type streamError struct {
+	why   end
+	cause error // may be nil
+}
+
+func (e *streamError) Error() string {
+	if e.cause == nil {
+		return e.why.String()
+	}
+	return fmt.Sprintf("%s: %v", e.why, e.cause)
+}
+
+func (e *streamError) Unwrap() error { return e.cause }
+
+// refusal is why a stanza came back.
+type refusal uint8
+
+const (
+	accepted refusal = iota
+	refuseStranger
+	refuseNotAllowed
+	refuseTooLarge
+	refuseTTL
+	refuseBadValue
+	refuseStorage
+	refuseEnded
+	refuseJSON
+	refuseOption
+	refuseID
+	refuseRequest
+	refuseType
+	refuseService
+	refuseNode
+	refuseDomain
+	refuseAddress
+	refusalCount
+)
+
+// refusalRow is a stanza error.
+type refusalRow struct {
+	word string // log, metrics, tests
+	kind string // RFC 6120 §8.3.2: cancel, modify, wait
+	cond string // RFC 6120 §8.3.3
+	text string // for a person, constant, so that answers stay the same for all
+}
+
+// refusals is the one table of stanza errors. Whoever may not know whether a user exists gets the row of
+// refuseStranger, and an iq to any user the same bytes.
+var refusals = [refusalCount]refusalRow{
+	refuseStranger:   {"stranger", "cancel", "service-unavailable", ""},
+	refuseNotAllowed: {"not-allowed", "cancel", "not-allowed", "The user allows no notifications"},
+	refuseTooLarge:   {"too-large", "modify", "policy-violation", "The notification is too large"},
+	refuseTTL:        {"ttl", "modify", "not-acceptable", "The ttl is out of range"},
+	refuseBadValue:   {"bad-value", "modify", "bad-request", "A value of the notification is not allowed"},
+	refuseStorage:    {"storage", "wait", "resource-constraint", "The storage is not available"},
+	refuseEnded:      {"ended", "wait", "recipient-unavailable", "This connection has ended"},
+	refuseJSON:       {"json", "modify", "bad-request", "The content of json is not JSON"},
+	refuseOption:     {"option", "modify", "bad-request", "An option of notify is not understood"},
+	refuseID:         {"no-id", "modify", "bad-request", "An iq must have an id"},
+	refuseRequest:    {"bad-iq", "modify", "bad-request", "An iq must be get or set with one payload, result or error"},
+	refuseType:       {"bad-type", "modify", "bad-request", "The type is not one of this kind of stanza"},
+	refuseService:    {"no-service", "cancel", "service-unavailable", ""},
+	refuseNode:       {"no-node", "cancel", "item-not-found", "There is no such node"},
+	refuseDomain:     {"no-domain", "cancel", "remote-server-not-found", "There is nothing but this gateway's own domain here"},
+	refuseAddress:    {"bad-address", "modify", "jid-malformed", "The 'to' is not an address"},
+}
+
+// String is the refusal's word.
+func (r refusal) String() string { return refusals[r].word }
+
+// coreErrors says how what the core refuses is told.
+var coreErrors = []struct {
+	err error
+	why refusal
+}{
+	{presence.ErrStranger, refuseStranger},
+	{presence.ErrNotAllowed, refuseNotAllowed},
+	{presence.ErrTooLarge, refuseTooLarge},
+	{presence.ErrTTL, refuseTTL},
+	{presence.ErrBadValue, refuseBadValue},
+	{presence.ErrEnded, refuseEnded},
+	{presence.ErrStorage, refuseStorage},
+}
+
+// refusalOf finds the row of a core's error; what is not in the table counts as trouble with the storage.
+func refusalOf(err error) refusal {
+	for _, c := range coreErrors {
+		if errors.Is(err, c.err) {
+			return c.why
+		}
+	}
+	return refuseStorage
+}

@@ -1,0 +1,106 @@
+package xmppsrv
+
+import (
+	"time"
+)
+
+// iq answers a get or set exactly once, and results and errors never (RFC 6120 §8.2.3). To users there is no
+// iq: the answer is the same for each (promise 1).
+func (s *session) iq(st *stanza) {
+	typ := string(st.typ)
+	if typ == "result" || typ == "error" {
+		return
+	}
+	payload, one := st.payload()
+	switch {
+	case len(st.id) == 0: // RFC 6120 §8.1.3
+		s.refuseStanza(st, refuseID, nil)
+	case typ != "get" && typ != "set" || !one:
+		s.refuseStanza(st, refuseRequest, nil)
+	case st.toAddr.local != nil || st.toAddr.resource != nil || typ == "set":
+		s.refuseStanza(st, refuseService, nil)
+	default:
+		s.query(st, payload)
+	}
+}
+
+// query answers a get to the gateway itself.
+func (s *session) query(st *stanza, q element) {
+	switch {
+	case q.is("ping", nsPing): // XEP-0199 §4.2
+		s.result(st, nil)
+	case q.is("query", nsInfo):
+		s.disco(st, q, nsInfo, s.appendInfo)
+	case q.is("query", nsItems): // XEP-0030 §4: there are none to be seen
+		s.disco(st, q, nsItems, func(dst []byte) []byte { return dst })
+	case q.is("query", nsVersion) && s.srv.cfg.ShowVersion: // XEP-0092 §3
+		s.result(st, s.appendVersion)
+	case q.is("query", nsLast): // XEP-0012 §5: of a server, since it runs
+		s.result(st, s.appendUptime)
+	case q.is("time", nsTime): // XEP-0202 §3
+		s.result(st, s.appendTime)
+	default:
+		s.refuseStanza(st, refuseService, nil)
+	}
+}
+
+// result answers with what inside appends, if it is not nil.
+func (s *session) result(st *stanza, inside func([]byte) []byte) {
+	s.srv.count.answers.Add(1)
+	s.out.add(func(dst []byte) []byte {
+		dst = append(appendValue(append(dst, "<iq from='"...), st.to), "' to='"...)
+		dst = appendID(append(appendValue(dst, st.from), '\''), st.id)
+		dst = append(dst, " type='result'"...)
+		if inside == nil {
+			return append(dst, "/>"...)
+		}
+		return append(inside(append(dst, '>')), "</iq>"...)
+	})
+}
+
+// disco answers an XEP-0030 query. There are no nodes; one that is asked for is mirrored in the error.
+func (s *session) disco(st *stanza, q element, space string, inside func([]byte) []byte) {
+	open := "<query xmlns='" + space + "'"
+	if node := q.attr("node"); len(node) > 0 {
+		s.refuseStanza(st, refuseNode, append(appendValue([]byte(open+" node='"), node), "'/>"...))
+		return
+	}
+	s.result(st, func(dst []byte) []byte {
+		return append(inside(append(append(dst, open...), '>')), "</query>"...)
+	})
+}
+
+// features are what disco#info lists.
+var features = []string{
+	nsInfo, nsItems, nsPing, nsLast, nsTime, featEscape, nsReceipts, nsOOB, nsNick, nsJSON, nsHints, nsNotify,
+}
+
+func (s *session) appendInfo(dst []byte) []byte {
+	dst = append(dst, "<identity category='server' type='im' name='Presenced'/>"...)
+	for _, f := range features {
+		dst = appendFeature(dst, f)
+	}
+	if s.srv.cfg.ShowVersion {
+		dst = appendFeature(dst, nsVersion)
+	}
+	return dst
+}
+
+func appendFeature(dst []byte, f string) []byte {
+	return append(append(append(dst, "<feature var='"...), f...), "'/>"...)
+}
+
+func (s *session) appendVersion(dst []byte) []byte {
+	dst = append(dst, "<query xmlns='"+nsVersion+"'><name>Presenced</name><version>"...)
+	return append(appendText(dst, s.srv.cfg.Version), "</version></query>"...)
+}
+
+func (s *session) appendUptime(dst []byte) []byte {
+	dst = append(dst, "<query xmlns='"+nsLast+"' seconds='"...)
+	return append(appendSeconds(dst, s.srv.cfg.Now().Sub(s.srv.started)), "'/>"...)
+}
+
+func (s *session) appendTime(dst []byte) []byte {
+	dst = append(dst, "<time xmlns='"+nsTime+"'><tzo>+00:00</tzo><utc>"...)
+	return append(s.srv.cfg.Now().UTC().AppendFormat(dst, time.RFC3339), "</utc></time>"...)
+}

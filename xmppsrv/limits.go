@@ -1,0 +1,29 @@
+package xmppsrv
+
+import "time"
+
+// Bounds of what a peer can make grow. Those that an administrator may change are in [Config].
+const (
+	minStanza = 10_000 // RFC 6120 §13.12: a limit must not be below
+	maxBefore = minStanza
+
+	maxDepth      = 64  // nested elements in a stanza
+	maxAttributes = 64  // of one element, declarations of namespaces included
+	maxName       = 256 // bytes of a name with its prefix
+	maxNamespaces = 64  // declarations in force at one place
+
+	flushAt     = 64 << 10 // bytes after which the writer writes
+	maxAnswers  = 64 << 10 // bytes of answers that wait for the writer; then the peer is not read from
+	maxProbes   = 256      // probes that wait for the writer
+	maxInFlight = 1024     // notifications that wait for the disk
+	takeSlice   = 64       // updates fetched at once
+	maxRounds   = 16       // writes full of updates before answers get their turn
+
+	maxLinger  = 256 << 10   // bytes read and thrown away behind a stream error
+	lingerTime = time.Second // and how long
+
+	snapshotWait = 250 * time.Millisecond // for the first element after the handshake
+	finalWrite   = 5 * time.Second        // to write a stream error to a peer that may be stalled
+	maxPongWait  = 30 * time.Second       // for any byte after a ping
+	maxRefusals  = 64                     // connections being told that there are too many
+)

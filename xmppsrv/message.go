@@ -1,0 +1,131 @@
+package xmppsrv
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"presenced/presence"
+)
+
+// message takes a message for a notification, and refuses it or hands it to the core.
+//
+// A message with nothing to notify of (chat states, markers, an empty body) is ignored in silence: it is neither
+// stored (XEP-0160 §3) nor worth an error, since the libraries that send one expect none, and an answer would
+// have to be the same for all users anyway. A headline is for who is there now (RFC 6121 §5.2.2): ttl 0. A
+// groupchat has no room here and is refused as from a stranger.
+func (s *session) message(st *stanza) {
+	m := presence.Message{TTL: -1}
+	switch string(st.typ) {
+	case "error":
+		return // RFC 6120 §8.3.1
+	case "groupchat":
+		s.refuseStanza(st, refuseService, nil) // RFC 6121 §8.5.2.1.1
+		return
+	case "headline":
+		m.TTL = 0
+	}
+	if why := notification(st, &m); why != accepted {
+		s.refuseStanza(st, why, nil)
+		return
+	}
+	if m.Message == "" && m.Action == "" && m.Data == nil {
+		return
+	}
+	if st.toAddr.local == nil { // to the gateway itself
+		s.refuseStanza(st, refuseService, nil)
+		return
+	}
+	s.notify(st, m)
+}
+
+// notify hands the message on; the settler does the waiting.
+func (s *session) notify(st *stanza, m presence.Message) {
+	m.From = string(st.from)
+	m.Ref = string(st.id)
+	m.Receipt = m.Receipt && m.Ref != "" // XEP-0184 §5.1: a request needs an id
+	if m.Source == "" {
+		m.Source = bareOf(m.From)
+	}
+	d, err := s.link.Notify(st.toAddr.peer(), m)
+	if err != nil {
+		s.refuseStanza(st, refusalOf(err), nil)
+		return
+	}
+	s.srv.count.sent.Add(1)
+	s.inFlight <- arrival{d: d, from: m.From, to: string(st.to), id: m.Ref, n: s.received}
+}
+
+// notification reads what the elements of a message say.
+func notification(st *stanza, m *presence.Message) refusal {
+	bodyLang, noStore := true, false
+	for c, ok := st.first(); ok; c, ok = c.next() {
+		if c.isText() {
+			continue
+		}
+		switch space := string(c.space()); {
+		case space == nsAccept && string(c.local()) == "body":
+			if lang := c.lang() != nil; m.Message == "" || bodyLang && !lang { // RFC 6121 §5.2.3: the one for all first
+				m.Message, bodyLang = string(c.text()), lang
+			}
+		case space == nsNick && string(c.local()) == "nick": // XEP-0172
+			m.Source = string(c.text())
+		case space == nsOOB && string(c.local()) == "x": // XEP-0066 §3
+			if url, ok := c.child("url", nsOOB); ok && m.Action == "" {
+				m.Action = string(url.text())
+			}
+		case space == nsJSON && string(c.local()) == "json": // XEP-0335
+			data := bytes.TrimSpace(c.text())
+			if !json.Valid(data) {
+				return refuseJSON
+			}
+			m.Data = bytes.Clone(data)
+		case space == nsReceipts && string(c.local()) == "request": // XEP-0184 §5.1
+			m.Receipt = true
+		case space == nsHints && string(c.local()) == "no-store": // XEP-0334 §4.2
+			noStore = true
+		case space == nsNotify && string(c.local()) == "notify":
+			if why := options(c, m); why != accepted {
+				return why
+			}
+		}
+	}
+	if noStore {
+		m.TTL = 0
+	}
+	return accepted
+}
+
+// options reads <notify ttl=” collapse=” priority=”/>. An empty option is one that is not given.
+func options(e element, m *presence.Message) refusal {
+	if ttl := e.attr("ttl"); len(ttl) > 0 {
+		n, why := seconds(string(ttl))
+		if why != accepted {
+			return why
+		}
+		m.TTL = n
+	}
+	m.Collapse = string(e.attr("collapse"))
+	switch string(e.attr("priority")) {
+	case "high":
+		m.High = true
+	case "", "normal":
+	default:
+		return refuseOption
+	}
+	return accepted
+}
+
+// seconds reads a ttl. What no Duration can hold, and what is negative, is out of range.
+func seconds(s string) (time.Duration, refusal) {
+	const most = int64(1<<63-1) / int64(time.Second)
+	n, err := strconv.ParseInt(s, 10, 64)
+	switch {
+	case err != nil && n == 0:
+		return 0, refuseOption
+	case err != nil || n < 0 || n > most:
+		return 0, refuseTTL
+	}
+	return time.Duration(n) * time.Second, accepted
+}

@@ -1,0 +1,320 @@
+package xmppsrv
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"presenced/presence"
+)
+
+// Config is what a Server is made of. Hub and Domain are needed; zero values of the rest are the documented
+// defaults.
+type Config struct {
+	Hub              *presence.Hub
+	Domain           string // the gateway's own, lower case; users are at it
+	MaxStanza        int    // bytes (65536), never below 10,000
+	HandshakeTimeout time.Duration
+	PingInterval     time.Duration // of silence, then a ping; also how long a write may take
+	ResumeTimeout    time.Duration // reserved for XEP-0198
+	ShowVersion      bool          // whether XEP-0092 is answered
+	Version          string
+	Log              *slog.Logger
+	Now              func() time.Time // for what is told; deadlines of sockets are real time
+
+	MaxWaiting           int // streams without handshake (1024)
+	MaxWaitingPerAddress int // of one address, an IPv6 network of 64 bits counting as one (64)
+}
+
+func (c *Config) fill() {
+	c.MaxStanza = max(cmp.Or(c.MaxStanza, 64<<10), minStanza)
+	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, 10*time.Second)
+	c.PingInterval = cmp.Or(c.PingInterval, 120*time.Second)
+	c.MaxWaiting = cmp.Or(c.MaxWaiting, 1024)
+	c.MaxWaitingPerAddress = cmp.Or(c.MaxWaitingPerAddress, 64)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+}
+
+// Server accepts components. All methods are safe for concurrent use.
+type Server struct {
+	cfg     Config // immutable
+	started time.Time
+	decoy   string // the secret of a domain that nobody has; immutable
+	count   counters
+	gate    gate
+
+	closing   chan struct{}  // closed when Shutdown begins
+	streaming sync.WaitGroup // one for each connection, added under mu
+
+	mu        sync.Mutex
+	closed    bool                      // guarded by mu
+	listeners map[net.Listener]struct{} // guarded by mu
+	conns     map[*conn]struct{}        // guarded by mu
+}
+
+// New makes a server; it does nothing until Serve.
+func New(c Config) *Server {
+	c.fill()
+	return &Server{
+		cfg:       c,
+		started:   c.Now(),
+		decoy:     rand.Text(),
+		gate:      gate{max: c.MaxWaiting, maxEach: c.MaxWaitingPerAddress, each: make(map[netip.Prefix]int)},
+		closing:   make(chan struct{}),
+		listeners: make(map[net.Listener]struct{}),
+		conns:     make(map[*conn]struct{}),
+	}
+}
+
+// Serve accepts components from l until Shutdown, when it returns nil, or until l fails. It closes l. It may be
+// called for several listeners.
+func (s *Server) Serve(l net.Listener) error {
+	defer l.Close()
+	if !s.listen(l) {
+		return nil
+	}
+	defer s.unlisten(l)
+	var pause time.Duration
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.accept(c)
+		case s.isClosing():
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default: // out of descriptors, most likely; it passes
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.cfg.Log.Warn("accepting a component failed", "error", err, "pause", pause)
+			select {
+			case <-time.After(pause):
+			case <-s.closing:
+				return nil
+			}
+		}
+	}
+}
+
+func (s *Server) listen(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.listeners[l] = struct{}{}
+	}
+	return !s.closed
+}
+
+func (s *Server) unlisten(l net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+}
+
+func (s *Server) isClosing() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// accept starts a stream on its own goroutine.
+func (s *Server) accept(nc net.Conn) {
+	s.count.accepted.Add(1)
+	c := newConn(nc, &s.count)
+	why := s.gate.enter(c.network)
+	if why != notEnded && !s.gate.refuse() {
+		nc.Close()
+		s.ended(c, why, nil)
+		return
+	}
+	if !s.add(c) {
+		nc.Close()
+		s.gate.leave(c.network, why)
+		return
+	}
+	go func() {
+		defer s.streaming.Done()
+		defer s.remove(c)
+		if why != notEnded {
+			s.turnAway(c, why)
+			s.gate.leave(c.network, why)
+			return
+		}
+		s.serve(c)
+	}()
+}
+
+// add counts a connection in unless the server is closing.
+func (s *Server) add(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.streaming.Add(1)
+	s.conns[c] = struct{}{}
+	return true
+}
+
+func (s *Server) remove(c *conn) {
+	c.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// serve runs a stream from its first byte to its last.
+func (s *Server) serve(c *conn) {
+	st := newStream(s, c)
+	sess, err := st.handshake()
+	s.gate.leave(c.network, notEnded)
+	if err != nil {
+		why := st.fail(err)
+		s.ended(c, why, err)
+		c.linger(why)
+		return
+	}
+	s.count.sessions.Add(1)
+	s.cfg.Log.Info("component connected", "app", sess.link.App().ID, "domain", sess.link.App().Component, "address", c.RemoteAddr())
+	why, err := sess.run()
+	s.count.sessions.Add(-1)
+	s.count.ends[why].Add(1)
+	s.cfg.Log.Info("component left", "app", sess.link.App().ID, "address", c.RemoteAddr(), "reason", why, "error", err)
+	c.linger(why)
+}
+
+// ended notes the end of a stream that never became a session. What the peer sent is not logged: it may be a secret.
+func (s *Server) ended(c *conn, why end, err error) {
+	s.count.ends[why].Add(1)
+	level := slog.LevelDebug
+	if why == endHandshake {
+		level = slog.LevelWarn
+	}
+	s.cfg.Log.Log(context.Background(), level, "component refused", "address", c.RemoteAddr(), "reason", why, "error", err)
+}
+
+// turnAway tells a connection that there are too many.
+func (s *Server) turnAway(c *conn, why end) {
+	c.SetDeadline(time.Now().Add(lingerTime))
+	s.ended(c, why, nil)
+	if _, err := c.Write(appendEnd(appendHeader(nil, s.cfg.Domain, rand.Text()), why)); err == nil {
+		c.linger(why)
+	}
+}
+
+// Shutdown ends all streams with system-shutdown, behind what their links still have to tell, and waits for
+// them; call it after Hub.Close. When ctx ends it cuts the connections that are left and returns ctx.Err().
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.close()
+	done := make(chan struct{})
+	go func() {
+		s.streaming.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	s.eachConn(func(c *conn) { c.Conn.Close() })
+	<-done
+	return ctx.Err()
+}
+
+// close stops accepting and tells every stream.
+func (s *Server) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	close(s.closing)
+	for l := range s.listeners {
+		l.Close()
+	}
+	for c := range s.conns {
+		if !c.identified.Load() {
+			c.kick()
+		}
+	}
+}
+
+func (s *Server) eachConn(f func(*conn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		f(c)
+	}
+}
+
+// gate bounds the streams that have not done their handshake.
+type gate struct {
+	max, maxEach int // immutable
+
+	mu       sync.Mutex
+	all      int                  // guarded by mu
+	each     map[netip.Prefix]int // guarded by mu; no zeros
+	refusing int                  // guarded by mu
+}
+
+// enter lets a stream in, or says why not.
+func (g *gate) enter(network netip.Prefix) end {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.all >= g.max:
+		return endWaiting
+	case g.each[network] >= g.maxEach:
+		return endWaitingOne
+	}
+	g.all++
+	g.each[network]++
+	return notEnded
+}
+
+// refuse reports whether one more may be told that there are too many.
+func (g *gate) refuse() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.refusing >= maxRefusals {
+		return false
+	}
+	g.refusing++
+	return true
+}
+
+// leave is for a stream that has done its handshake or is over, or that was refused because of why.
+func (g *gate) leave(network netip.Prefix, why end) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if why != notEnded {
+		g.refusing--
+		return
+	}
+	g.all--
+	if g.each[network]--; g.each[network] == 0 {
+		delete(g.each, network)
+	}
+}
+
+func (g *gate) waiting() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.all
+}

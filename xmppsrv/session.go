@@ -1,0 +1,235 @@
+package xmppsrv
+
+import (
+	"crypto/rand"
+	"sync"
+
+	"presenced/presence"
+)
+
+// session is a stream that has shown who it is. Its reader is the goroutine that runs it; see the package's
+// documentation for the two others.
+type session struct {
+	srv  *Server
+	c    *conn
+	r    *reader // owned by the reader
+	link *presence.Link
+	enc  *encoder // immutable
+	out  *outbox
+	gw   string // the gateway's domain; immutable
+	app  string // the component's domain; immutable
+
+	first    chan struct{} // closed by the reader at the first element
+	inFlight chan arrival  // from the reader to the settler, in order; closed by the reader
+	received uint32        // owned by the reader: stanzas since the handshake
+}
+
+// arrival is a notification on its way to the disk, and what an error would be about.
+type arrival struct {
+	d            *presence.Delivery
+	from, to, id string
+	// n is the stanza's number in the stream. All before it that are not in flight were handled when they were
+	// read, so once this one is settled all up to n are: here XEP-0198's h comes from.
+	n uint32
+}
+
+func newSession(st *stream, l *presence.Link) *session {
+	s := &session{
+		srv: st.srv, c: st.c, r: st.r, link: l,
+		gw: st.srv.cfg.Domain, app: l.App().Component,
+		enc: newEncoder(st.srv.cfg.Domain, l.App().Component), out: newOutbox(),
+		first:    make(chan struct{}),
+		inFlight: make(chan arrival, maxInFlight),
+	}
+	s.r.allow(st.srv.cfg.MaxStanza, 32<<10)
+	s.c.identified.Store(true)
+	patience := st.srv.cfg.PingInterval
+	s.c.live(patience, min(patience, maxPongWait), s.ping)
+	return s
+}
+
+// run serves the session until it ends and returns why, with the cause where there is one.
+func (s *session) run() (end, error) {
+	w := newWriter(s.c, s.link, s.out, s.enc, s.srv.cfg.PingInterval, &s.srv.count)
+	var why end
+	var others sync.WaitGroup
+	others.Go(func() {
+		why = w.run(s.first, s.srv.closing)
+		s.out.kill()
+		s.c.kick()
+	})
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		s.settle()
+	}()
+	err := s.read()
+	close(s.inFlight)
+	<-settled // what failed is told before the stream ends
+	s.out.finish(endOf(err))
+	others.Wait()
+	s.link.Close()
+	if w.tellErr != nil {
+		s.srv.cfg.Log.Warn("what an app was told is told again", "app", s.link.App().ID, "error", w.tellErr)
+	}
+	if endOf(err) != why { // the writer had a reason of its own
+		err = nil
+	}
+	return why, err
+}
+
+// settle waits for deliveries in the order of arrival, and tells those that failed.
+func (s *session) settle() {
+	for a := range s.inFlight {
+		if err := a.d.Wait(); err != nil {
+			s.refuse("message", a.from, a.to, a.id, refusalOf(err), nil)
+		}
+	}
+}
+
+// ping asks a silent component for a sign of life (XEP-0199 §4.3). Any byte is one, so its answer is not waited for
+// as such; iq results are never answered.
+func (s *session) ping() {
+	s.out.urge(func(dst []byte) []byte { return s.enc.ping(dst, rand.Text()) })
+}
+
+// read handles elements until the stream ends, and returns why; io.EOF is the closing tag.
+func (s *session) read() error {
+	e, err := s.r.next()
+	close(s.first)
+	for ; err == nil; e, err = s.r.next() {
+		s.received++
+		s.srv.count.stanzas.Add(1)
+		if err := s.handle(e); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// stanza is one of the three kinds with its addresses; all points into the reader's buffer.
+type stanza struct {
+	element
+	kind             string // presence, message, iq
+	typ              []byte
+	from, to, id     []byte
+	toAddr, fromAddr address
+}
+
+// handle does what one element asks for. An error ends the stream.
+func (s *session) handle(e element) error {
+	st := stanza{element: e}
+	switch {
+	case e.is("presence", nsAccept):
+		st.kind = "presence"
+	case e.is("message", nsAccept):
+		st.kind = "message"
+	case e.is("iq", nsAccept):
+		st.kind = "iq"
+	case e.is("error", nsStream):
+		return &streamError{why: endPeerError}
+	default:
+		return &streamError{why: endUnknownElement} // RFC 6120 §4.9.3.24
+	}
+	if err := s.address(&st); err != nil {
+		return err
+	}
+	toAddr, ok := parseAddress(st.to)
+	st.toAddr = toAddr
+	switch {
+	case !ok:
+		s.bounce(&st, refuseAddress) // RFC 6120 §8.3.3.8
+	case !toAddr.is(s.gw):
+		s.bounce(&st, refuseDomain) // RFC 6120 §8.3.3.16
+	case st.kind == "presence":
+		s.presence(&st)
+	case st.kind == "message":
+		s.message(&st)
+	default:
+		s.iq(&st)
+	}
+	return nil
+}
+
+// address checks from and to (XEP-0114 §3; RFC 6120 §8.1.1, §8.1.2).
+func (s *session) address(st *stanza) error {
+	st.from, st.to, st.id, st.typ = st.attr("from"), st.attr("to"), st.attr("id"), st.attr("type")
+	if len(st.from) == 0 {
+		return &streamError{why: endNoFrom}
+	}
+	if len(st.to) == 0 {
+		return &streamError{why: endNoStanzaTo}
+	}
+	var ok bool
+	if st.fromAddr, ok = parseAddress(st.from); !ok || !st.fromAddr.is(s.app) {
+		return &streamError{why: endForeignFrom}
+	}
+	return nil
+}
+
+// bounce refuses a stanza that cannot get where it should, unless it is of a kind that gets no error: errors,
+// results, and presence that only tells (RFC 6120 §8.3.1).
+func (s *session) bounce(st *stanza, why refusal) {
+	switch t := string(st.typ); {
+	case t == "error", st.kind == "iq" && t == "result":
+	case st.kind == "presence" && t != "subscribe" && t != "probe":
+	default:
+		s.refuseStanza(st, why, nil)
+	}
+}
+
+// refuseStanza answers with a stanza error; inner is what of the payload is to be repeated.
+func (s *session) refuseStanza(st *stanza, why refusal, inner []byte) {
+	s.count(why)
+	s.out.add(func(dst []byte) []byte { return appendError(dst, st.kind, st.from, st.to, st.id, why, inner) })
+}
+
+// refuse is refuseStanza for one that is long gone from the reader.
+func (s *session) refuse(kind, from, to, id string, why refusal, inner []byte) {
+	s.count(why)
+	s.out.add(func(dst []byte) []byte { return appendError(dst, kind, from, to, id, why, inner) })
+}
+
+func (s *session) count(why refusal) {
+	s.srv.count.answers.Add(1)
+	s.srv.count.refused[why].Add(1)
+}
+
+// presence handles what an app may send to a user. Being available or not is an app's own matter, answers to
+// requests are for users, and errors get no answer: all that is ignored.
+func (s *session) presence(st *stanza) {
+	switch typ := string(st.typ); typ {
+	case "probe": // RFC 6121 §4.3
+		if st.toAddr.local != nil {
+			s.srv.count.answers.Add(1)
+			s.out.ask(&probe{peer: st.toAddr.peer(), from: string(st.from), to: string(st.to), id: string(st.id)})
+		}
+	case "subscribe", "unsubscribe": // RFC 6121 §3.1, §3.3
+		if st.toAddr.local != nil {
+			s.subscription(st, typ)
+		}
+	case "", "unavailable", "subscribed", "unsubscribed", "error":
+	default:
+		s.refuseStanza(st, refuseType, nil) // RFC 6121 §4.7.1
+	}
+}
+
+// subscription takes an app's wish to see a user, or to see her no more. Both are between bare addresses, and
+// what comes of them is told through the link, in its order with presence; who is a stranger hears nothing.
+func (s *session) subscription(st *stanza, typ string) {
+	p := st.toAddr.peer()
+	p.Tag = ""
+	var err error
+	if typ == "subscribe" {
+		purpose := ""
+		if status, ok := st.child("status", nsAccept); ok { // RFC 6121 §3.1.1
+			purpose = string(status.text())
+		}
+		err = s.link.Subscribe(p, bareOf(string(st.from)), purpose)
+	} else {
+		err = s.link.Unsubscribe(p)
+	}
+	if err != nil {
+		s.refuseStanza(st, refusalOf(err), nil)
+	}
+}

@@ -1,0 +1,153 @@
+package xmppsrv
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha1"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"io"
+	"time"
+
+	"presenced/presence"
+)
+
+// stream is a connection that has not shown who it is. All it can become is a session. It belongs to one
+// goroutine.
+type stream struct {
+	srv *Server
+	c   *conn
+	r   *reader
+
+	id     string // of the stream, unguessable: the digest is over it
+	domain string // what the header asked for
+	opened bool   // our header is written
+}
+
+func newStream(s *Server, c *conn) *stream {
+	c.SetDeadline(time.Now().Add(s.cfg.HandshakeTimeout))
+	if s.isClosing() {
+		c.kick()
+	}
+	return &stream{srv: s, c: c, r: newReader(c, maxBefore), id: rand.Text(), domain: s.cfg.Domain}
+}
+
+// handshake takes the stream through its header and handshake (XEP-0114 §3). An error is a *streamError, or what
+// the connection said.
+func (st *stream) handshake() (*session, error) {
+	header, err := st.r.header()
+	if err != nil {
+		return nil, err
+	}
+	if err := st.check(header); err != nil {
+		return nil, err
+	}
+	if err := st.open(nil); err != nil {
+		return nil, err
+	}
+	e, err := st.r.next()
+	if err != nil {
+		return nil, err
+	}
+	if !e.is("handshake", nsAccept) {
+		return nil, &streamError{why: endEarly}
+	}
+	app, ok := st.authenticate(bytes.TrimSpace(e.text()))
+	if !ok {
+		return nil, &streamError{why: endHandshake, cause: errors.New("for " + st.domain)}
+	}
+	return st.link(app)
+}
+
+// check looks at the peer's header.
+func (st *stream) check(h element) error {
+	switch {
+	case string(h.space()) != nsStream: // RFC 6120 §4.8.1
+		return &streamError{why: endNamespace}
+	case string(h.local()) != "stream":
+		return &streamError{why: endNoHeader}
+	case string(st.r.space(st.r.frames[0].def)) != nsAccept: // XEP-0114 §3, RFC 6120 §4.8.2
+		return &streamError{why: endNamespace}
+	}
+	to := h.attr("to")
+	a, ok := parseAddress(to)
+	if !ok || a.local != nil || a.resource != nil { // RFC 6120 §4.9.3.7
+		return &streamError{why: endNoTo}
+	}
+	st.domain = string(a.domain)
+	return nil
+}
+
+// open writes our header, with rest behind it.
+func (st *stream) open(rest []byte) error {
+	st.opened = true
+	_, err := st.c.Write(append(appendHeader(nil, st.domain, st.id), rest...))
+	return err
+}
+
+// authenticate checks the digest. A domain that nobody has, and a disabled app, take the same way as a wrong
+// secret.
+func (st *stream) authenticate(digest []byte) (app presence.App, ok bool) {
+	app, known := st.srv.cfg.Hub.AppByComponent(st.domain)
+	known = known && !app.Disabled
+	secret := app.Secret
+	if !known {
+		secret = st.srv.decoy
+	}
+	sum := sha1.Sum([]byte(st.id + secret)) // XEP-0114 §3
+	var want [2 * sha1.Size]byte
+	hex.Encode(want[:], sum[:])
+	same := subtle.ConstantTimeCompare(want[:], bytes.ToLower(digest)) == 1
+	return app, same && known
+}
+
+// link makes the session. The hub decides what becomes of an older connection.
+func (st *stream) link(app presence.App) (*session, error) {
+	l, err := st.srv.cfg.Hub.Link(app.ID, presence.ComponentLink)
+	if err != nil {
+		return nil, linkError(err)
+	}
+	if now := l.App(); now.Secret != app.Secret || now.Component != app.Component { // changed in between
+		l.Close()
+		return nil, &streamError{why: endHandshake}
+	}
+	if _, err := st.c.Write([]byte("<handshake/>")); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return newSession(st, l), nil
+}
+
+// fail ends the stream with what its error has to say (RFC 6120 §4.9.1.2: our header first) and returns why.
+func (st *stream) fail(err error) end {
+	why := endOf(err)
+	if why == endGone {
+		return why
+	}
+	st.c.SetWriteDeadline(time.Now().Add(finalWrite))
+	last := appendEnd(nil, why)
+	if st.opened {
+		_, err = st.c.Write(last)
+	} else {
+		err = st.open(last)
+	}
+	if err != nil {
+		return endGone
+	}
+	return why
+}
+
+// endOf is why a stream whose reading gave this error has ended.
+func endOf(err error) end {
+	var se *streamError
+	switch {
+	case errors.Is(err, io.EOF): // the closing tag; a connection that breaks is io.ErrUnexpectedEOF
+		return endClosed
+	case errors.Is(err, errKicked):
+		return endShutdown
+	case errors.As(err, &se):
+		return se.why
+	}
+	return endGone
+}
