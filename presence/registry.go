@@ -186,8 +186,13 @@ func (h *Hub) PutApp(meta App) error {
 		return storage(err)
 	}
 	a := h.apps.put(meta)
-	if existed && (meta.Disabled || meta.Secret != old.Secret || meta.Component != old.Component) {
+	switch {
+	case existed && (meta.Disabled || meta.Secret != old.Secret || meta.Component != old.Component):
 		h.endLinks(a, EndDisabled)
+	case existed && meta.Conflict != old.Conflict:
+		a.linking.Lock()
+		h.relink(a)
+		a.linking.Unlock()
 	}
 	return nil
 }
