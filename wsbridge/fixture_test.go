@@ -146,7 +146,7 @@ type service struct {
 	last    presence.Update // what next returned
 }
 
-// next waits for the next thing the app is told: a status, or "receipt REF".
+// next waits for the next thing the app is told: a status, "receipt REF" or "ID DATA".
 func (s *service) next() string {
 	s.f.t.Helper()
 	for len(s.pending) == 0 {
@@ -163,10 +163,15 @@ func (s *service) next() string {
 	}
 	u := s.pending[0]
 	s.pending, s.last = s.pending[1:], u
-	if u.Kind == presence.Receipt {
+	switch u.Kind {
+	case presence.Receipt:
 		return "receipt " + u.Ref
+	case presence.FromDevice:
+		return u.Ref + " " + string(u.Data)
+	case presence.Presence:
+		return u.Status.String()
 	}
-	return u.Status.String()
+	return s.next() // answers to requests belong to the core's tests
 }
 
 func (s *service) expect(want ...string) {
