@@ -480,6 +480,14 @@ func (c *conn) end(e *Error) {
 	c.interrupt()
 }
 
+// turnAway ends a conn that came while the bridge was closing and has no reader.
+func (c *conn) turnAway() {
+	c.wmu.Lock()
+	c.finishLocked((&Error{Errno: GoingAway}).last(nil, true))
+	c.wmu.Unlock()
+	c.hangUp()
+}
+
 // expire ends a conn that gave no sign of life. Where a writer is stuck in it there is nobody to tell.
 func (c *conn) expire() {
 	if !c.wmu.TryLock() {

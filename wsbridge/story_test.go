@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -894,7 +893,8 @@ func TestLastWordsBeforeUnreadInput(t *testing.T) {
 	f.must(err)
 	defer c.Close()
 	f.must(c.(*net.TCPConn).SetWriteBuffer(4096)) // so that writing needs somebody who reads
-	ws, _, err := websocket.NewClient(c, &url.URL{Scheme: "ws", Host: "x", Path: "/"}, nil, 0, 0)
+	dialer := websocket.Dialer{NetDial: func(string, string) (net.Conn, error) { return c, nil }}
+	ws, _, err := dialer.Dial(f.url(), nil)
 	f.must(err)
 	f.must(ws.WriteMessage(websocket.TextMessage, []byte(strings.Repeat(" ", 900_000))))
 	_, frame, err := ws.ReadMessage()
