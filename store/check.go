@@ -22,7 +22,7 @@ func (s *Store) CheckConsistency() error {
 		for err := range tx.Check() {
 			errs = append(errs, err)
 		}
-		for _, check := range []func(*bbolt.Tx) error{s.checkQueue, s.checkDropped, checkApps, checkGrants, checkRequests, checkTokenIndex,
+		for _, check := range []func(*bbolt.Tx) error{s.checkQueue, s.checkDropped, checkApps, checkGrants, checkRequests, checkUpstream, checkTokenIndex,
 			checkNumbering(inAudit, maxAudit), checkNumbering(inNotices, maxNotices), s.checkDevices} {
 			errs = append(errs, check(tx))
 		}

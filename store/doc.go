@@ -59,6 +59,9 @@
 //	notice_seq         appid                       be64 last id; ids of an app count up without a gap
 //	requests           email 00 appid              JSON presence.Request
 //	requests_by_app    appid 00 email              nothing
+//	upstream           appid 00 be64 seq           JSON presence.Upstream; the bucket's sequence is the last number given
+//	upstream_by_user   email 00 appid 00 be64 seq  time it expires
+//	upstream_by_until  time appid 00 be64 seq      nothing
 //	queue              be64 seq                    record, see below; the bucket's sequence is the last number given
 //	dropped            email 00 appid              be64 how many were discarded because the queue was full
 //	purged             email 00 appid              be64 seq: records of this user and app (no appid: any app) up to

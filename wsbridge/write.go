@@ -74,6 +74,9 @@ func (w *outbox) batch(s *presence.Session) (more bool, err error) {
 	c := w.c
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	if c.ended { // the reader is taking the conn down
+		return false, nil
+	}
 	if c.flags.And(^flagPing)&flagPing != 0 {
 		c.b.stats.pings.Add(1)
 		if err := c.pingLocked(nil); err != nil {

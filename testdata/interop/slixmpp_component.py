@@ -19,10 +19,18 @@ from slixmpp.xmlstream import ET
 OOB = "jabber:x:oob"
 NICK = "http://jabber.org/protocol/nick"
 NOTIFY = "urn:presenced:notify:0"
+STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 
 
 def tell(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def refusal(xml):
+    """Reads an <error/>. On component streams slixmpp's own reading misses it and makes one up."""
+    error = next(e for e in xml if e.tag.endswith("}error"))
+    condition = next((e.tag.removeprefix(STANZAS) for e in error if e.tag.startswith(STANZAS)), "")
+    return {"condition": condition, "type": error.get("type")}
 
 
 class App(ComponentXMPP):
@@ -49,9 +57,9 @@ class App(ComponentXMPP):
             self.connect()  # when that is refused, slixmpp tries again by itself, ever more slowly
 
     def on_presence(self, p):
-        if p["type"] == "error":
-            return
         kind = p.xml.get("type", "")
+        if kind == "error":
+            return
         delay = p["delay"].xml.get("stamp") if p.get_plugin("delay", check=True) else None
         tell("presence", **{"from": str(p["from"]), "to": str(p["to"]), "id": p["id"], "type": kind,
                             "show": p["show"], "delay": delay})
@@ -63,8 +71,7 @@ class App(ComponentXMPP):
         tell("receipt", **{"from": str(m["from"]), "to": str(m["to"]), "id": m["receipt"]})
 
     def on_error(self, stanza, s):
-        tell("error", **{"stanza": stanza, "from": str(s["from"]), "id": s["id"],
-                         "condition": s["error"]["condition"], "type": s["error"]["type"]})
+        tell("error", **{"stanza": stanza, "from": str(s["from"]), "id": s["id"], **refusal(s.xml)})
 
     def on_iq(self, s):
         """Tells of a ping; the answer is the library's own (XEP-0199)."""
@@ -104,8 +111,7 @@ class App(ComponentXMPP):
             try:
                 tell("result", id=c["id"], **more(await answer))
             except IqError as e:
-                tell("error", **{"stanza": "iq", "from": str(e.iq["from"]), "id": c["id"],
-                                 "condition": e.iq["error"]["condition"], "type": e.iq["error"]["type"]})
+                tell("error", **{"stanza": "iq", "from": str(e.iq["from"]), "id": c["id"], **refusal(e.iq.xml)})
             except IqTimeout:
                 tell("timeout", id=c["id"])
         asyncio.ensure_future(wait())
