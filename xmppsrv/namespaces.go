@@ -20,6 +20,7 @@ const (
 	nsHints    = "urn:xmpp:hints"                  // XEP-0334
 	nsNotify   = "urn:presenced:notify:0"          // ours: options of a notification
 	featEscape = `jid\20escaping`                  // XEP-0106
+	featLater  = "msgoffline"                      // XEP-0160
 )
 
 // isOtherContent reports whether this is a content namespace of XMPP that is not spoken here: stanzas in it are

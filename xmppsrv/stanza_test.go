@@ -528,7 +528,7 @@ func TestDiscoInfo(t *testing.T) {
 	for _, f := range []string{
 		"<identity category='server' type='im' name='Presenced'/>",
 		"<feature var='http://jabber.org/protocol/disco#info'/>", "<feature var='http://jabber.org/protocol/disco#items'/>",
-		"<feature var='urn:xmpp:ping'/>", "<feature var='jabber:iq:version'/>", "<feature var='jabber:iq:last'/>", "<feature var='urn:xmpp:time'/>",
+		"<feature var='urn:xmpp:ping'/>", "<feature var='jabber:iq:version'/>", "<feature var='jabber:iq:last'/>", "<feature var='urn:xmpp:time'/>", "<feature var='msgoffline'/>",
 		`<feature var='jid\20escaping'/>`,
 	} {
 		if !strings.Contains(got, f) {

@@ -137,7 +137,7 @@ listen:
   - port: {self.port}
     ip: "127.0.0.1"
     module: ejabberd_service
-    max_stanza_size: {LIMIT}
+    max_stanza_size: {LIMIT + 1}
     global_routes: false
     hosts:
       "{COMPONENT}": {{password: "{SECRET}"}}
@@ -148,7 +148,7 @@ modules:
   mod_time: {{}}
   mod_last: {{}}
 ''')
-        # Names are looked up on loopback only, where nobody answers.
+        # max_stanza_size is the first size that is refused. Names are looked up on loopback only, where nobody answers.
         inetrc = self.write("inetrc", '{resolv_conf, ""}.\n{nameserver, {127,0,0,1}}.\n')
         # Neither a name nor a cookie: the Erlang node talks to no other, so no port mapper is started.
         self.spawn(["erl", "-noinput", "-mnesia", "dir", f'"{self.folder}/mnesia"', "-s", "ejabberd"],

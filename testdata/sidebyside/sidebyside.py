@@ -3,6 +3,7 @@
 
     testdata/sidebyside/sidebyside.py                      runs all and prints what is not right
     testdata/sidebyside/sidebyside.py --only Presenced     runs one
+    testdata/sidebyside/sidebyside.py --check              prints what is not as docs/xmpp.md has it
     testdata/sidebyside/sidebyside.py --write              also puts the tables into docs/xmpp.md, and all bytes of the
                                                            run into testdata/sidebyside/transcript.md
 
@@ -280,7 +281,8 @@ def bare(address):
     return (address or "").split("/")[0]
 
 
-NORMAL = [  # what is another at every run
+NORMAL = [  # what is another at every run, or was asked by us
+    (rb"<iq [^>]*id=(['\"])fence\1[^>]*/>", b""),
     (rb"(<stream:stream[^>]*\sid=)(['\"])[^'\"]*\2", rb"\1\2ID\2"),
     (rb"seconds=(['\"])\d+\1", rb"seconds=\1N\1"),
     (rb"<utc>[^<]*</utc>", b"<utc>TIME</utc>"),
@@ -388,6 +390,32 @@ def write(servers, results):
         f.write(transcript(servers, results))
 
 
+def changed(servers, results):
+    """What is not as docs/xmpp.md has it, a line for each, beginning with the server's name."""
+    with open(os.path.join(ROOT, "docs", "xmpp.md")) as f:
+        text = f.read()
+    for s in servers:
+        got = column(tables([s], results), s.name)
+        had = column(text, s.name)
+        for exchange in sorted(got.keys() | had.keys()):
+            if got.get(exchange) != had.get(exchange):
+                yield f"{s.name} {': '.join(exchange)}: {got.get(exchange)}; docs/xmpp.md: {had.get(exchange)}"
+
+
+def column(text, server):
+    """The cells of a server's column by group and exchange."""
+    cells, title, at = {}, "", 0
+    for line in text.splitlines():
+        row = [c.strip() for c in re.split(r"(?<!\\)\|", line)][1:-1]
+        if line.startswith("#"):
+            title, at = line.strip("# "), 0
+        elif row and row[0] == "what the component sends":
+            at = row.index(server)
+        elif row and at and not row[0].startswith("---"):
+            cells[title, row[0]] = row[at]
+    return cells
+
+
 def unexplained(servers, results):
     """Exchanges whose answers differ without a reason given."""
     return [x.name for i, x in enumerate(EXCHANGES) if not isinstance(x, str)
@@ -398,6 +426,7 @@ def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--presenced", metavar="FILE", help="the program; left out, it is built")
     args.add_argument("--only", choices=["Presenced", "Prosody", "ejabberd"], action="append")
+    args.add_argument("--check", action="store_true")
     args.add_argument("--write", action="store_true")
     args.add_argument("--json", action="store_true", help="print outcomes and verdicts for programs")
     args = args.parse_args()
@@ -412,6 +441,9 @@ def main():
     if args.json:
         json.dump([{"exchange": x.name, "server": s.name, "outcome": results[s.name][i][0], "verdict": judge(x, results[s.name][i][0])}
                    for i, x in enumerate(EXCHANGES) if not isinstance(x, str) for s in servers], sys.stdout, indent=1)
+        return 0
+    if args.check:
+        print("\n".join(changed(servers, results)))
         return 0
     for i, x in enumerate(EXCHANGES):
         for s in [] if isinstance(x, str) else servers:
