@@ -138,7 +138,6 @@ listen:
     ip: "127.0.0.1"
     module: ejabberd_service
     max_stanza_size: {LIMIT + 1}
-    global_routes: false
     hosts:
       "{COMPONENT}": {{password: "{SECRET}"}}
 modules:

@@ -333,7 +333,7 @@ def counts(servers, results):
     for verdict, title in ("right", "✓ right by the documents"), ("near", "~ all of the MUST, not all of the SHOULD"), ("wrong", "✗ not what the documents say"):
         got = [sum(judge(x, results[s.name][i][0]) == verdict for i, x in exchanges) for s in servers]
         rows.append(f"| {title} | " + " | ".join(map(str, got)) + " |")
-    rows.append(f"| exchanges | " + " | ".join(str(len(exchanges)) for _ in servers) + " |")
+    rows.append("| exchanges | " + " | ".join(str(len(exchanges)) for _ in servers) + " |")
     return "\n".join(rows) + "\n"
 
 
