@@ -79,7 +79,7 @@ type Store struct {
 	index     *index
 	committer committer
 	counts    counts
-	upstream  atomic.Int64           // Unix nanoseconds before which no message to an app expires
+	upstream  atomic.Int64          // Unix nanoseconds before which no message to an app expires
 	cause     atomic.Pointer[error] // why there are no more writes
 
 	writing sync.Mutex // held while a group is written and applied
@@ -211,7 +211,7 @@ func (s *Store) rebuild(tx *bbolt.Tx) error {
 		e := s.entryOfRecord(seq, &r)
 		s.index.add(s.index.userBytes(r.email), func(yield func(*entry) bool) { yield(&e) })
 	}
-	s.upstream.Store(never64)
+	s.upstream.Store(never)
 	s.nextUpstream(tx)
 	return inDropped.of(tx).ForEach(func(k, _ []byte) error {
 		email, _ := splitPair(k)

@@ -271,7 +271,7 @@ func (g *gateway) wire() error {
 		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate,
 		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
 		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
-		SocketsPerAddress: g.cfg.Limits.SocketsPerAddress, Origin: g.origin, TrustedProxies: proxies,
+		SocketsPerAddress: g.cfg.Limits.SocketsPerAddress, Origin: g.origin, LocalOnly: g.cfg.Dev, TrustedProxies: proxies,
 	})
 	g.xmpp = xmppsrv.New(xmppsrv.Config{
 		Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
