@@ -786,16 +786,17 @@ func TestEndsFromInside(t *testing.T) {
 	f := newFixture(t)
 	f.must(f.store.PutTokens([]store.Token{
 		{Hash: identity.HashSecret("t"), Email: ann},
+		{Hash: identity.HashSecret("gone"), Email: ann},
 		{Hash: identity.HashSecret("short"), Email: ann, Expires: f.clock.Now().Add(time.Hour)},
 	}))
-	revoked := identity.CredentialOf(identity.HashSecret("t"))
+	revoked := identity.CredentialOf(identity.HashSecret("gone"))
 	for _, c := range []struct {
 		name, token, want string
 		do                func()
 		code              int
 	}{
 		{"kicked", "t", `50,"error":"replaced by a newer connection"`, func() { f.hub.Kick(ann, "") }, 4500},
-		{"revoked", "t", `31,"error":"assertion expired"`, func() { f.hub.EndCredential(ann, revoked) }, 4534},
+		{"revoked", "gone", `31,"error":"assertion expired"`, func() { f.hub.EndCredential(ann, revoked) }, 4534},
 		{"removed", "t", `31,"error":"assertion expired"`, func() { f.must(f.hub.RemoveUser(ann, presence.ByAdmin)) }, 4534},
 		{"expired", "short", `31,"error":"assertion expired"`, func() { f.pass(time.Hour) }, 4534},
 	} {

@@ -83,10 +83,11 @@ func (w *outbox) batch(s *presence.Session) (more bool, err error) {
 			return false, err
 		}
 	}
+	items := batchItems
 	if c.full() {
-		return false, w.framer.flush(w.emit)
+		items = 0 // no more of them, but it may be told to go
 	}
-	o, err := s.Next(batchItems)
+	o, err := s.Next(items)
 	if err != nil {
 		c.log(coreError(err))
 		c.flags.Or(flagRetry)
