@@ -20,4 +20,7 @@ const (
 	nsHints    = "urn:xmpp:hints"                  // XEP-0334
 	nsNotify   = "urn:presenced:notify:0"          // ours: options of a notification
 	featEscape = `jid\20escaping`                  // XEP-0106
+
+	nsCommands = "http://jabber.org/protocol/commands" // XEP-0050
+	nsForm     = "jabber:x:data"                       // XEP-0004
 )
