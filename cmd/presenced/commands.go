@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"strings"
 
-	"mellium.im/xmpp/jid"
-
 	"presenced/presence"
 	"presenced/store"
 	"presenced/xmppsrv"
@@ -119,10 +117,15 @@ func (c *commands) account(s string) (email, device string, err error) {
 		}
 	}
 	if at >= 0 && strings.EqualFold(s[at+1:], c.domain) && strings.Contains(s[:at], `\40`) {
-		s = jid.Unescape.String(s[:at])
+		s = unescapes().Replace(strings.ToLower(s[:at]))
 	}
 	email, err = keyEmail(s)
 	return email, device, err
+}
+
+// unescapes takes the ten escapes of XEP-0106 §4.2 out. (mellium's jid.Unescape makes something else of them.)
+func unescapes() *strings.Replacer {
+	return strings.NewReplacer(`\20`, " ", `\22`, `"`, `\26`, "&", `\27`, "'", `\2f`, "/", `\3a`, ":", `\3c`, "<", `\3e`, ">", `\40`, "@", `\5c`, `\`)
 }
 
 // accountField is the field of a form that names a user.
