@@ -159,8 +159,8 @@ func afterField(name string) adhoc.Field {
 	return adhoc.Field{Var: name, Label: "Show what comes after this item", Type: adhoc.TextSingle}
 }
 
-// page is the part of an ordered list that is shown.
-type page struct {
+// listPage is the part of an ordered list that is shown.
+type listPage struct {
 	room  *adhoc.Room
 	pages bool   // the form has a field for where to go on
 	after string // the key of the last item that is not wanted
@@ -173,10 +173,10 @@ type page struct {
 var errEnough = errors.New("enough")
 
 // newPage is the page that a form asks for; after is its field for where to go on, "" if it has none.
-func newPage(in adhoc.Values, after string) *page {
+func newPage(in adhoc.Values, after string) *listPage {
 	max := 0
 	fmt.Sscan(in.One("max_items"), &max) // "none", and nothing, is as many as there is room for
-	return &page{room: adhoc.NewRoom(max), pages: after != "", after: pageKey(in.One(after))}
+	return &listPage{room: adhoc.NewRoom(max), pages: after != "", after: pageKey(in.One(after))}
 }
 
 // pageKey is where an item stands in the order of (e-mail, the rest); written, there is a slash between the two.
@@ -188,7 +188,7 @@ func pageKey(s string) string {
 }
 
 // add puts a row on the page if it belongs there. errEnough: it is full.
-func (p *page) add(ctx context.Context, key string, row ...string) error {
+func (p *listPage) add(ctx context.Context, key string, row ...string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func walked(err error) error {
 }
 
 // notes says that there is more, and how to see it.
-func (p *page) notes() []adhoc.Note {
+func (p *listPage) notes() []adhoc.Note {
 	switch {
 	case !p.more:
 		return nil
@@ -224,7 +224,7 @@ func (p *page) notes() []adhoc.Note {
 }
 
 // table is a result with the page's rows.
-func (p *page) table(title string, columns ...adhoc.Column) *adhoc.Result {
+func (p *listPage) table(title string, columns ...adhoc.Column) *adhoc.Result {
 	r := result(title)
 	r.Form.Table = &adhoc.Table{Columns: columns, Rows: p.rows}
 	r.Notes = p.notes()
@@ -232,7 +232,7 @@ func (p *page) table(title string, columns ...adhoc.Column) *adhoc.Result {
 }
 
 // firsts is the first column.
-func (p *page) firsts() []string {
+func (p *listPage) firsts() []string {
 	var list []string
 	for _, r := range p.rows {
 		list = append(list, r[0])

@@ -59,7 +59,7 @@ func (c *commands) runOnline(ctx context.Context, in adhoc.Values) (*adhoc.Resul
 	return usersResult(p, "onlineuserjids", "The list of all online users"), walked(err)
 }
 
-func usersResult(p *page, name, label string) *adhoc.Result {
+func usersResult(p *listPage, name, label string) *adhoc.Result {
 	r := adminResult(told(name, label, p.firsts()...))
 	r.Notes = p.notes()
 	return r
