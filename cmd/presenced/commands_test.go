@@ -251,7 +251,7 @@ func TestCommandsInDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listed := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([^|]+) \\|").FindAllStringSubmatch(string(b), -1)
+	listed := regexp.MustCompile("(?m)^\\| `(#[^`]+)` \\| ([^|]+) \\|").FindAllStringSubmatch(string(b), -1)
 	want := (&commands{admin: &admin{}}).list()
 	for i, c := range want {
 		node := strings.TrimPrefix(strings.TrimPrefix(c.Node, ourKind), adminKind)
