@@ -26,6 +26,9 @@ import (
 // of the text and run as it stands, on the ports that it names.
 func TestReadme(t *testing.T) {
 	needPeers(t)
+	if _, err := exec.LookPath("chromium"); err != nil {
+		t.Fatalf("chromium is missing (%v): apt-get install chromium", err)
+	}
 	needFreePorts(t, "127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:5347")
 	r := newReadme(t)
 
@@ -360,9 +363,6 @@ func (r *readme) open(name, file string) *page {
 	path := filepath.Join(r.dir, file)
 	if err := os.WriteFile(path, []byte(r.example(name)), 0o644); err != nil {
 		r.t.Fatal(err)
-	}
-	if _, err := exec.LookPath("chromium"); err != nil {
-		r.t.Fatalf("chromium is missing (%v): apt-get install chromium", err)
 	}
 	chromium := r.launch("chromium", exec.Command("chromium", "--headless=new", "--no-sandbox", "--disable-gpu",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",

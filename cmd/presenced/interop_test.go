@@ -28,6 +28,8 @@ func TestInteropComponents(t *testing.T) {
 				{"a notification reaches the connected device", notifiesOnline},
 				{"a notification waits for the device", notifiesOffline},
 				{"strangers are all the same", strangers},
+				{"the app asks, and she answers on her device", consents},
+				{"a message from the device reaches the app", upstream},
 				{"pings go both ways", pings},
 				{"the app is killed and comes back", appKilled},
 				{"the gateway is killed and comes back", gatewayKilled},
@@ -345,6 +347,67 @@ func strangers(w *interop) {
 	}
 	app.do(do("message", "to", "nobody@localhost", "id", "m", "body", "Hello?"))
 	app.next(event{Event: "error", Stanza: "message", ID: "m", Condition: "service-unavailable", Type: "cancel"})
+}
+
+// consents: what she answers before the app is allowed, and after, and what the app sees of it.
+func consents(w *interop) {
+	const address = `carol\40example.org@localhost`
+	var token struct{ Token string }
+	w.run("", &token, "user", "token", stranger)
+	hello := w.hello("phone", "status", "online")
+	hello["email"], hello["assertion"] = stranger, token.Token
+	d := w.start(hello, false)
+	d.next(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
+
+	app := w.app()
+	app.do(do("presence", "type", "subscribe", "to", address, "id", "s1", "status", "to ring you"))
+	asked := d.next(event{Event: "frame"}).Frame.Requests
+	if len(asked) != 1 || asked[0].App != "chat" || asked[0].Name != "Chat" || asked[0].Purpose != "to ring you" {
+		w.t.Fatalf("the device was asked %+v", asked)
+	}
+	quiet(app) // nothing is told before she answers
+	d.do(send(map[string]any{"type": "consent", "app": "chat", "allow": true}))
+	app.next(event{Event: "presence", From: address, Type: "subscribed"})
+	if e := app.next(event{Event: "presence"}); !strings.HasPrefix(e.From, address+"/") || e.Type != "" {
+		w.t.Errorf("behind the consent came %s", brief(e))
+	}
+	app.do(do("message", "to", address, "id", "n1", "body", "Ring"))
+	for len(d.wait(event{Event: "frame"}).Frame.Notifications) == 0 {
+	}
+	d.do(send(map[string]any{"type": "consent", "app": "chat", "allow": false}))
+	app.next(event{Event: "presence", Type: "unavailable"})
+	app.next(event{Event: "presence", From: address, Type: "unsubscribed"})
+	app.do(do("message", "to", address, "id", "n2", "body", "Ring"))
+	app.next(event{Event: "error", ID: "n2", Condition: "service-unavailable"})
+}
+
+// upstream: what the device says reaches the app at once, or when it comes back.
+func upstream(w *interop) {
+	say := func(id, text string) map[string]any {
+		return send(map[string]any{"type": "send", "app": "chat", "id": id, "data": map[string]any{"text": text}})
+	}
+	d := w.device("phone")
+	app := w.app()
+	tag := w.online(app.next(event{Event: "presence"})).From
+	d.do(say("u1", "On my <way>"))
+	d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
+	app.next(event{Event: "message", From: tag, To: appDomain, Body: "On my <way>"})
+	app.kill()
+	for i := range 3 {
+		d.do(say(fmt.Sprint("w", i), fmt.Sprint("waits ", i)))
+		d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
+	}
+	app = w.app()
+	got := app.until(event{Event: "message", From: tag, Body: "waits 2"})
+	var order []string
+	for _, e := range got {
+		if e.Event == "message" {
+			order = append(order, e.Body)
+		}
+	}
+	if n := len(order); n < 3 || fmt.Sprint(order[n-3:]) != "[waits 0 waits 1 waits 2]" {
+		w.t.Errorf("the app got %q", order)
+	}
 }
 
 func pings(w *interop) {
