@@ -26,10 +26,7 @@ const (
 	ourKind   = "urn:presenced:admin:0"
 )
 
-type (
-	formMaker  = func(context.Context, adhoc.Values) (*adhoc.Form, error)
-	commandRun = func(context.Context, adhoc.Values) (*adhoc.Result, error)
-)
+type formMaker = func(context.Context, adhoc.Values) (*adhoc.Form, error)
 
 // list is all commands in the order in which they are shown. docs/commands.md has the same table.
 func (c *commands) list() []adhoc.Command {

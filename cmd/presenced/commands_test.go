@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -36,8 +37,7 @@ var anySession = regexp.MustCompile(`sessionid='([A-Z2-7]{50})'`)
 func (d *desk) say(stanza string) string {
 	d.t.Helper()
 	fmt.Fprint(d, strings.ReplaceAll(stanza, "sessionid='ID'", "sessionid='"+d.session+"'"))
-	got := d.until(`(?s)<iq .*(</iq>|<iq [^>]*/>)$`)
-	got = got[strings.Index(got, "<iq "):] // presence may come at any time
+	got := d.answer()
 	d.seen.WriteString(got)
 	if m := anySession.FindStringSubmatch(got); m != nil {
 		d.session = m[1]
@@ -46,6 +46,23 @@ func (d *desk) say(stanza string) string {
 		got = v.what.ReplaceAllString(got, v.name)
 	}
 	return got
+}
+
+// answer reads up to the end of an iq; presence may come before it.
+func (d *desk) answer() string {
+	d.t.Helper()
+	d.SetReadDeadline(time.Now().Add(patience))
+	var got strings.Builder
+	for {
+		tag, err := d.r.ReadString('>')
+		if err != nil {
+			d.t.Fatalf("waiting for an answer: %v after %q", err, got.String()+tag)
+		}
+		got.WriteString(tag)
+		if strings.HasSuffix(tag, "</iq>") {
+			return got.String()[strings.Index(got.String(), "<iq "):]
+		}
+	}
 }
 
 // transcript is testdata/commands.txt: sections of lines, "C: " what is sent, "S: " the answer.
