@@ -16,8 +16,9 @@ type conn struct {
 	network netip.Prefix // of the peer, for the gate
 	count   *counters
 
-	kicked     atomic.Bool // the stream has ended: Read returns errKicked
-	identified atomic.Bool // there is a session, which sees by itself that the server is closing
+	kicked     atomic.Bool               // the stream has ended: Read returns errKicked
+	identified atomic.Bool               // there is a session, which sees by itself that the server is closing
+	joined     atomic.Pointer[Component] // what the session is of; nil: there is none
 
 	// Owned by the reader.
 	patience time.Duration // of silence, before ping; 0: not identified yet, one deadline for all

@@ -6,6 +6,7 @@
 //  1. A component sees what its [presence.Link] gives it and nothing else: every refusal, probe answer and iq
 //     answer is the same, byte for byte but for ids and times, for a user that does not exist, one that never
 //     allowed the app and one that revoked it.
+//     (An administrator's address is an exception that is configured: see command.go and docs/commands.md.)
 //  2. A message that got no error is on disk, or is on its way to an error. Errors never answer errors.
 //  3. A component that stops reading, sends without end or sends nonsense costs the others nothing: what it
 //     can make grow has a bound (see limits.go), and each way to end has one word (see the table in ends.go).

@@ -323,6 +323,11 @@ func appendID[T ~string | ~[]byte](dst []byte, id T) []byte {
 // appendError appends a stanza error (RFC 6120 §8.3): from and to are those of the stanza, so they change places.
 // The payload is not repeated: it may be a notification. inner goes before the error and may be nil.
 func appendError[T ~string | ~[]byte](dst []byte, kind string, from, to, id T, why refusal, inner []byte) []byte {
+	return appendErrorText(dst, kind, from, to, id, why, refusals[why].text, inner)
+}
+
+// appendErrorText is appendError with a text of its own.
+func appendErrorText[T ~string | ~[]byte](dst []byte, kind string, from, to, id T, why refusal, text string, inner []byte) []byte {
 	row := &refusals[why]
 	dst = append(append(dst, '<'), kind...)
 	dst = append(appendValue(append(dst, " from='"...), to), "' to='"...)
@@ -336,10 +341,11 @@ func appendError[T ~string | ~[]byte](dst []byte, kind string, from, to, id T, w
 	dst = append(append(dst, "<error type='"...), row.kind...)
 	dst = append(append(dst, "'><"...), row.cond...)
 	dst = append(dst, " xmlns='"+nsStanzas+"'/>"...)
-	if row.text != "" {
+	if text != "" {
 		dst = append(dst, "<text xmlns='"+nsStanzas+"' xml:lang='en'>"...)
-		dst = append(appendText(dst, row.text), "</text>"...)
+		dst = append(appendText(dst, text), "</text>"...)
 	}
+	dst = append(dst, specifics[why]...)
 	dst = append(append(dst, "</error></"...), kind...)
 	return append(dst, '>')
 }

@@ -115,7 +115,7 @@ func TestTables(t *testing.T) {
 			t.Errorf("refusal %d: %+v", why, row)
 		}
 		words["stanza "+row.word] = true
-		if row.kind != "cancel" && row.kind != "modify" && row.kind != "wait" {
+		if row.kind != "cancel" && row.kind != "modify" && row.kind != "wait" && row.kind != "auth" {
 			t.Errorf("%s: %q is no type of error", row.word, row.kind)
 		}
 	}

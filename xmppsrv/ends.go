@@ -174,6 +174,14 @@ const (
 	refuseNode
 	refuseDomain
 	refuseAddress
+	refuseForbidden
+	refuseNoCommand
+	refuseMalformedAction
+	refuseBadAction
+	refuseBadPayload
+	refuseBadSession
+	refuseExpired
+	refuseBusy
 	refusalCount
 )
 
@@ -204,6 +212,25 @@ var refusals = [refusalCount]refusalRow{
 	refuseNode:       {"no-node", "cancel", "item-not-found", "There is no such node"},
 	refuseDomain:     {"no-domain", "cancel", "remote-server-not-found", "There is nothing but this gateway's own domain here"},
 	refuseAddress:    {"bad-address", "modify", "jid-malformed", "The 'to' is not an address"},
+
+	refuseForbidden:       {"forbidden", "auth", "forbidden", "Commands are for administrators"},
+	refuseNoCommand:       {"no-command", "cancel", "item-not-found", "There is no such command"},
+	refuseMalformedAction: {"malformed-action", "modify", "bad-request", "The action is not understood"},
+	refuseBadAction:       {"bad-action", "modify", "bad-request", "The action is not possible at this stage"},
+	refuseBadPayload:      {"bad-payload", "modify", "bad-request", "The form cannot be accepted"},
+	refuseBadSession:      {"bad-sessionid", "modify", "bad-request", "There was no such session"},
+	refuseExpired:         {"session-expired", "cancel", "not-allowed", "The session is over"},
+	refuseBusy:            {"busy", "wait", "unexpected-request", "The step before is still being carried out"},
+}
+
+// specifics is what some stanza errors have behind condition and text: the condition of an extension's own
+// (RFC 6120 §8.3.4).
+var specifics = [refusalCount]string{
+	refuseMalformedAction: "<malformed-action xmlns='" + nsCommands + "'/>", // XEP-0050 §4.4
+	refuseBadAction:       "<bad-action xmlns='" + nsCommands + "'/>",
+	refuseBadPayload:      "<bad-payload xmlns='" + nsCommands + "'/>",
+	refuseBadSession:      "<bad-sessionid xmlns='" + nsCommands + "'/>",
+	refuseExpired:         "<session-expired xmlns='" + nsCommands + "'/>",
 }
 
 // String is the refusal's word.

@@ -35,7 +35,11 @@ func FuzzStream(f *testing.F) {
 	f.Add(byte(0), byte(1), []byte(header+"<handshake/>"))
 	f.Add(byte(2), byte(9), []byte(probe("p1@gw.example")+probe("nobody@gw.example/x")+strings.Replace(probe("p1@gw.example"), "probe", "subscribe", 1)))
 
-	g := start(f, func(c *setup) { c.PingInterval, c.HandshakeTimeout = patience, patience })
+	commandFrom := "<iq from='root@chat.example' to='gw.example' id='c' type='set'>" + commandNS
+	f.Add(byte(2), byte(0), []byte(commandFrom+"node='urn:t#list'/></iq>"+disco("root@chat.example", "items", commandsNode)))
+	f.Add(byte(2), byte(0), []byte(commandFrom+"node='greet' sessionid='x' action='next'>"+submit("who", "Ann")+"</command></iq>"))
+
+	g := start(f, withCommands(twoCommands()), func(c *setup) { c.PingInterval, c.HandshakeTimeout = patience, patience })
 	g.allow("ann@example.org", "p1")
 	g.device("ann@example.org", "phone")
 	f.Fuzz(func(t *testing.T, state, piece byte, data []byte) {

@@ -17,6 +17,8 @@ func (s *session) iq(st *stanza) {
 		s.refuseStanza(st, refuseID, nil)
 	case typ != "get" && typ != "set" || !one:
 		s.refuseStanza(st, refuseRequest, nil)
+	case s.isCommand(st, payload):
+		s.command(st, payload)
 	case st.toAddr.local != nil || st.toAddr.resource != nil || typ == "set":
 		s.refuseStanza(st, refuseService, nil)
 	default:
@@ -30,7 +32,7 @@ func (s *session) query(st *stanza, q element) {
 	case q.is("ping", nsPing): // XEP-0199 §4.2
 		s.result(st, nil)
 	case q.is("query", nsInfo):
-		s.disco(st, q, nsInfo, s.appendInfo)
+		s.disco(st, q, nsInfo, func(dst []byte) []byte { return s.appendInfo(dst, s.isAdmin(st)) })
 	case q.is("query", nsItems): // XEP-0030 §4: there are none to be seen
 		s.disco(st, q, nsItems, func(dst []byte) []byte { return dst })
 	case q.is("query", nsVersion) && s.srv.cfg.ShowVersion: // XEP-0092 §3
@@ -58,12 +60,16 @@ func (s *session) result(st *stanza, inside func([]byte) []byte) {
 	})
 }
 
-// disco answers an XEP-0030 query. There are no nodes; one that is asked for is mirrored in the error.
+// disco answers an XEP-0030 query. There are no nodes but those of commands, for administrators; the one that is asked
+// for is mirrored, in an error too.
 func (s *session) disco(st *stanza, q element, space string, inside func([]byte) []byte) {
 	open := "<query xmlns='" + space + "'"
 	if node := q.attr("node"); len(node) > 0 {
-		s.refuseStanza(st, refuseNode, append(appendValue([]byte(open+" node='"), node), "'/>"...))
-		return
+		open = string(append(appendValue([]byte(open+" node='"), node), '\''))
+		if inside = s.commandNode(st, space, string(node)); inside == nil {
+			s.refuseStanza(st, refuseNode, []byte(open+"/>"))
+			return
+		}
 	}
 	s.result(st, func(dst []byte) []byte {
 		return append(inside(append(append(dst, open...), '>')), "</query>"...)
@@ -75,13 +81,16 @@ var features = []string{
 	nsInfo, nsItems, nsPing, nsLast, nsTime, featEscape, featLater, nsReceipts, nsOOB, nsNick, nsJSON, nsHints, nsNotify,
 }
 
-func (s *session) appendInfo(dst []byte) []byte {
+func (s *session) appendInfo(dst []byte, admin bool) []byte {
 	dst = append(dst, "<identity category='server' type='im' name='Presenced'/>"...)
 	for _, f := range features {
 		dst = appendFeature(dst, f)
 	}
 	if s.srv.cfg.ShowVersion {
 		dst = appendFeature(dst, nsVersion)
+	}
+	if admin { // XEP-0050 §2.1
+		dst = appendFeature(dst, nsCommands)
 	}
 	return dst
 }

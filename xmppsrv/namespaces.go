@@ -21,6 +21,9 @@ const (
 	nsNotify   = "urn:presenced:notify:0"          // ours: options of a notification
 	featEscape = `jid\20escaping`                  // XEP-0106
 	featLater  = "msgoffline"                      // XEP-0160
+
+	nsCommands = "http://jabber.org/protocol/commands" // XEP-0050
+	nsForm     = "jabber:x:data"                       // XEP-0004
 )
 
 // isOtherContent reports whether this is a content namespace of XMPP that is not spoken here: stanzas in it are

@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"presenced/presence"
+	"presenced/xmppsrv/adhoc"
 )
 
 // Config is what a Server is made of. Hub and Domain are needed; zero values of the rest are the documented
@@ -27,6 +29,7 @@ type Config struct {
 	Version          string
 	Log              *slog.Logger
 	Now              func() time.Time // for what is told; deadlines of sockets are real time
+	Commands         *adhoc.Engine    // for administrators (XEP-0050); nil: there are none
 
 	MaxWaiting           int // streams without handshake (1024)
 	MaxWaitingPerAddress int // of one address, an IPv6 network of 64 bits counting as one (64)
@@ -54,7 +57,9 @@ type Server struct {
 	count   counters
 	gate    gate
 
-	closing   chan struct{}  // closed when Shutdown begins
+	closing   chan struct{}   // closed when Shutdown begins
+	running   context.Context // ends then too; immutable
+	cancel    context.CancelFunc
 	streaming sync.WaitGroup // one for each connection, added under mu
 
 	mu        sync.Mutex
@@ -66,12 +71,15 @@ type Server struct {
 // New makes a server; it does nothing until Serve.
 func New(c Config) *Server {
 	c.fill()
+	running, cancel := context.WithCancel(context.Background())
 	return &Server{
 		cfg:       c,
 		started:   c.Now(),
 		decoy:     rand.Text(),
 		gate:      gate{max: c.MaxWaiting, maxEach: c.MaxWaitingPerAddress, each: make(map[netip.Prefix]int)},
 		closing:   make(chan struct{}),
+		running:   running,
+		cancel:    cancel,
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
 	}
@@ -190,6 +198,7 @@ func (s *Server) serve(c *conn) {
 		return
 	}
 	s.count.sessions.Add(1)
+	c.joined.Store(&Component{sess.link.App().ID, sess.link.App().Component, c.RemoteAddr().String(), s.cfg.Now()})
 	s.cfg.Log.Info("component connected", "app", sess.link.App().ID, "domain", sess.link.App().Component, "address", c.RemoteAddr())
 	why, err := sess.run()
 	s.count.sessions.Add(-1)
@@ -245,6 +254,7 @@ func (s *Server) close() {
 	}
 	s.closed = true
 	close(s.closing)
+	s.cancel()
 	for l := range s.listeners {
 		l.Close()
 	}
@@ -261,6 +271,27 @@ func (s *Server) eachConn(f func(*conn)) {
 	for c := range s.conns {
 		f(c)
 	}
+}
+
+// Component is one that is connected.
+type Component struct {
+	App, Domain string
+	Address     string // of its socket
+	Since       time.Time
+}
+
+// Components lists who is connected, by app, the oldest first.
+func (s *Server) Components() []Component {
+	var list []Component
+	s.eachConn(func(c *conn) {
+		if j := c.joined.Load(); j != nil {
+			list = append(list, *j)
+		}
+	})
+	slices.SortFunc(list, func(a, b Component) int {
+		return cmp.Or(cmp.Compare(a.App, b.App), a.Since.Compare(b.Since))
+	})
+	return list
 }
 
 // gate bounds the streams that have not done their handshake.

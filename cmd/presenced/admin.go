@@ -256,7 +256,9 @@ type serverStatus struct {
 	Waiting    int               `json:"waiting"`    // notifications
 }
 
-func (a *admin) getStatus(*http.Request) (any, error) {
+func (a *admin) getStatus(*http.Request) (any, error) { return a.fullStatus() }
+
+func (a *admin) fullStatus() (serverStatus, error) {
 	s := a.status()
 	h := a.hub.Stats()
 	kept := a.store.Stats()

@@ -124,18 +124,24 @@ func (a *admin) purgeQueue(r *http.Request) (any, error) {
 		return nil, err
 	}
 	app := r.URL.Query().Get("app")
-	list, err := a.queuesOf(email, app)
+	purged, err := a.purge(email, app)
 	if err != nil {
 		return nil, err
+	}
+	return map[string]any{"email": email, "appid": app, "purged": purged}, nil
+}
+
+// purge drops what waits for the user from app ("": from any), and tells about how many that were.
+func (a *admin) purge(email, app string) (int, error) {
+	list, err := a.queuesOf(email, app)
+	if err != nil {
+		return 0, err
 	}
 	purged := 0
 	for _, q := range list {
 		purged += q.Waiting
 	}
-	if err := a.store.Purge(email, app).Wait(); err != nil {
-		return nil, err
-	}
-	return map[string]any{"email": email, "appid": app, "purged": purged}, nil
+	return purged, a.store.Purge(email, app).Wait()
 }
 
 func (a *admin) listDevices(r *http.Request) (any, error) {

@@ -60,6 +60,10 @@ func (a *admin) knownUser(r *http.Request) (store.User, error) {
 	if err != nil {
 		return store.User{}, err
 	}
+	return a.userByEmail(email)
+}
+
+func (a *admin) userByEmail(email string) (store.User, error) {
 	u, ok, err := a.store.User(email)
 	if err == nil && !ok {
 		err = notFound("no user %s", email)
@@ -129,16 +133,21 @@ func (a *admin) removeUser(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.endTokens(u.Email, ""); err != nil { // first: who is ended must not come back
-		return nil, err
-	}
-	if err := a.hub.RemoveUser(u.Email, presence.ByAdmin); err != nil {
-		return nil, err
-	}
-	if err := a.store.RemoveUser(u.Email); err != nil {
+	if err := a.dropUser(u.Email); err != nil {
 		return nil, err
 	}
 	return map[string]any{"email": u.Email, "removed": true}, nil
+}
+
+// dropUser ends all that the user has, and forgets her.
+func (a *admin) dropUser(email string) error {
+	if _, err := a.endTokens(email, ""); err != nil { // first: who is ended must not come back
+		return err
+	}
+	if err := a.hub.RemoveUser(email, presence.ByAdmin); err != nil {
+		return err
+	}
+	return a.store.RemoveUser(email)
 }
 
 func (a *admin) tokensOf(email, device string) ([]tokenView, error) {

@@ -20,13 +20,14 @@ func arrows() map[string]struct {
 		why string
 	}
 	return map[string]arrow{
-		"presence": {nil, "the core has no socket, no disk and no format; it is used by everybody"},
-		"identity": {nil, "verifiers confirm e-mails for whoever asks, and know nothing of presence"},
-		"store":    {[]string{"presence"}, "it implements the core's interfaces and is chosen by main only"},
-		"xmppsrv":  {[]string{"presence"}, "an edge talks to the core; never to another edge, never to the disk"},
-		"wsbridge": {[]string{"presence", "identity"}, "an edge talks to the core; never to another edge, never to the disk"},
-		"web":      {[]string{"presence", "identity"}, "pages talk to the core; never to an edge, never to the disk"},
-		"cmd/presenced": {[]string{"presence", "identity", "store", "xmppsrv", "wsbridge", "web"},
+		"presence":      {nil, "the core has no socket, no disk and no format; it is used by everybody"},
+		"identity":      {nil, "verifiers confirm e-mails for whoever asks, and know nothing of presence"},
+		"store":         {[]string{"presence"}, "it implements the core's interfaces and is chosen by main only"},
+		"xmppsrv":       {[]string{"presence", "xmppsrv/adhoc"}, "an edge talks to the core; never to another edge, never to the disk"},
+		"wsbridge":      {[]string{"presence", "identity"}, "an edge talks to the core; never to another edge, never to the disk"},
+		"web":           {[]string{"presence", "identity"}, "pages talk to the core; never to an edge, never to the disk"},
+		"xmppsrv/adhoc": {nil, "commands are forms and sessions; the streams they come over, and what they do, are others' business"},
+		"cmd/presenced": {[]string{"presence", "identity", "store", "xmppsrv", "xmppsrv/adhoc", "wsbridge", "web"},
 			"main wires everything"},
 	}
 }
@@ -34,7 +35,8 @@ func arrows() map[string]struct {
 // standardOnly are the packages that use nothing outside the standard library.
 func standardOnly() map[string]string {
 	return map[string]string{
-		"presence": "the core must stay readable and testable without knowing any library",
+		"presence":      "the core must stay readable and testable without knowing any library",
+		"xmppsrv/adhoc": "commands are to be tested without any stream",
 	}
 }
 

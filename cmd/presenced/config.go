@@ -23,8 +23,8 @@ type Config struct {
 	Dev bool `toml:"dev"`
 	// E-mails of those who may open the live admin page.
 	Admins []string `toml:"admins" conf:"soon"`
-	// JIDs of those who may administer over XMPP.
-	AdminJIDs []string `toml:"admin_jids" conf:"soon"`
+	// Bare JIDs, such as root@chat.example.org, of those who may administer with XMPP commands (XEP-0050). The component at such a domain says who is there, so it may do all that they may. None: there are no commands.
+	AdminJIDs []string `toml:"admin_jids"`
 
 	// Devices, pages and the HTTP API.
 	HTTP HTTPConfig `toml:"http"`

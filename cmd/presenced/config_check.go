@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"mellium.im/xmpp/jid"
+
 	"presenced/presence"
 )
 
@@ -79,6 +81,25 @@ func (k *checker) basics() {
 			k.fail("admins", fmt.Sprintf("%q is not an e-mail address", e), "")
 		}
 	}
+	if _, err := parseBareJIDs(k.c.AdminJIDs); err != nil {
+		k.fail("admin_jids", err.Error(), "write root@chat.example.org")
+	}
+}
+
+// parseBareJIDs returns addresses in their normal form. What stands there must be one without resource.
+func parseBareJIDs(list []string) ([]string, error) {
+	var bare []string
+	for _, s := range list {
+		j, err := jid.Parse(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a JID", s)
+		}
+		if j.Resourcepart() != "" {
+			return nil, fmt.Errorf("%q has a resource", s)
+		}
+		bare = append(bare, j.String())
+	}
+	return bare, nil
 }
 
 func checkDomainName(d string) error {

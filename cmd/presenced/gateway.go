@@ -22,6 +22,7 @@ import (
 	"presenced/web"
 	"presenced/wsbridge"
 	"presenced/xmppsrv"
+	"presenced/xmppsrv/adhoc"
 )
 
 const (
@@ -272,6 +273,10 @@ func (g *gateway) wire() error {
 	if err != nil {
 		return err
 	}
+	engine, err := g.commands()
+	if err != nil {
+		return err
+	}
 	d, x := &g.cfg.Device, &g.cfg.XMPP
 	g.bridge = wsbridge.New(wsbridge.Config{
 		Hub: g.hub, Verifier: g.verifier(), Log: g.log, Now: time.Now,
@@ -283,7 +288,7 @@ func (g *gateway) wire() error {
 	g.xmpp = xmppsrv.New(xmppsrv.Config{
 		Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
 		PingInterval: x.PingInterval.Duration, ResumeTimeout: x.ResumeTimeout.Duration,
-		ShowVersion: x.ShowVersion, Version: programVersion().Version, Log: g.log, Now: time.Now,
+		ShowVersion: x.ShowVersion, Version: programVersion().Version, Log: g.log, Now: time.Now, Commands: engine,
 	})
 	return nil
 }
@@ -323,6 +328,16 @@ func (g *gateway) pages() (http.Handler, error) {
 // admin is the administration service of this server.
 func (g *gateway) admin() *admin {
 	return &admin{hub: g.hub, store: g.store, domain: g.cfg.Domain, now: time.Now, log: g.log, status: g.status}
+}
+
+// commands is the same for administrators over XMPP; nil if there are none.
+func (g *gateway) commands() (*adhoc.Engine, error) {
+	admins, err := parseBareJIDs(g.cfg.AdminJIDs)
+	if err != nil || len(admins) == 0 {
+		return nil, err
+	}
+	c := commands{admin: g.admin(), components: func() []xmppsrv.Component { return g.xmpp.Components() }}
+	return adhoc.New(adhoc.Config{Admins: admins, Commands: c.list(), Now: time.Now, Log: g.log}), nil
 }
 
 func (g *gateway) status() serverStatus {

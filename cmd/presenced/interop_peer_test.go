@@ -78,6 +78,9 @@ type event struct {
 	Code      int      `json:"code"`   // of a WebSocket's close
 	Status    int      `json:"status"` // of an HTTP answer
 	Frame     wsFrame  `json:"frame"`
+
+	Form  map[string][]string `json:"form"`  // of a command's answer: values, or choices, by field
+	Notes []string            `json:"notes"` // "type: text"
 }
 
 // wsFrame is what a device is sent.
@@ -231,6 +234,9 @@ func brief(e event) string {
 		if v := fields[name]; v != nil && v != "" && v != 0.0 {
 			words = append(words, fmt.Sprintf("%s=%v", name, v))
 		}
+	}
+	if e.Form != nil || e.Notes != nil {
+		words = append(words, fmt.Sprintf("form=%v notes=%q", e.Form, e.Notes))
 	}
 	if !reflect.ValueOf(e.Frame).IsZero() {
 		words = append(words, fmt.Sprintf("frame=%+v", e.Frame))

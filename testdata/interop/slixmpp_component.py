@@ -134,9 +134,9 @@ async def commands(app, lines):
     app.do_disconnect({})
 
 
-def main():
+def main(kind=App):
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    app = App(json.loads(first_line()))
+    app = kind(json.loads(first_line()))
     loop = app.loop
     lines = asyncio.StreamReader(loop=loop)
     loop.run_until_complete(loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines, loop=loop), sys.stdin))
