@@ -18,6 +18,8 @@ func TestInteropComponents(t *testing.T) {
 	bin := buildPresenced(t)
 	for _, lib := range libraries {
 		t.Run(lib.name, func(t *testing.T) {
+			t.Parallel() // they wait more than they work
+			lib.prepare(t)
 			for _, story := range []struct {
 				name string
 				tell func(*interop)
@@ -25,6 +27,7 @@ func TestInteropComponents(t *testing.T) {
 				{"presence follows the device", presenceFollows},
 				{"a snapshot with every connection", snapshots},
 				{"a probe is answered", probes},
+				{"a subscribe asks the user", subscribes},
 				{"a notification reaches the connected device", notifiesOnline},
 				{"a notification waits for the device", notifiesOffline},
 				{"strangers are all the same", strangers},
@@ -117,7 +120,7 @@ func (w *interop) hello(device string, more ...any) map[string]any {
 // start runs a foreign device that sends hello (nil: nothing) when it is connected.
 func (w *interop) start(hello map[string]any, reconnect bool) *peer {
 	w.t.Helper()
-	d := startPeer(w.t, "ws", nodeCommand("ws_device.js"), map[string]any{
+	d := startPeer(w.t, "ws", interopCommand("node", "ws_device.js"), map[string]any{
 		"url": "ws://" + w.gateway.http + "/presence", "hello": hello, "reconnect": reconnect})
 	d.next(event{Event: "open"})
 	return d
@@ -127,7 +130,7 @@ func (w *interop) start(hello map[string]any, reconnect bool) *peer {
 func (w *interop) device(id string, more ...any) *peer {
 	w.t.Helper()
 	d := w.start(w.hello(id, append([]any{"status", "online"}, more...)...), true)
-	d.next(event{Event: "frame", Frame: frame{Result: "OK"}})
+	d.next(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
 	return d
 }
 
@@ -205,7 +208,7 @@ func snapshots(w *interop) {
 	w.device("phone")
 	tablet := w.device("tablet")
 	tablet.do(status("unavailable"))
-	tablet.wait(event{Event: "frame", Frame: frame{Result: "OK"}})
+	tablet.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
 
 	app := w.app()
 	tags := map[string]string{}
@@ -223,7 +226,7 @@ func snapshots(w *interop) {
 	app.do(do("disconnect"))
 	app.wait(event{Event: "disconnected"})
 	tablet.do(status("offline"))
-	tablet.wait(event{Event: "frame", Frame: frame{Result: "OK"}})
+	tablet.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
 
 	app = w.app()
 	e := w.online(app.next(event{Event: "presence"}))
@@ -265,6 +268,32 @@ func probes(w *interop) {
 	quiet(app)
 }
 
+// subscribes: the request waits for the user, who is told on her device and answers there.
+func subscribes(w *interop) {
+	app := w.app()
+	ask := func(to string) {
+		app.do(do("presence", "type", "subscribe", "to", to, "id", "s1", "status", "So that Bob sees <you>"))
+	}
+	ask(w.address)
+	app.next(event{Event: "presence", From: w.address, Type: "subscribed"}) // allowed long ago
+	carol := strings.ReplaceAll(stranger, "@", `\40`) + "@localhost"
+	ask(carol)
+	quiet(app) // nothing, as for anybody who does not exist
+
+	var token struct{ Token string }
+	w.run("", &token, "user", "token", stranger)
+	d := w.start(map[string]any{"type": "hello", "email": stranger, "assertion": token.Token, "status": "online"}, true)
+	e := d.wait(event{Event: "frame", Frame: wsFrame{Requests: []consentRequest{{"chat", "Chat", "So that Bob sees <you>"}}}})
+	d.do(send(map[string]any{"type": "consent", "app": e.Frame.Requests[0].App, "allow": true}))
+	app.next(event{Event: "presence", From: carol, Type: "subscribed"})
+	if e := app.next(event{Event: "presence"}); !strings.HasPrefix(e.From, carol+"/") || e.Type != "" {
+		w.t.Errorf("want a device of %s online, got %s", carol, brief(e))
+	}
+	app.do(do("presence", "type", "unsubscribe", "to", carol, "id", "s2"))
+	app.wait(event{Event: "presence", From: carol, Type: "unsubscribed"})
+	quiet(app)
+}
+
 func notifiesOnline(w *interop) {
 	d := w.device("phone", "ack", true)
 	app := w.app()
@@ -288,7 +317,7 @@ func notifiesOnline(w *interop) {
 		w.t.Errorf("the receipt goes astray: %s", brief(e))
 	}
 	app.do(do("message", "to", w.address, "from", "bob@"+appDomain, "id", "n2", "body", "no nick"))
-	if n := d.wait(event{Event: "frame", Frame: frame{Notifications: nil}}); len(n.Frame.Notifications) == 1 {
+	if n := d.wait(event{Event: "frame", Frame: wsFrame{Notifications: nil}}); len(n.Frame.Notifications) == 1 {
 		if n.Frame.Notifications[0].Source != "bob@"+appDomain {
 			w.t.Errorf("want the sender as the source, got %s", brief(n))
 		}
@@ -367,7 +396,7 @@ func appKilled(w *interop) {
 	tag := w.online(app.next(event{Event: "presence"})).From
 	app.kill()
 	d.do(status("unavailable"))
-	d.wait(event{Event: "frame", Frame: frame{Result: "OK"}})
+	d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
 
 	app = w.app()
 	if e := app.next(event{Event: "presence", From: tag, Show: "away"}); e.Delay == "" {
@@ -411,7 +440,7 @@ func gatewayStops(w *interop) {
 	app := w.startApp(w.secret, false)
 	w.online(app.wait(event{Event: "presence"}))
 	w.gateway.stop()
-	if e := d.wait(event{Event: "frame", Frame: frame{Result: "KO"}}); e.Frame.Errno != 51 {
+	if e := d.wait(event{Event: "frame", Frame: wsFrame{Result: "KO"}}); e.Frame.Errno != 51 {
 		w.t.Errorf("the device's last word was %s", brief(e))
 	}
 	d.next(event{Event: "close", Code: 4001})
@@ -438,7 +467,7 @@ func wrongSecret(w *interop) {
 
 func deviceAcks(w *interop) {
 	d := w.start(w.hello("phone", "ack", true, "heartbeat", 60), false)
-	e := d.next(event{Event: "frame", Frame: frame{Result: "OK", Type: "hello", Device: "phone", Heartbeat: 60}})
+	e := d.next(event{Event: "frame", Frame: wsFrame{Result: "OK", Type: "hello", Device: "phone", Heartbeat: 60}})
 	if e.Frame.Session == "" || e.Frame.Time.IsZero() {
 		w.t.Errorf("hello is answered by %s", brief(e))
 	}
@@ -481,7 +510,7 @@ func deviceReplaced(w *interop) {
 	older := w.device("phone")
 	app.presence(w, "")
 	newer := w.device("phone")
-	older.wait(event{Event: "frame", Frame: frame{Result: "KO", Errno: 50}})
+	older.wait(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 50}})
 	older.next(event{Event: "close", Code: 4500}) // and by its rules it stays away
 	app.notify(w, "who is there?")                // an app that saw it go would have been told before the receipt
 	notified(newer, "who is there?")
@@ -494,7 +523,7 @@ func deviceBadToken(w *interop) {
 	h := w.hello("phone")
 	h["assertion"] = "not the token"
 	d := w.start(h, true)
-	d.next(event{Event: "frame", Frame: frame{Result: "KO", Errno: 34, Error: "Invalid assertion"}})
+	d.next(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 34, Error: "Invalid assertion"}})
 	d.next(event{Event: "close", Code: 4534})
 }
 
@@ -504,7 +533,7 @@ func deviceSilent(w *interop) {
 	} {
 		d := w.start(nil, true)
 		d.do(first)
-		d.next(event{Event: "frame", Frame: frame{Result: "KO", Errno: 30}})
+		d.next(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 30}})
 		d.next(event{Event: "close", Code: 4530})
 	}
 }
@@ -515,7 +544,7 @@ func deviceReturns(w *interop) {
 	app.presence(w, "")
 	d.do(do("terminate"))
 	d.wait(event{Event: "close", Code: 1006})
-	d.wait(event{Event: "frame", Frame: frame{Result: "OK"}}) // it came back by itself, within the linger
+	d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}}) // it came back by itself, within the linger
 	d.do(status("unavailable"))
 	app.presence(w, "away") // next: the app saw nothing of it
 }
@@ -532,12 +561,12 @@ func deviceFrames(w *interop) {
 		{`{"email":"eve@example.org","assertion":"x","status":"online"}`, 36},
 	} {
 		d.do(do("text", "text", c.text))
-		d.next(event{Event: "frame", Frame: frame{Result: "KO", Errno: c.errno}})
+		d.next(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: c.errno}})
 	}
 	d.do(status("unavailable"))
-	d.next(event{Event: "frame", Frame: frame{Result: "OK"}})
+	d.next(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
 	d.do(do("text", "text", `{"pad":"`+strings.Repeat("x", 9000)+`"}`))
-	d.next(event{Event: "frame", Frame: frame{Result: "KO", Errno: 14}})
+	d.next(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 14}})
 	d.next(event{Event: "close", Code: 1009})
 }
 
@@ -552,7 +581,7 @@ type rawApp struct{ *killComponent }
 
 func (w *interop) rawApp() rawApp {
 	w.t.Helper()
-	c, err := dialComponent(w.gateway.xmpp, appDomain, w.secret)
+	c, err := joinRaw(w.gateway.xmpp, appDomain, w.secret)
 	if err != nil {
 		w.t.Fatal(err)
 	}
