@@ -134,7 +134,10 @@ func (h *Hub) applyGrant(g *Grant, now moment) {
 	for d := u.devices; d != nil; d = d.next {
 		if d.status() != Offline {
 			for _, l := range fresh.app.links() {
-				l.push(h.addViewLocked(d, fresh, l, true))
+				if fresh.app.concerns(l, u.email) {
+					v, _ := h.addViewLocked(d, fresh, l)
+					l.push(v)
+				}
 			}
 		}
 	}
@@ -209,9 +212,7 @@ func (h *Hub) endGrantLocked(sh *shard, g *grant, n *Notice, now moment) {
 	g.setLocked(grantEnded, true)
 	pushGrantLocked(g)
 	if n != nil {
-		for _, l := range g.app.links() {
-			l.pushNotice(g, n)
-		}
+		g.pushNotice(n)
 	}
 	sh.stopLocked(&g.timer)
 	u := g.owner
@@ -257,6 +258,9 @@ func (h *Hub) endGrants(gs []Grant, what string, by Actor, tell bool) error {
 	if err := last.Wait(); err != nil {
 		return storage(err)
 	}
+	if err := h.purgeUpstream(gs); err != nil {
+		return storage(err)
+	}
 	if err := h.cfg.Store.RemoveGrants(gs, audit, notices); err != nil {
 		return storage(err)
 	}
@@ -291,9 +295,7 @@ func (h *Hub) dropGrant(stored *Grant, n *Notice, now moment) {
 	}
 	if a := h.apps.get(stored.App); a != nil && n != nil { // nobody is there: only the notice
 		g := &grant{app: a, puid: stored.PUID, owner: &user{email: stored.Email}, byEmail: n.ByEmail}
-		for _, l := range a.links() {
-			l.pushNotice(g, n)
-		}
+		g.pushNotice(n)
 	}
 }
 

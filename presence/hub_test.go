@@ -552,3 +552,174 @@ func TestAnswerWhileTheAppIsAway(t *testing.T) {
 	f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat", Allow: true}, presence.ByUser))
 	expect(t, f.link("chat"), "subscribed ann@example.org", "online ann@example.org delayed")
 }
+
+// A message from a device reaches the app now, or when it returns, once.
+func TestUpstream(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	phone := f.online("ann@example.org", "phone")
+	send := func(ref string, ttl time.Duration, want error) {
+		t.Helper()
+		if err := phone.Send("chat", ref, []byte(`{"text":"hi"}`), ttl); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", ref, err, want)
+		}
+	}
+	send("now or never", 0, nil) // nobody is there
+	send("one", -1, nil)
+	send("short", time.Minute, nil)
+	f.clock.add(time.Minute)
+	chat := f.link("chat")
+	send("two", -1, nil)
+	send("live", 0, nil)
+	got := messages(chat)
+	if len(got) != 3 || got[0].Ref != "live" || got[1].Ref != "one" || !got[1].Delayed || got[2].Ref != "two" || got[2].Local != g.PUID || got[2].Tag == "" {
+		t.Fatalf("the app was told %+v", got)
+	}
+	if again := messages(chat); len(again) != 0 {
+		t.Errorf("told again: %+v", again)
+	}
+	chat.Delivered([]uint64{got[1].ID, 4242})
+	second := f.link("chat") // nobody said that it has the other one
+	if got = messages(second); len(got) != 1 || got[0].Ref != "two" {
+		t.Errorf("the next connection was told %+v", got)
+	}
+	second.Delivered([]uint64{got[0].ID})
+	if got = messages(f.link("chat")); len(got) != 0 {
+		t.Errorf("the third connection was told %+v", got)
+	}
+	if err := phone.Send("other", "x", nil, -1); !errors.Is(err, presence.ErrStranger) {
+		t.Errorf("to an app that she did not allow: %v", err)
+	}
+}
+
+func messages(l *presence.Link) (ms []presence.Update) {
+	for _, u := range take(l) {
+		if u.Kind == presence.FromDevice {
+			ms = append(ms, u)
+		}
+	}
+	return ms
+}
+
+func TestUpstreamIsBoundedAndEndsWithTheGrant(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.allow("ann@example.org", "chat")
+	phone := f.online("ann@example.org", "phone")
+	for range f.limits().UpstreamPerApp {
+		f.must(phone.Send("chat", "m", []byte(`{}`), time.Hour))
+	}
+	if err := phone.Send("chat", "one too many", []byte(`{}`), -1); !errors.Is(err, presence.ErrFull) {
+		t.Errorf("one too many: %v", err)
+	}
+	f.clock.add(time.Hour)
+	f.must(phone.Send("chat", "there is room again", []byte(`{}`), -1))
+	f.must(f.hub.Revoke("ann@example.org", "chat", presence.ByUser))
+	f.allow("ann@example.org", "chat")
+	if got := messages(f.link("chat")); len(got) != 0 {
+		t.Errorf("after revoke and grant again: %+v", got)
+	}
+	f.must(f.store.CheckConsistency())
+}
+
+// Connections that share an app share its users: each is told by one of them, and by another when that
+// one leaves.
+func TestShare(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.must(f.hub.PutApp(presence.App{ID: "chat", Name: "chat", Component: "chat.example", Secret: "s", APIKey: "k", Conflict: presence.Share}))
+	const users = 60
+	sessions := map[string]*presence.Session{}
+	for i := range users {
+		email := fmt.Sprintf("u%d@example.org", i)
+		sessions[f.allow(email, "chat").PUID] = f.online(email, "phone")
+	}
+	a, b := f.link("chat"), f.link("chat")
+	ua, ub := seen(a), seen(b)
+	if len(ua)+len(ub) != users || len(ua) < users/5 || len(ub) < users/5 {
+		t.Fatalf("%d and %d of %d users", len(ua), len(ub), users)
+	}
+	for puid, s := range sessions {
+		f.must(s.Publish(presence.Unavailable, time.Time{}))
+		f.must(s.Send("chat", puid, []byte(`{}`), -1))
+		mine, other := a, b
+		if !ua[puid] {
+			mine, other = b, a
+		}
+		if got := take(mine); len(got) != 2 || got[0].Local != puid || got[1].Ref != puid {
+			t.Fatalf("of %s its link was told %+v", puid, got)
+		}
+		if got := take(other); len(got) != 0 {
+			t.Fatalf("of %s the other link was told %+v", puid, got)
+		}
+	}
+	a.Close()
+	moved := seen(b)
+	for puid := range ua {
+		if !moved[puid] {
+			t.Errorf("%s did not move to the connection that stayed", puid)
+		}
+		delete(moved, puid)
+	}
+	if len(moved) != 0 {
+		t.Errorf("told again of %v", moved)
+	}
+	c := f.link("chat")
+	if len(seen(c)) == 0 {
+		t.Error("the newcomer shares nothing")
+	}
+	app, _ := f.hub.App("chat")
+	app.Conflict = presence.Reject // who is there stays, and from now on all see all
+	f.must(f.hub.PutApp(app))
+	seen(b)
+	for _, s := range sessions {
+		f.must(s.Publish(presence.Online, time.Time{}))
+	}
+	if nb, nc := len(seen(b)), len(seen(c)); nb != users || nc != users {
+		t.Errorf("without sharing they see %d and %d of %d", nb, nc, users)
+	}
+	app.Conflict = presence.Share
+	f.must(f.hub.PutApp(app))
+	var last error
+	for range f.limits().LinksPerApp {
+		_, last = f.hub.Link("chat", presence.ComponentLink)
+	}
+	if !errors.Is(last, presence.ErrTooMany) {
+		t.Errorf("one connection too many: %v", last)
+	}
+}
+
+// seen takes all and returns whom presence was about; messages are confirmed on the way.
+func seen(l *presence.Link) map[string]bool {
+	who := map[string]bool{}
+	for _, u := range take(l) {
+		if u.Kind == presence.Presence {
+			who[u.Local] = true
+		}
+	}
+	return who
+}
+
+// A link that is kept beside a newer one goes on, until its owner lets it go.
+func TestLinkBeside(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	old := f.link("chat")
+	phone := f.online("ann@example.org", "phone")
+	newer, err := f.hub.Link("chat", presence.ComponentLink, old)
+	f.must(err)
+	f.must(phone.Publish(presence.Unavailable, time.Time{}))
+	if old.Ended() != presence.Alive {
+		t.Fatalf("the kept link ended: %v", old.Ended())
+	}
+	expect(t, old, "unavailable "+g.PUID)
+	expect(t, newer, "unavailable "+g.PUID+" delayed")
+	newer.Close()
+	f.must(phone.Publish(presence.Online, time.Time{}))
+	expect(t, old, "online "+g.PUID)
+}

@@ -10,6 +10,8 @@ type Limits struct {
 	CollapseKeys       int           // waiting keys for each (user, app)
 	SocketsPerUser     int           // attached devices
 	DevicesPerUser     int           // remembered devices
+	UpstreamPerApp     int           // messages waiting for each (user, app), towards the app
+	LinksPerApp        int           // component connections that share an app
 	RequestsPerUser    int           // consent requests that wait for an answer
 	LinkPending        int           // receipts and notices on a link before it ends with EndOverflow
 }
@@ -24,6 +26,8 @@ func DefaultLimits() Limits {
 		CollapseKeys:      4,
 		SocketsPerUser:    20,
 		DevicesPerUser:    64,
+		UpstreamPerApp:    100,
+		LinksPerApp:       16,
 		RequestsPerUser:   100,
 		LinkPending:       65536,
 	}

@@ -23,6 +23,7 @@ const (
 	Subscribed               // the user allowed the app
 	Unsubscribed             // the grant ended
 	Receipt                  // a device confirmed the notification Ref
+	FromDevice               // a message from a device
 )
 
 // Peer is a user, and maybe one of her devices, as an app names them: by PUID or by e-mail, never both.
@@ -36,47 +37,57 @@ type Peer struct {
 type Update struct {
 	Kind    Kind
 	ByEmail bool      // Local is an e-mail, to be escaped on the wire, else a PUID
-	Delayed bool      // not news: the snapshot, or the answer to a probe
+	Delayed bool      // not news: the snapshot, the answer to a probe, a message that had to wait
 	Status  Status    // Presence
 	Local   string    // the user
-	Tag     string    // Presence: the device; "": the bare address
-	Since   time.Time // Presence: of the last change
+	Tag     string    // Presence, FromDevice: the device; "": the bare address
+	Since   time.Time // Presence: of the last change; FromDevice: when it was sent
 	Idle    time.Time // Presence: zero if not idle or not granted
-	Ref     string    // Receipt: the app's id of the notification
+	Ref     string    // Receipt: the app's id of the notification; FromDevice: the device's of the message
 	To      string    // Receipt, Subscribed, Unsubscribed: the address at the app that asked, if one did
-	ID      uint64    // Subscribed, Unsubscribed: for Told
+	ID      uint64    // Subscribed, Unsubscribed: for Told; FromDevice: for Delivered; 0: nothing is kept of it
+	Data    []byte    // FromDevice: one JSON object
 }
 
 // Link is the handle of one connection of an app. Take is for one goroutine at a time; everything else is
 // safe for concurrent use.
 type Link struct {
-	head  atomic.Pointer[view] // the list of what changed, newest first; any shard pushes, Take swaps it out
-	wake  chan struct{}
-	ended atomic.Uint32 // an End, written once
-	kind  LinkKind      // immutable, as are the next three
-	hub   *Hub
-	app   *app
-	meta  *App // as it was when the link was made
+	head   atomic.Pointer[view] // the list of what changed, newest first; any shard pushes, Take swaps it out
+	wake   chan struct{}
+	ended  atomic.Uint32 // an End, written once
+	kind   LinkKind      // immutable, as are the next four
+	serial uint64        // which of the app's links it is
+	hub    *Hub
+	app    *app
+	meta   *App // as it was when the link was made
 
-	kept  []Notice // owned by Take: what happened while the app was away
-	taken *view    // owned by Take: swapped out, oldest first
+	kept     []Notice   // owned by Take: what happened while the app was away
+	keptUpTo uint64     // owned by Take: the ID of the last of them
+	taken    *view      // owned by Take: swapped out, oldest first
+	fetched  []Upstream // owned by Take: read from the store, not handed out
+	cursor   uint64     // owned by Take: the last Seq read
+
+	mail    atomic.Bool // there may be messages in the store
+	recount atomic.Bool // links came or went: who is responsible for which messages has changed
 
 	mu      sync.Mutex
-	mail    []receipt // guarded by mu: at most Limits.LinkPending
-	notices int       // guarded by mu: pushed and not taken
+	letters []letter            // guarded by mu: at most Limits.LinkPending
+	notices int                 // guarded by mu: pushed and not taken
+	unacked map[uint64]struct{} // guarded by mu: Seq of messages handed out, at most maxUnacked; nil: none
 }
 
-// receipt is what an app hears of a confirmed notification.
-type receipt struct {
-	grant   *grant
-	ref, to string
+// letter is what goes to an app through memory only: a receipt, or a message with TTL 0.
+type letter struct {
+	grant *grant
+	u     Update // without Local and ByEmail
 }
 
 // Link registers a connection of the app and snapshots what it may see; the first Take should wait until
-// the peer is ready, and what changes meanwhile is part of the snapshot. By the app's conflict policy an
-// older link ends with EndReplaced, or this call fails with ErrConflict. Errors: ErrNoApp (also disabled),
-// ErrConflict, ErrDraining, ErrStorage.
-func (h *Hub) Link(id string, kind LinkKind) (*Link, error) {
+// the peer is ready, and what changes meanwhile is part of the snapshot. By the app's conflict policy the
+// older links of the kind end with EndReplaced, or this call fails with ErrConflict, or they share the
+// users; those in beside do not count. Errors: ErrNoApp (also disabled), ErrConflict, ErrTooMany,
+// ErrDraining, ErrStorage.
+func (h *Hub) Link(id string, kind LinkKind, beside ...*Link) (*Link, error) {
 	a := h.apps.get(id)
 	if a == nil {
 		return nil, ErrNoApp
@@ -90,20 +101,31 @@ func (h *Hub) Link(id string, kind LinkKind) (*Link, error) {
 	if meta.Disabled {
 		return nil, ErrNoApp
 	}
-	kept, err := h.cfg.Store.NoticesOf(id, maxKept)
-	if err != nil {
-		return nil, storage(err)
-	}
-	older := slices.DeleteFunc(slices.Clone(a.links()), func(l *Link) bool { return l.kind != kind })
-	if meta.Conflict == Reject && len(older) > 0 {
+	older := slices.DeleteFunc(slices.Clone(a.links()), func(l *Link) bool {
+		return l.kind != kind || slices.Contains(beside, l)
+	})
+	switch {
+	case meta.Conflict == Reject && len(older) > 0:
 		return nil, ErrConflict
+	case meta.Conflict == Share && len(older) >= h.cfg.Limits.LinksPerApp:
+		return nil, ErrTooMany
 	}
-	l := &Link{hub: h, app: a, kind: kind, meta: meta, wake: make(chan struct{}, 1), kept: kept}
-	for _, old := range older {
-		h.endLinkLocked(old, EndReplaced)
+	l := &Link{hub: h, app: a, kind: kind, meta: meta, wake: make(chan struct{}, 1), serial: a.nextSerial()}
+	if meta.Conflict != Share {
+		for _, old := range older {
+			h.endLinkLocked(old, EndReplaced)
+		}
 	}
 	a.setLinks(append(slices.Clone(a.links()), l)) // from here on who comes makes views for l
-	h.snapshot(l)
+	var err error
+	if l.kept, err = h.cfg.Store.NoticesOf(id, maxKept); err != nil {
+		h.endLinkLocked(l, EndRemoved)
+		return nil, storage(err)
+	}
+	if n := len(l.kept); n > 0 {
+		l.keptUpTo = l.kept[n-1].ID // a notice that was pushed as well is not told twice
+	}
+	h.relink(a)
 	l.ring()
 	return l, nil
 }
@@ -111,23 +133,50 @@ func (h *Hub) Link(id string, kind LinkKind) (*Link, error) {
 // maxKept bounds the notices read for one connection; the rest come with the next.
 const maxKept = 65536
 
-// snapshot makes a view of every device that is there and may be seen, shard by shard.
-func (h *Hub) snapshot(l *Link) {
+// relink gives every device that is there the views that the app's open links should have of it, and no
+// others, shard by shard. New ones make up the snapshot.
+func (h *Hub) relink(a *app) {
+	links := a.links()
+	for _, l := range links {
+		l.recount.Store(true)
+		l.mail.Store(true)
+		l.ring()
+	}
 	for i := range h.shards {
 		sh := &h.shards[i]
 		sh.mu.Lock()
 		for _, u := range sh.users {
-			g := u.grant(l.app.id)
+			g := u.grant(a.id)
 			if g == nil {
 				continue
 			}
+			sh.dropViewsLocked(u, func(v *view) bool {
+				stray := v.grant == g && !(slices.Contains(links, v.link) && a.concerns(v.link, u.email))
+				if stray {
+					v.moveLocked()
+				}
+				return stray
+			})
 			for d := u.devices; d != nil; d = d.next {
-				if d.status() != Offline {
-					l.push(h.addViewLocked(d, g, l, false))
+				if d.status() == Offline {
+					continue
+				}
+				for _, l := range links {
+					if a.concerns(l, u.email) {
+						h.snapshotLocked(d, g, l)
+					}
 				}
 			}
 		}
 		sh.mu.Unlock()
+	}
+}
+
+// snapshotLocked shows a device to a link that has no view of it.
+func (h *Hub) snapshotLocked(d *device, g *grant, l *Link) {
+	if v, isNew := h.addViewLocked(d, g, l); isNew {
+		v.news = false
+		l.push(v)
 	}
 }
 
@@ -146,14 +195,7 @@ func (h *Hub) endLinkLocked(l *Link, why End) {
 		return
 	}
 	l.app.setLinks(slices.DeleteFunc(slices.Clone(links), func(o *Link) bool { return o == l }))
-	for i := range h.shards {
-		sh := &h.shards[i]
-		sh.mu.Lock()
-		for _, u := range sh.users {
-			sh.dropViewsLocked(u, func(v *view) bool { return v.link == l })
-		}
-		sh.mu.Unlock()
-	}
+	h.relink(l.app)
 }
 
 func (l *Link) end(why End) {
@@ -188,16 +230,21 @@ func (l *Link) Take(dst []Update) int {
 		if v == nil {
 			break
 		}
+		if v.kind != Presence {
+			l.noticeTaken()
+			if v.extra != 0 && uint64(v.extra) <= l.keptUpTo {
+				continue
+			}
+		}
 		if v.render(&dst[n]) {
 			n++
 		}
-		if v.kind != Presence {
-			l.noticeTaken()
-		} else if v.device.status() == Offline {
+		if v.kind == Presence && v.device.status() == Offline {
 			l.hub.reap(v)
 		}
 	}
-	return n + l.takeReceipts(dst[n:])
+	n += l.takeLetters(dst[n:])
+	return n + l.takeMessages(dst[n:])
 }
 
 // pop returns the oldest view of the list, free to be pushed again.
@@ -210,7 +257,8 @@ func (l *Link) pop() *view {
 	v := l.taken
 	if v != nil {
 		l.taken, v.next = v.next, nil
-		atomic.StoreUint32(&v.queued, 0) // before the state is read: a change from here on queues it again
+		// Before the device is read: a change from here on queues the view again.
+		v.silent = atomic.AndUint32(&v.state, ^viewQueued)&viewMoved != 0
 	}
 	return v
 }
@@ -221,7 +269,7 @@ func (h *Hub) reap(v *view) {
 	sh := h.shard(d.user.email)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if atomic.LoadUint32(&v.queued) != 0 || d.status() != Offline {
+	if atomic.LoadUint32(&v.state)&viewQueued != 0 || d.status() != Offline {
 		return // it came back
 	}
 	if i := slices.Index(d.views, v); i >= 0 {
@@ -242,19 +290,20 @@ func (l *Link) takeKept(dst []Update) (n int) {
 	return n
 }
 
-func (l *Link) takeReceipts(dst []Update) (n int) {
+func (l *Link) takeLetters(dst []Update) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := 0
-	for ; n < len(dst) && i < len(l.mail); i++ {
-		r := &l.mail[i]
-		if r.grant.is(grantEnded) {
+	for ; n < len(dst) && i < len(l.letters); i++ {
+		le := &l.letters[i]
+		if le.grant.is(grantEnded) {
 			continue
 		}
-		dst[n] = Update{Kind: Receipt, ByEmail: r.grant.byEmail, Local: r.grant.local(), Ref: r.ref, To: r.to}
+		dst[n] = le.u
+		dst[n].ByEmail, dst[n].Local = le.grant.byEmail, le.grant.local()
 		n++
 	}
-	l.mail = slices.Delete(l.mail, 0, i)
+	l.letters = slices.Delete(l.letters, 0, i)
 	return n
 }
 
@@ -277,11 +326,11 @@ func (l *Link) noticeTaken() {
 	l.mu.Unlock()
 }
 
-func (l *Link) pushReceipt(r receipt) {
+func (l *Link) pushLetter(le letter) {
 	l.mu.Lock()
-	over := len(l.mail) >= l.hub.cfg.Limits.LinkPending
+	over := len(l.letters) >= l.hub.cfg.Limits.LinkPending
 	if !over {
-		l.mail = append(l.mail, r)
+		l.letters = append(l.letters, le)
 	}
 	l.mu.Unlock()
 	if over {

@@ -51,11 +51,13 @@ func (n *Notification) Size() int {
 
 // Errors of the core, each with one code at each edge.
 var (
-	ErrStranger   = errors.New("presence: no such user for this app")          // unknown, never granted, revoked: the same
-	ErrNotAllowed = errors.New("presence: the grant allows no notifications")  //
-	ErrTooLarge   = errors.New("presence: notification too large")             //
-	ErrBadValue   = errors.New("presence: bad value")                          //
-	ErrTTL        = errors.New("presence: ttl out of range")                   //
+	ErrStranger   = errors.New("presence: no such user for this app")         // unknown, never granted, revoked: the same
+	ErrNotAllowed = errors.New("presence: the grant allows no notifications") //
+	ErrTooLarge   = errors.New("presence: notification too large")            //
+	ErrBadValue   = errors.New("presence: bad value")                         //
+	ErrTTL        = errors.New("presence: ttl out of range")                  //
+	ErrTooMany    = errors.New("presence: too many connections of this app")
+	ErrFull       = errors.New("presence: too much waits for this app")
 	ErrSockets    = errors.New("presence: too many connections for this user") //
 	ErrEnded      = errors.New("presence: this handle has ended")              //
 	ErrDraining   = errors.New("presence: the server is going away")           //

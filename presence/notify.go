@@ -251,9 +251,7 @@ func (h *Hub) sendReceipts() {
 func (j *receiptJob) sendReceipt(n *Notification) {
 	for _, g := range j.seen {
 		if g.app.id == n.App && g.puid == n.PUID {
-			for _, l := range g.app.links() {
-				l.pushReceipt(receipt{grant: g, ref: n.Ref, to: n.From})
-			}
+			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From})
 		}
 	}
 }

@@ -23,6 +23,66 @@ type app struct {
 	joined atomic.Pointer[[]*Link] // its open links, oldest first; replaced as a whole under linking
 	// linking is held while links come and go, over the walk through the shards. Order: before shard.
 	linking sync.Mutex
+	serials uint64 // guarded by linking
+	// removing is the last removal of messages that the app has; who reads them anew waits for it.
+	removing atomic.Pointer[Commit]
+}
+
+func (a *app) nextSerial() uint64 {
+	a.serials++
+	return a.serials
+}
+
+// concerns reports whether the link is told of the user. Where component connections share an app, one of
+// them is, chosen so that few users move when a connection comes or goes (rendezvous hashing).
+func (a *app) concerns(l *Link, email string) bool {
+	if l.kind != ComponentLink || a.meta.Load().Conflict != Share {
+		return true
+	}
+	mine := l.weight(email)
+	for _, o := range a.links() {
+		if o != l && o.kind == ComponentLink && o.weight(email) > mine {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *Link) weight(email string) uint64 {
+	w := l.hub.placing.of(email) ^ l.serial*0x9e3779b97f4a7c15
+	w ^= w >> 32 // finished as in splitmix64, so that near serials differ everywhere
+	w *= 0xd6e8feb86659fd93
+	w ^= w >> 32
+	w *= 0xd6e8feb86659fd93
+	return w ^ w>>32
+}
+
+// carrier is the one link that takes the user's messages: the newest component, or of those that share the
+// chosen one; without a component the newest socket. nil: the app is away.
+func (a *app) carrier(email string) (best *Link) {
+	for _, l := range a.links() {
+		if best == nil || best.kind != ComponentLink || l.kind == ComponentLink && a.concerns(l, email) {
+			best = l
+		}
+	}
+	return best
+}
+
+// pushNotice and pushLetter tell every link that is concerned.
+func (g *grant) pushNotice(n *Notice) {
+	for _, l := range g.app.links() {
+		if g.app.concerns(l, g.owner.email) {
+			l.pushNotice(g, n)
+		}
+	}
+}
+
+func (g *grant) pushLetter(u Update) {
+	for _, l := range g.app.links() {
+		if g.app.concerns(l, g.owner.email) {
+			l.pushLetter(letter{g, u})
+		}
+	}
 }
 
 func (a *app) links() []*Link {
@@ -126,8 +186,13 @@ func (h *Hub) PutApp(meta App) error {
 		return storage(err)
 	}
 	a := h.apps.put(meta)
-	if existed && (meta.Disabled || meta.Secret != old.Secret || meta.Component != old.Component) {
+	switch {
+	case existed && (meta.Disabled || meta.Secret != old.Secret || meta.Component != old.Component):
 		h.endLinks(a, EndDisabled)
+	case existed && meta.Conflict != old.Conflict:
+		a.linking.Lock()
+		h.relink(a)
+		a.linking.Unlock()
 	}
 	return nil
 }

@@ -197,10 +197,7 @@ func (h *Hub) pushToLinks(a *app, stored *Grant, n *Notice) {
 	sh := h.shard(stored.Email)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	g := h.grantLikeLocked(sh, a, stored)
-	for _, l := range a.links() {
-		l.pushNotice(g, n)
-	}
+	h.grantLikeLocked(sh, a, stored).pushNotice(n)
 }
 
 // RequestsOf lists what waits for the user's answer, oldest first.

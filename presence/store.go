@@ -12,6 +12,7 @@ type Store interface {
 	Queue
 	Notices
 	Requests
+	Upstreams
 }
 
 // Apps holds the registered apps; they are few and all in memory.

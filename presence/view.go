@@ -16,23 +16,34 @@ type view struct {
 	grant  *grant  // immutable
 	tag    string  // immutable; of a notice: who at the app asked
 	extra  moment  // owned by the taker: the idle time last told; of a notice its ID, immutable
-	queued uint32  // 1 while in the list: see push
+	state  uint32  // viewQueued: see push; viewMoved: another link tells of the device now
 	told   uint8   // owned by the taker: the Status last told; heard, or 0 as if offline
 	kind   Kind    // immutable
 	news   bool    // immutable; false: it was there when the link came
+	silent bool    // owned by the taker: it had moved when it was taken
 } // 64 bytes, one cache line: a change touches nothing else of it
+
+const (
+	viewQueued uint32 = 1 << iota
+	viewMoved
+)
+
+// moveLocked silences a view for good. The shard is locked.
+func (v *view) moveLocked() { atomic.OrUint32(&v.state, viewMoved) }
 
 // heard marks view.told: the app was told something.
 const heard = 0x80
 
 // push puts the view on its link's list unless it is there. The view's shard is locked, so nobody else
-// pushes it; its taker may clear queued meanwhile, but only after having taken it. So the plain write
-// below races with nothing: it follows a load that saw 0, and the taker reads only what the swap published.
+// pushes it; its taker may clear viewQueued meanwhile, but only after having taken it. So the plain write
+// below races with nothing: it follows a load that saw it cleared, and the taker reads only what the swap
+// published.
 func (l *Link) push(v *view) {
-	if atomic.LoadUint32(&v.queued) != 0 {
+	state := atomic.LoadUint32(&v.state)
+	if state&viewQueued != 0 {
 		return
 	}
-	v.queued = 1
+	v.state = state | viewQueued
 	for {
 		head := l.head.Load()
 		v.next = head
@@ -56,20 +67,23 @@ func fanoutLocked(d *device) {
 func (h *Hub) addViewsLocked(d *device) {
 	for _, g := range d.user.grants {
 		for _, l := range g.app.links() {
-			h.addViewLocked(d, g, l, true)
+			if g.app.concerns(l, d.user.email) {
+				h.addViewLocked(d, g, l)
+			}
 		}
 	}
 }
 
-func (h *Hub) addViewLocked(d *device, g *grant, l *Link, news bool) *view {
+// addViewLocked returns the link's view of the device, made if there is none.
+func (h *Hub) addViewLocked(d *device, g *grant, l *Link) (v *view, isNew bool) {
 	for _, v := range d.views {
 		if v.link == l && v.grant == g {
-			return v
+			return v, false
 		}
 	}
-	v := &view{device: d, grant: g, link: l, tag: h.tag(g.puid, d.id), kind: Presence, news: news}
+	v = &view{device: d, grant: g, link: l, tag: h.tag(g.puid, d.id), kind: Presence, news: true}
 	d.views = append(d.views, v)
-	return v
+	return v, true
 }
 
 // tag is a device's name for those who know its user by this PUID: opaque, and without the key not linkable.
@@ -121,6 +135,9 @@ func (v *view) render(u *Update) bool {
 	if v.kind != Presence {
 		*u = Update{Kind: v.kind, ByEmail: v.grant.byEmail, Local: v.grant.local(), To: v.tag, ID: uint64(v.extra)}
 		return true
+	}
+	if v.silent {
+		return false
 	}
 	st, since := v.visible()
 	var idle moment

@@ -41,9 +41,12 @@ func (s *Store) PutApp(a presence.App) error {
 		})
 }
 
-// RemoveApp removes the app and the notices that wait for it. presence.ErrNoApp.
+// RemoveApp removes the app, the notices that wait for it and the requests it made. presence.ErrNoApp.
 func (s *Store) RemoveApp(id string) error {
 	if err := s.dropNotices(id, never); err != nil {
+		return err
+	}
+	if err := s.dropRequestsOfApp(id); err != nil {
 		return err
 	}
 	return s.update(
@@ -57,11 +60,11 @@ func (s *Store) RemoveApp(id string) error {
 			if err := forgetComponent(tx, id); err != nil {
 				return err
 			}
-			notices := inNotices.of(tx) // those that came since
+			notices := inNotices.of(tx) // those that came since, and requests too
 			if err := deleteKeys(notices, keysOf(notices, prefixOf(id), 0)); err != nil {
 				return err
 			}
-			if err := removeRequestsOfApp(tx, id); err != nil {
+			if _, err := removeRequestsOfApp(tx, id, 0); err != nil {
 				return err
 			}
 			return inApps.of(tx).Delete([]byte(id))

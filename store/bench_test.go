@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -30,7 +31,7 @@ type floorLog struct {
 	commits int // owned by run until done
 }
 
-const floorSize = 64 << 20
+const floorSize = 16 << 20
 
 func openFloor(b *testing.B, delay time.Duration) *floorLog {
 	b.Helper()
@@ -105,6 +106,7 @@ func (l *floorLog) run() {
 			time.Sleep(l.delay)
 			l.commits++
 			c.Resolve(err)
+			runtime.Gosched() // as the store does: who comes again joins the next commit
 		}
 	}
 }
@@ -208,4 +210,100 @@ func benchEnqueue(b *testing.B, waiting int, delay time.Duration) {
 	b.ReportMetric(atFloor.Seconds()/took.Seconds(), "of_floor")
 	b.ReportMetric(float64(b.N)/float64(s.Stats().Commits), "msgs/commit")
 	b.ReportMetric(float64(b.N)/float64(floor.commits), "floor_msgs/commit")
+}
+
+// BenchmarkDeliver is the whole life of a notification: enqueue, read, confirm, each durable before the next.
+func BenchmarkDeliver(b *testing.B) {
+	for _, waiting := range []int{1, 64, 512, 4096} {
+		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
+			load := newBenchLoad()
+			s := openBench(b, Options{})
+			b.ReportAllocs()
+			b.ResetTimer()
+			took := together(b, waiting, b.N, func(w, i int) error {
+				n := load.notification(w)
+				if err := s.Enqueue(n).Wait(); err != nil {
+					return err
+				}
+				ns, err := s.Pending(n.Email, "phone", n.Seq-1, 1)
+				if err != nil || len(ns) != 1 {
+					return fmt.Errorf("pending %v, %w", ns, err)
+				}
+				return s.Confirm(n.Email, "phone", []uint64{n.Seq}).Wait()
+			})
+			b.ReportMetric(float64(b.N)/took.Seconds(), "delivered/s")
+			b.ReportMetric(2*float64(b.N)/float64(s.Stats().Commits), "ops/commit")
+		})
+	}
+}
+
+// BenchmarkOpen shows what a start costs with so many waiting, and what the index takes in memory.
+func BenchmarkOpen(b *testing.B) {
+	const waiting = 100_000
+	load := newBenchLoad()
+	path := filepath.Join(b.TempDir(), "data")
+	s, err := Open(path, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var last *presence.Commit
+	for i := range waiting {
+		last = s.Enqueue(load.notification(i))
+	}
+	if err := last.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	size := s.Stats().FileSize
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	var heap uint64
+	for b.Loop() {
+		before := liveHeap()
+		s, err := Open(path, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		heap = liveHeap() - before
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/waiting, "ns/record")
+	b.ReportMetric(float64(heap)/waiting, "B/record")
+	b.ReportMetric(float64(size)/waiting, "file_B/record")
+}
+
+func liveHeap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// BenchmarkAfterDrain is one enqueue at a time in a file that was full and was emptied.
+func BenchmarkAfterDrain(b *testing.B) {
+	load := newBenchLoad()
+	now := newClock()
+	s := openBench(b, Options{Now: now.now, Limits: presence.Limits{QueuePerApp: 1 << 20}})
+	var last *presence.Commit
+	for i := range 200_000 {
+		n := load.notification(i)
+		n.Expires = now.now().Add(time.Second)
+		last = s.Enqueue(n)
+	}
+	if err := last.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	now.advance(time.Hour)
+	if n, err := s.Sweep(now.now(), 1<<30); n != 200_000 || err != nil {
+		b.Fatal(n, err)
+	}
+	for i := 0; b.Loop(); i++ {
+		n := load.notification(i)
+		n.Expires = now.now().Add(time.Hour)
+		if err := s.Enqueue(n).Wait(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -22,7 +22,7 @@ func (s *Store) CheckConsistency() error {
 		for err := range tx.Check() {
 			errs = append(errs, err)
 		}
-		for _, check := range []func(*bbolt.Tx) error{s.checkQueue, s.checkDropped, checkApps, checkGrants, checkTokenIndex,
+		for _, check := range []func(*bbolt.Tx) error{s.checkQueue, s.checkDropped, checkApps, checkGrants, checkRequests, checkUpstream, checkTokenIndex,
 			checkNumbering(inAudit, maxAudit), checkNumbering(inNotices, maxNotices), s.checkDevices} {
 			errs = append(errs, check(tx))
 		}
@@ -171,6 +171,18 @@ func checkGrants(tx *bbolt.Tx) error {
 		}
 	}
 	return errors.Join(append(errs, byApp.check(tx), byPUID.check(tx), byUntil.check(tx))...)
+}
+
+func checkRequests(tx *bbolt.Tx) error {
+	rs, err := collectIn(tx, inRequests, nil, unmarshal[presence.Request])
+	if err != nil {
+		return err
+	}
+	byApp := tally{inRequestsByApp, map[string]string{}}
+	for i := range rs {
+		byApp.want[string(pair(rs[i].App, rs[i].Email))] = ""
+	}
+	return byApp.check(tx)
 }
 
 func checkTokenIndex(tx *bbolt.Tx) error {

@@ -13,8 +13,8 @@
 //
 // One goroutine owns every write. Callers append their work to a bounded backlog and get the [presence.Commit]
 // that all of the next group share; while one group is being written the next one gathers. There is no timer:
-// who is alone is written at once, and under load the groups grow by themselves. Work is carried out in the
-// order of the calls.
+// who is alone is written at once, and under load the groups grow by themselves, the more because the goroutine lets
+// those it has just woken run before it looks again. Work is carried out in the order of the calls.
 //
 // Inside a group, decisions (is the queue full, does a collapse key replace something) are taken on the index as
 // it is on disk plus an overlay of what the group has staged so far. After bbolt's commit the overlay is applied
@@ -59,6 +59,9 @@
 //	notice_seq         appid                       be64 last id; ids of an app count up without a gap
 //	requests           email 00 appid              JSON presence.Request
 //	requests_by_app    appid 00 email              nothing
+//	upstream           appid 00 be64 seq           JSON presence.Upstream; the bucket's sequence is the last number given
+//	upstream_by_user   email 00 appid 00 be64 seq  time it expires
+//	upstream_by_until  time appid 00 be64 seq      nothing
 //	queue              be64 seq                    record, see below; the bucket's sequence is the last number given
 //	dropped            email 00 appid              be64 how many were discarded because the queue was full
 //	purged             email 00 appid              be64 seq: records of this user and app (no appid: any app) up to

@@ -32,6 +32,9 @@ const (
 	inNoticeSeq       bucket = "notice_seq"
 	inRequests        bucket = "requests"
 	inRequestsByApp   bucket = "requests_by_app"
+	inUpstream        bucket = "upstream"
+	inUpstreamByUser  bucket = "upstream_by_user"
+	inUpstreamByUntil bucket = "upstream_by_until"
 	inQueue           bucket = "queue"
 	inDropped         bucket = "dropped"
 	inPurged          bucket = "purged"
@@ -40,7 +43,7 @@ const (
 // allBuckets are made when the file is.
 func allBuckets() []bucket {
 	return []bucket{inMeta, inApps, inAppsByComponent, inUsers, inGrants, inGrantsByApp, inGrantsByPUID, inGrantsByUntil,
-		inAudit, inTokens, inTokensByEmail, inDevices, inNotices, inNoticeSeq, inRequests, inRequestsByApp, inQueue, inDropped, inPurged}
+		inAudit, inTokens, inTokensByEmail, inDevices, inNotices, inNoticeSeq, inRequests, inRequestsByApp, inUpstream, inUpstreamByUser, inUpstreamByUntil, inQueue, inDropped, inPurged}
 }
 
 // of returns the bucket in tx; it exists since Open.

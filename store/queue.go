@@ -104,8 +104,8 @@ func (s *Store) Dropped(email string) ([]presence.Dropped, error) {
 // HasDropped tells without I/O whether Dropped would return any.
 func (s *Store) HasDropped(email string) bool { return s.index.hasDropped(s.index.user(email)) }
 
-// Sweep deletes at most max notifications that have expired at now, in commits of at most 1,000, and returns how many.
-// Call it again while it returns max. When nothing has expired it costs no disk access.
+// Sweep deletes at most max notifications, and messages to apps, that have expired at now, in commits of at most 1,000, and returns how many.
+// Call it again while it returns max. When nothing has expired it writes nothing.
 func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
 	for removed < max {
 		seqs := s.index.expired(nanos(now), min(slice, max-removed))
@@ -122,5 +122,9 @@ func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
 		}
 		removed += n
 	}
-	return removed, nil
+	if removed == max {
+		return removed, nil
+	}
+	n, err := s.sweepUpstream(now, min(slice, max-removed))
+	return removed + n, err
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -83,6 +84,37 @@ func TestPendingIsForTheDeviceInOrderAndBounded(t *testing.T) {
 	if len(all) != 2 || all[1].Message != "1" || len(rest) != 2 || rest[0].Message != "3" {
 		t.Errorf("in two parts: %v, then %v", all, rest)
 	}
+}
+
+// TestPendingGoesOnBehindWhatIsGone plays the moment in which a record is deleted and still in the index.
+func TestPendingGoesOnBehindWhatIsGone(t *testing.T) {
+	b := newBed(t, Options{})
+	for i := range 6 {
+		b.put(b.note(ann, "chat", fmt.Sprint(i)))
+	}
+	all, err := b.Pending(ann, "", 0, 10)
+	b.must(err)
+	b.together(func() {
+		gone := map[uint64][]byte{}
+		b.must(b.db.Update(func(tx *bbolt.Tx) error {
+			for _, n := range []presence.Notification{all[0], all[2]} {
+				gone[n.Seq] = bytes.Clone(inQueue.of(tx).Get(be64(n.Seq)))
+				b.must(inQueue.of(tx).Delete(be64(n.Seq)))
+			}
+			return nil
+		}))
+		got, err := b.Pending(ann, "", 0, 3)
+		b.must(err)
+		if want := []presence.Notification{all[1], all[3], all[4]}; !reflect.DeepEqual(got, want) {
+			t.Errorf("pending %v, want %v", seqsOf(got), seqsOf(want))
+		}
+		b.must(b.db.Update(func(tx *bbolt.Tx) error {
+			for seq, v := range gone {
+				b.must(inQueue.of(tx).Put(be64(seq), v))
+			}
+			return nil
+		}))
+	})
 }
 
 func TestConfirmOnlyOnesOwn(t *testing.T) {
@@ -435,5 +467,28 @@ func TestOneGroupOneCommit(t *testing.T) {
 	}
 	if n := b.Stats().Commits - before; n > 2 || len(commits) > 2 {
 		t.Errorf("%d commits on disk, %d handed out, for 100 that came together", n, len(commits))
+	}
+}
+
+func TestIndexUsesItsSlotsAgain(t *testing.T) {
+	l := newLists()
+	user := userKey{1, 2}
+	for seq := uint64(1); seq <= 10_000; seq++ {
+		l.push(user, entry{seq: seq})
+		if seq > 5 {
+			l.remove(user, seq-5)
+		}
+	}
+	if l.used > 6 || l.live != 5 || len(l.chunks) != 1 {
+		t.Errorf("%d slots in %d chunks for %d entries", l.used, len(l.chunks), l.live)
+	}
+	for seq := range uint64(2 * peak) {
+		l.push(user, entry{seq: 20_000 + seq})
+	}
+	for seq := range uint64(20_000 + 2*peak) {
+		l.remove(user, seq)
+	}
+	if l.live != 0 || len(l.chunks) != 0 || len(l.users) != 0 {
+		t.Errorf("after a peak %d entries, %d chunks, %d users are left", l.live, len(l.chunks), len(l.users))
 	}
 }

@@ -115,6 +115,52 @@ func TestLongestGoneDeviceIsForgotten(t *testing.T) {
 	}
 }
 
+func TestRequestsWaitForAnAnswer(t *testing.T) {
+	b := newBed(t, Options{})
+	b.must(b.PutUser(User{Email: ann}))
+	put := func(email, app string, want bool) {
+		t.Helper()
+		b.clock.advance(-time.Second) // the last one asked first
+		kept, err := b.PutRequest(presence.Request{Email: email, App: app, Purpose: "p", Time: b.clock.now()}, 3)
+		if b.must(err); kept != want {
+			t.Errorf("the request of %s to %s is kept: %t", app, email, kept)
+		}
+	}
+	put(bob, "chat", false) // nobody knows bob
+	put(ann, "chat", true)
+	put(ann, "chat", false) // it waits already
+	put(ann, "mail", true)
+	put(ann, "game", true)
+	put(ann, "more", false)
+	b.reopen()
+	rs, err := b.RequestsOf(ann)
+	b.must(err)
+	var apps []string
+	for _, r := range rs {
+		apps = append(apps, r.App)
+	}
+	if !slices.Equal(apps, []string{"game", "mail", "chat"}) {
+		t.Errorf("waiting %v, oldest first", apps)
+	}
+	n := presence.Notice{App: "mail", Kind: presence.Unsubscribed, Local: ann, ByEmail: true}
+	b.must(b.RemoveRequest(ann, "mail", audit(ann, "deny"), &n))
+	if _, ok, err := b.Request(ann, "mail"); ok || err != nil {
+		t.Errorf("an answered request is there: %v", err)
+	}
+	if ns, _ := b.NoticesOf("mail", 10); len(ns) != 1 || ns[0] != n || n.ID == 0 {
+		t.Errorf("notices %+v, want %+v", ns, n)
+	}
+	b.must(b.PutApp(presence.App{ID: "chat", Component: "chat.example.org"}))
+	b.must(b.RemoveApp("chat"))
+	if rs, _ := b.RequestsOf(ann); len(rs) != 1 || rs[0].App != "game" {
+		t.Errorf("after the app was removed: %+v", rs)
+	}
+	b.must(b.RemoveUser(ann))
+	if rs, _ := b.RequestsOf(ann); len(rs) != 0 {
+		t.Errorf("after she was removed: %+v", rs)
+	}
+}
+
 func token(email, device, secret string) Token {
 	return Token{Hash: sha256.Sum256([]byte(secret)), Email: email, Device: device}
 }

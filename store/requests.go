@@ -3,15 +3,18 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
 	"presenced/presence"
 )
 
-// RequestsOf returns what waits for the user's answer, ordered by appid.
+// RequestsOf returns what waits for the user's answer, oldest first.
 func (s *Store) RequestsOf(email string) ([]presence.Request, error) {
-	return collect(s, inRequests, prefixOf(email), unmarshal[presence.Request])
+	rs, err := collect(s, inRequests, prefixOf(email), unmarshal[presence.Request])
+	slices.SortStableFunc(rs, func(a, b presence.Request) int { return a.Time.Compare(b.Time) })
+	return rs, err
 }
 
 // Request returns the app's request to the user.
@@ -32,18 +35,24 @@ func (s *Store) PutRequest(r presence.Request, max int) (kept bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("store: %w", err)
 	}
+	// Kept or not, it goes through a commit, so that the time it takes does not tell who exists.
 	err = s.update(nil, func(tx *bbolt.Tx) error {
-		b, k := inRequests.of(tx), pair(r.Email, r.App)
-		if kept = inUsers.of(tx).Get([]byte(r.Email)) != nil && b.Get(k) == nil &&
-			len(keysOf(b, prefixOf(r.Email), max)) < max; !kept {
+		if kept = roomForRequest(tx, &r, max); !kept {
 			return nil
 		}
 		if err := inRequestsByApp.of(tx).Put(pair(r.App, r.Email), nil); err != nil {
 			return err
 		}
-		return b.Put(k, value)
+		return inRequests.of(tx).Put(pair(r.Email, r.App), value)
 	})
 	return kept && err == nil, err
+}
+
+// roomForRequest tells whether the user is known, has none of this app waiting, and fewer than max of all.
+func roomForRequest(tx *bbolt.Tx, r *presence.Request, max int) bool {
+	b := inRequests.of(tx)
+	return inUsers.of(tx).Get([]byte(r.Email)) != nil && b.Get(pair(r.Email, r.App)) == nil &&
+		len(keysOf(b, prefixOf(r.Email), max)) < max
 }
 
 // RemoveRequest forgets one and keeps the notice, whose ID it fills in; n nil: there is none.
@@ -77,13 +86,28 @@ func removeRequest(tx *bbolt.Tx, email, app string) error {
 	return inRequests.of(tx).Delete(pair(email, app))
 }
 
-// removeRequestsOfApp forgets what an app asked anybody.
-func removeRequestsOfApp(tx *bbolt.Tx, app string) error {
-	for _, k := range keysOf(inRequestsByApp.of(tx), prefixOf(app), 0) {
-		_, email := splitPair(k)
-		if err := removeRequest(tx, email, app); err != nil {
+// dropRequestsOfApp forgets what an app asked anybody, in commits of at most 1,000.
+func (s *Store) dropRequestsOfApp(app string) error {
+	for left := slice; left == slice; {
+		err := s.update(nil, func(tx *bbolt.Tx) (err error) {
+			left, err = removeRequestsOfApp(tx, app, slice)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// removeRequestsOfApp removes at most max (0: all) and returns how many.
+func removeRequestsOfApp(tx *bbolt.Tx, app string, max int) (int, error) {
+	keys := keysOf(inRequestsByApp.of(tx), prefixOf(app), max)
+	for _, k := range keys {
+		_, email := splitPair(k)
+		if err := removeRequest(tx, email, app); err != nil {
+			return 0, err
+		}
+	}
+	return len(keys), nil
 }

@@ -35,7 +35,7 @@ type Options struct {
 	Limits  presence.Limits  // QueuePerApp, CollapseKeys and DevicesPerUser count; zero ones get the defaults
 	Timeout time.Duration    // how long to wait for another process to let go of the file; 0: 1 s
 	Backlog int              // writes that may wait before callers do; 0: 16384
-	MaxSize int              // bytes the file may grow to, then writes fail; 0: no limit
+	MaxSize int              // bytes the file may grow to, then writes fail (now and then deletes too); 0: no limit
 
 	// SyncDelay emulates a slow disk: each of the two syncs of a commit takes this much longer. For benchmarks
 	// only: the file is not crash-safe with it, because bbolt no longer orders its own writes.
@@ -79,6 +79,7 @@ type Store struct {
 	index     *index
 	committer committer
 	counts    counts
+	upstream  atomic.Int64           // Unix nanoseconds before which no message to an app expires
 	cause     atomic.Pointer[error] // why there are no more writes
 
 	writing sync.Mutex // held while a group is written and applied
@@ -210,6 +211,8 @@ func (s *Store) rebuild(tx *bbolt.Tx) error {
 		e := s.entryOfRecord(seq, &r)
 		s.index.add(s.index.userBytes(r.email), func(yield func(*entry) bool) { yield(&e) })
 	}
+	s.upstream.Store(never64)
+	s.nextUpstream(tx)
 	return inDropped.of(tx).ForEach(func(k, _ []byte) error {
 		email, _ := splitPair(k)
 		s.index.setDropped(s.index.user(email), true)

@@ -92,6 +92,9 @@ func removeUser(tx *bbolt.Tx, email string) error {
 			return err
 		}
 	}
+	if err := purgeUpstream(tx, prefix); err != nil {
+		return err
+	}
 	for _, in := range []bucket{inDevices, inAudit} {
 		if err := deleteKeys(in.of(tx), keysOf(in.of(tx), prefix, 0)); err != nil {
 			return err

@@ -246,7 +246,9 @@ func (b *Bridge) hash(assertion string) uint64 { return maphash.String(b.seed, a
 func (c *conn) carryOut(r *request) error {
 	switch r.kind {
 	case sendFrame:
-		return &Error{Errno: NoApp}
+		if err := c.session.Load().Send(r.app, r.ref, r.data, r.ttl); err != nil {
+			return coreError(err)
+		}
 	case consentFrame:
 		if err := c.answer(r); err != nil {
 			return err

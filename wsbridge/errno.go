@@ -98,6 +98,9 @@ func (n Errno) row() *Code {
 
 func (n Errno) String() string { return n.row().Text }
 
+// fullRetry is what a device is asked to wait while too much waits for an app that is away.
+const fullRetry = 60 * time.Second
+
 // storageRetry is what a device is asked to wait while the store does not answer.
 const storageRetry = 5 * time.Second
 
@@ -179,6 +182,12 @@ func coreError(err error) *Error {
 		return &Error{Errno: GoingAway, Cause: err}
 	case errors.Is(err, presence.ErrStranger):
 		return &Error{Errno: NoApp, Cause: err}
+	case errors.Is(err, presence.ErrFull):
+		return &Error{Errno: AppFull, Retry: fullRetry, Cause: err}
+	case errors.Is(err, presence.ErrTooLarge):
+		return &Error{Errno: PayloadSize, Cause: err}
+	case errors.Is(err, presence.ErrTTL):
+		return &Error{Errno: BadValue, Detail: fieldNames[fTTL], Cause: err}
 	case errors.Is(err, presence.ErrStorage):
 		return &Error{Errno: NoStorage, Retry: storageRetry, Cause: err}
 	case errors.Is(err, presence.ErrBadValue):

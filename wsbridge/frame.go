@@ -98,6 +98,9 @@ type request struct {
 	seqs             []uint64         // ack: those of its ids that can be ids
 	app              string           // send, consent
 	answer           *presence.Answer // consent, without user and app
+	ref              string           // send: the id as text
+	data             []byte           // send: one JSON object
+	ttl              time.Duration    // send; negative: left out
 }
 
 // identifies reports whether the frame can be the first one.
@@ -340,13 +343,22 @@ func (t *tokens) sendInto(r *request) *Error {
 	if t[fData] != nil && t[fData][0] != '{' {
 		return bad(fData)
 	}
+	r.ttl = -1
 	if t[fTTL] != nil {
 		seconds, ok := asNumber(t[fTTL])
 		if !ok || seconds != math.Trunc(seconds) || seconds < 0 || seconds > maxTTL {
 			return bad(fTTL)
 		}
+		r.ttl = time.Duration(seconds) * time.Second
 	}
-	return t.need(fApp, fID, fData)
+	if err := t.need(fApp, fID, fData); err != nil {
+		return err
+	}
+	r.data = append([]byte(nil), t[fData]...)
+	if r.ref = string(t[fID]); isString(t[fID]) {
+		r.ref = unquote(t[fID])
+	}
+	return nil
 }
 
 func (t *tokens) consentInto(r *request) *Error {

@@ -1,6 +1,7 @@
 package xmppsrv
 
 import (
+	"encoding/json"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -189,6 +190,8 @@ func (e *encoder) update(dst []byte, u *presence.Update) []byte {
 		return e.consent(dst, u, " type='subscribed'/>") // RFC 6121 §3.1.5: from the bare address
 	case presence.Unsubscribed:
 		return e.consent(dst, u, " type='unsubscribed'/>") // RFC 6121 §3.2.2
+	case presence.FromDevice:
+		return e.fromDevice(dst, u)
 	}
 	return e.receipt(dst, u)
 }
@@ -254,6 +257,26 @@ func (e *encoder) consent(dst []byte, u *presence.Update, rest string) []byte {
 	}
 	dst = append(appendValue(append(dst, "' to='"...), u.To), '\'')
 	return append(dst, rest...)
+}
+
+// fromDevice appends a device's message: its data as JSON (XEP-0335), and as body the text in it.
+func (e *encoder) fromDevice(dst []byte, u *presence.Update) []byte {
+	dst = append(dst, "<message from='"...)
+	dst = appendLocal(dst, u.Local, u.ByEmail)
+	dst = appendValue(append(dst, e.slash...), u.Tag)
+	dst = append(dst, e.toApp...)
+	dst = append(appendID(dst, u.Ref), '>')
+	var known struct{ Text *string }
+	if json.Unmarshal(u.Data, &known) == nil && known.Text != nil {
+		dst = append(appendText(append(dst, "<body>"...), *known.Text), "</body>"...)
+	}
+	dst = append(dst, "<json xmlns='"+nsJSON+"'>"...)
+	dst = append(appendText(dst, string(u.Data)), "</json>"...)
+	if u.Delayed { // XEP-0203
+		dst = append(dst, e.delay...)
+		dst = append(appendStamp(dst, u.Since), "'/>"...)
+	}
+	return append(dst, "</message>"...)
 }
 
 // appendPresence appends a presence that has a type and nothing in it. to is whom it goes to.

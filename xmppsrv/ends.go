@@ -27,6 +27,7 @@ const (
 	endEarly      // something else before the handshake
 	endHandshake  // bad secret, unknown domain, disabled app: the same
 	endConflict   // connected already, and the app's policy is to refuse the newer one
+	endTooMany    // too many connections share the app
 	endWaiting    // too many streams without handshake
 	endWaitingOne // too many of them from one address
 
@@ -78,6 +79,7 @@ var ends = [endCount]endRow{
 	endEarly:      {"early-stanza", "not-authorized", "A handshake must come first"},
 	endHandshake:  {"bad-handshake", "not-authorized", "The handshake was not accepted"},
 	endConflict:   {"conflict", "conflict", "This component is connected already"},
+	endTooMany:    {"too-many", "resource-constraint", "Too many connections of this component"},
 	endWaiting:    {"too-many-waiting", "resource-constraint", "Too many streams without a handshake"},
 	endWaitingOne: {"too-many-waiting-from-address", "policy-violation", "Too many streams without a handshake from this address"},
 
@@ -121,6 +123,8 @@ func linkError(err error) error {
 	switch {
 	case errors.Is(err, presence.ErrConflict):
 		return &streamError{endConflict, err}
+	case errors.Is(err, presence.ErrTooMany):
+		return &streamError{endTooMany, err}
 	case errors.Is(err, presence.ErrNoApp):
 		return &streamError{endHandshake, err}
 	case errors.Is(err, presence.ErrDraining):

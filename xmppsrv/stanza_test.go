@@ -235,6 +235,30 @@ func TestSubscribe(t *testing.T) {
 	p.fence()
 }
 
+// A device's message reaches the app, and what was sent while it was away comes when it is back, once.
+func TestFromDevice(t *testing.T) {
+	g := start(t)
+	g.allow("ann@example.org", "p1")
+	ann := g.device("ann@example.org", "phone")
+	g.must(ann.Send("chat", "m1", []byte(`{"text":"hello"}`), -1))
+	p := g.connect("chat")
+	p.hello()
+	full := sender(p.next())
+	want := func(id, text string) {
+		t.Helper()
+		p.want("<message from='" + full + "' to='chat.example' id='" + id + "'><body>" + text + `</body><json xmlns='urn:xmpp:json:0'>{"text":"` + text + `"}</json></message>`)
+	}
+	want("m1", "hello")
+	g.must(ann.Send("chat", "m2", []byte(`{"text":"again"}`), -1))
+	want("m2", "again")
+	p.fence()
+	p.c.Close()
+	p = g.connect("chat")
+	p.hello()
+	p.next()
+	p.fence()
+}
+
 // Presence that needs no answer gets none.
 func TestPresenceWithoutAnswer(t *testing.T) {
 	g := start(t)

@@ -15,6 +15,7 @@ type source interface {
 	Wake() <-chan struct{}
 	Take([]presence.Update) int
 	Told(id uint64) error
+	Delivered(ids []uint64)
 	Ended() presence.End
 	Probe(presence.Peer) ([]presence.Update, error)
 }
@@ -39,9 +40,10 @@ type writer struct {
 	buf     []byte // what the next write takes
 	answers []byte // fetched from the outbox; changes places with its buffer
 	probes  []probe
-	pending uint64 // updates in buf
-	told    uint64 // highest Update.ID in buf
-	tellErr error  // the last failure of Told: the notice comes again with the next connection
+	pending uint64   // updates in buf
+	told    uint64   // highest Update.ID of a notice in buf
+	carried []uint64 // Update.ID of the messages in buf
+	tellErr error    // the last failure of Told: the notice comes again with the next connection
 }
 
 func newWriter(c sink, src source, out *outbox, enc *encoder, stall time.Duration, count *counters) *writer {
@@ -149,7 +151,7 @@ func (w *writer) takeUpdates() (took, drained bool, err error) {
 			for i := range n {
 				u := &w.updates[i]
 				w.buf = w.enc.update(w.buf, u)
-				w.told = max(w.told, u.ID)
+				w.mark(u)
 			}
 			w.pending += uint64(n)
 		}
@@ -158,6 +160,17 @@ func (w *writer) takeUpdates() (took, drained bool, err error) {
 		}
 	}
 	return took, false, nil
+}
+
+// mark notes what is to be said of an update once it is written.
+func (w *writer) mark(u *presence.Update) {
+	switch {
+	case u.ID == 0:
+	case u.Kind == presence.FromDevice:
+		w.carried = append(w.carried, u.ID)
+	default:
+		w.told = max(w.told, u.ID)
+	}
 }
 
 // putAnswers appends the answers, with those to probes in their places.
@@ -198,6 +211,8 @@ func (w *writer) flush() error {
 	if cap(w.buf) > 4*flushAt {
 		w.buf = nil
 	}
+	w.src.Delivered(w.carried)
+	w.carried = w.carried[:0]
 	if w.told > 0 {
 		if err := w.src.Told(w.told); err != nil {
 			w.tellErr = err

@@ -30,9 +30,10 @@ func newSupply(n int, unit ...presence.Update) *supply {
 	return s
 }
 
-func (s *supply) Wake() <-chan struct{} { return s.wake }
-func (s *supply) Ended() presence.End   { return s.end }
-func (s *supply) Told(id uint64) error  { s.told = append(s.told, id); return nil }
+func (s *supply) Wake() <-chan struct{}  { return s.wake }
+func (s *supply) Ended() presence.End    { return s.end }
+func (s *supply) Told(id uint64) error   { s.told = append(s.told, id); return nil }
+func (s *supply) Delivered(ids []uint64) { s.told = append(s.told, ids...) }
 func (s *supply) Take(dst []presence.Update) int {
 	n := min(len(dst), s.left)
 	for i := range n {

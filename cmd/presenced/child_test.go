@@ -118,12 +118,6 @@ func (s *site) serve(args ...string) *child {
 	return c
 }
 
-// again starts a gateway on the addresses that c had.
-func (s *site) again(c *child) *child {
-	s.t.Helper()
-	return s.serve("--http", c.http, "--xmpp", c.xmpp)
-}
-
 // follow reads the log to its end.
 func (c *child) follow(stderr io.Reader, ready chan<- struct{}) {
 	defer close(c.read)

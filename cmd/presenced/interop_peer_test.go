@@ -215,6 +215,12 @@ func briefs(list []event) string {
 	return strings.Join(lines, "\n")
 }
 
+// again starts a gateway on the addresses that c had.
+func (s *site) again(c *child) *child {
+	s.t.Helper()
+	return s.serve("--http", c.http, "--xmpp", c.xmpp)
+}
+
 // componentConfig is the first line for either component program.
 func componentConfig(addr, domain, secret string, reconnect bool) map[string]any {
 	host, port, _ := net.SplitHostPort(addr)

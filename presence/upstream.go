@@ -1,0 +1,208 @@
+package presence
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Upstream is a message from a device to an app.
+type Upstream struct {
+	Seq     uint64 // given by the store, growing
+	Email   string
+	Device  string
+	App     string
+	PUID    string // of the grant it came through
+	ByEmail bool   // the app knows the user by e-mail
+	Tag     string // the device's name for the app
+	Ref     string // the device's id for it
+	Data    []byte // one JSON object
+	Time    time.Time
+	Expires time.Time
+}
+
+// Upstreams keeps messages for apps that are away, in order for each app.
+type Upstreams interface {
+	// PutUpstream keeps m durably under the next number, which it writes to m.Seq. ErrFull: max of the same
+	// user wait for the app.
+	PutUpstream(m *Upstream, max int) error
+	// UpstreamOf returns those of the app with Seq > after that have not expired, in order, at most max.
+	UpstreamOf(app string, after uint64, max int) ([]Upstream, error)
+	// RemoveUpstream removes those that are there; the commit need not be waited for.
+	RemoveUpstream(app string, seqs []uint64) *Commit
+	// PurgeUpstream removes all of the user to app ("": to any).
+	PurgeUpstream(email, app string) error
+}
+
+const (
+	maxUnacked    = 1024 // messages that a link has handed out and not heard of
+	upstreamBatch = 64   // read at once
+	freshFor      = 2 * time.Second
+)
+
+// Send passes a message to an app that the user granted. It returns when the message is on disk, or with
+// TTL 0 was handed to whoever is connected for the app; negative: the default. ErrStranger: there is no
+// such app for this user; ErrFull, ErrTooLarge, ErrTTL, ErrBadValue, ErrStorage.
+func (s *Session) Send(app, ref string, data []byte, ttl time.Duration) error {
+	h, email := s.hub, s.dev.user.email
+	if ttl < 0 {
+		ttl = h.cfg.Limits.TTLDefault
+	}
+	switch {
+	case len(data) > h.cfg.Limits.NotificationBytes:
+		return ErrTooLarge
+	case ttl > h.cfg.Limits.TTLMax:
+		return ErrTTL
+	case len(ref) > maxRef:
+		return fmt.Errorf("%w: id is too long", ErrBadValue)
+	}
+	st := h.stripe(email)
+	st.RLock() // no revoke comes between the grant and the message
+	defer st.RUnlock()
+	g, ok, err := h.cfg.Store.Grant(email, app)
+	if err != nil {
+		return storage(err)
+	}
+	now := h.cfg.Now().UTC()
+	a := h.apps.get(app)
+	if !ok || a == nil || g.Ended(now) {
+		return ErrStranger
+	}
+	m := &Upstream{Email: email, Device: s.dev.id, App: app, PUID: g.PUID, ByEmail: g.Address == ByEmail,
+		Tag: h.tag(g.PUID, s.dev.id), Ref: ref, Data: data, Time: now, Expires: now.Add(ttl)}
+	if ttl == 0 {
+		h.passOn(a, &g, m)
+		return nil
+	}
+	if err := h.cfg.Store.PutUpstream(m, h.cfg.Limits.UpstreamPerApp); err != nil {
+		return upstreamError(err)
+	}
+	if l := a.carrier(email); l != nil {
+		l.mail.Store(true)
+		l.ring()
+	}
+	return nil
+}
+
+// passOn hands a message with TTL 0 to the app if it is there, and else forgets it.
+func (h *Hub) passOn(a *app, stored *Grant, m *Upstream) {
+	l := a.carrier(m.Email)
+	if l == nil {
+		return
+	}
+	sh := h.shard(m.Email)
+	sh.mu.Lock()
+	g := h.grantLikeLocked(sh, a, stored)
+	sh.mu.Unlock()
+	l.pushLetter(letter{g, Update{Kind: FromDevice, Tag: m.Tag, Ref: m.Ref, Data: m.Data, Since: m.Time}})
+}
+
+// takeMessages hands out messages from the store for which this link is the carrier. What another link has
+// handed out before it ended comes again: nobody said that it arrived.
+func (l *Link) takeMessages(dst []Update) (n int) {
+	if l.recount.Swap(false) {
+		l.fetched, l.cursor = nil, 0
+		l.mail.Store(true)
+		if c := l.app.removing.Load(); c != nil {
+			_ = c.Wait() // if it failed they are there still, and come again
+		}
+	}
+	for n < len(dst) && l.room() {
+		if len(l.fetched) == 0 && !l.fetch() {
+			break
+		}
+		m := l.fetched[0]
+		l.fetched = l.fetched[1:]
+		if l.app.carrier(m.Email) != l || !l.handOut(m.Seq) {
+			continue
+		}
+		u := &dst[n]
+		n++
+		*u = Update{Kind: FromDevice, ByEmail: m.ByEmail, Local: m.PUID, Tag: m.Tag, Ref: m.Ref, Data: m.Data,
+			ID: m.Seq, Since: m.Time, Delayed: l.hub.cfg.Now().Sub(m.Time) > freshFor}
+		if m.ByEmail {
+			u.Local = m.Email
+		}
+	}
+	return n
+}
+
+// fetch reads the next messages; false: there are none, or the store does not answer.
+func (l *Link) fetch() bool {
+	if !l.mail.Swap(false) {
+		return false
+	}
+	ms, err := l.hub.cfg.Store.UpstreamOf(l.app.id, l.cursor, upstreamBatch)
+	if err != nil || len(ms) == 0 {
+		return false // after a failure the next message, or link, tries again
+	}
+	l.fetched, l.cursor = ms, ms[len(ms)-1].Seq
+	l.mail.Store(true)
+	return true
+}
+
+// room reports whether another message may be handed out before those before it are acknowledged.
+func (l *Link) room() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.unacked) < maxUnacked
+}
+
+// handOut notes a message as handed out; false: it was already.
+func (l *Link) handOut(seq uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, again := l.unacked[seq]; again {
+		return false
+	}
+	if l.unacked == nil {
+		l.unacked = make(map[uint64]struct{})
+	}
+	l.unacked[seq] = struct{}{}
+	return true
+}
+
+// Delivered says that the app has the messages with these Update.IDs: they are removed. It does not wait
+// for the disk.
+func (l *Link) Delivered(ids []uint64) {
+	if len(ids) == 0 {
+		return
+	}
+	l.mu.Lock()
+	wasFull := len(l.unacked) >= maxUnacked
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id uint64) bool {
+		_, mine := l.unacked[id]
+		return !mine
+	})
+	l.mu.Unlock()
+	if len(ids) == 0 {
+		return
+	}
+	l.app.removing.Store(l.hub.cfg.Store.RemoveUpstream(l.app.id, ids))
+	l.mu.Lock() // only now, so that a recount does not hand them out again
+	for _, id := range ids {
+		delete(l.unacked, id)
+	}
+	l.mu.Unlock()
+	if wasFull {
+		l.ring()
+	}
+}
+
+func (h *Hub) purgeUpstream(gs []Grant) error {
+	for i := range gs {
+		if err := h.cfg.Store.PurgeUpstream(gs[i].Email, gs[i].App); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// upstreamError keeps refusals and wraps the rest.
+func upstreamError(err error) error {
+	if errors.Is(err, ErrFull) {
+		return err
+	}
+	return storage(err)
+}
