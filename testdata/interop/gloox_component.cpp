@@ -2,8 +2,8 @@
 //
 // What is good to know about gloox:
 // - It answers pings by itself (XEP-0199), and other requests with an error.
-// - It sets no from on what it makes by itself, such as the questions of Disco and xmppPing; a component needs one on
-//   every stanza (XEP-0114 §3), so they are built here.
+// - It sets no from on what it makes by itself. For its answers to pings the gateway makes an exception; the questions
+//   of Disco and xmppPing would end the stream (XEP-0114 §3), so they are built here.
 // - A stream error is known by a number only, see stream_conditions; its text is streamErrorText().
 // - A connection can only be made anew outside of its own callbacks.
 
@@ -16,6 +16,7 @@
 #include <gloox/disco.h>
 #include <gloox/error.h>
 #include <gloox/iqhandler.h>
+#include <gloox/loghandler.h>
 #include <gloox/message.h>
 #include <gloox/messagehandler.h>
 #include <gloox/nickname.h>
@@ -77,7 +78,7 @@ private:
     std::string name_, ns_;
 };
 
-class App : ConnectionListener, IqHandler, MessageHandler, PresenceHandler, SubscriptionHandler {
+class App : ConnectionListener, IqHandler, LogHandler, MessageHandler, PresenceHandler, SubscriptionHandler {
 public:
     explicit App(json_t *cfg)
         : jid_(word(cfg, "jid")), again_(json_is_true(json_object_get(cfg, "reconnect"))),
@@ -87,7 +88,7 @@ public:
         stream_.registerStanzaExtension(new DelayedDelivery(static_cast<const Tag *>(0)));
         stream_.registerStanzaExtension(new Receipt(static_cast<const Tag *>(0)));
         stream_.registerConnectionListener(this);
-        stream_.registerIqHandler(this, ExtPing);
+        stream_.logInstance().registerLogHandler(LogLevelDebug, LogAreaXmlIncoming, this);
         stream_.registerMessageHandler(this);
         stream_.registerPresenceHandler(this);
         stream_.registerSubscriptionHandler(this);
@@ -147,13 +148,14 @@ private:
 
     bool onTLSConnect(const CertInfo &) override { return false; }
 
-    // handleIq hears of pings; that it returns false leaves the answer to gloox.
-    bool handleIq(const IQ &iq) override
+    // handleLog hears of pings: who is registered for them is not asked any more once gloox has answered.
+    void handleLog(LogLevel, LogArea, const std::string &xml) override
     {
-        if (iq.subtype() == IQ::Get)
-            tell(told("pinged", iq));
-        return false;
+        if (xml.compare(0, 4, "<iq ") == 0 && xml.find("<ping xmlns='" + XMLNS_XMPP_PING) != std::string::npos)
+            tell(json_pack("{ss}", "event", "pinged"));
     }
+
+    bool handleIq(const IQ &) override { return false; } // requests are left to gloox
 
     // handleIqID has the answers to what was asked.
     void handleIqID(const IQ &iq, int) override

@@ -5,7 +5,7 @@
  * - It answers nothing by itself, neither pings nor unknown iqs; a component does both here.
  * - It has no notion of an error: the condition is a child to be looked for.
  * - It never sets a from, which a component needs on every stanza (XEP-0114 §3). xmpp_stanza_reply and
- *   xmpp_stanza_reply_error even remove it, so that an answered ping would end the stream.
+ *   xmpp_stanza_reply_error even remove it; the gateway lets the answers to an iq pass without.
  * - It does not reconnect, and its handlers stay with the connection; so each try has a new connection. */
 
 #include <stdlib.h>
@@ -112,7 +112,6 @@ static void heard_request(xmpp_conn_t *conn, xmpp_stanza_t *s)
     } else {
         reply = xmpp_stanza_reply_error(s, "cancel", "service-unavailable", NULL);
     }
-    xmpp_stanza_set_from(reply, xmpp_stanza_get_to(s));
     xmpp_send(conn, reply);
     xmpp_stanza_release(reply);
 }
