@@ -298,14 +298,14 @@ func notifiesOnline(w *interop) {
 	d := w.device("phone", "ack", true)
 	app := w.app()
 	app.next(event{Event: "presence"})
-	app.do(do("message", "to", w.address, "from", "bob@"+appDomain, "id", "n1", "body", "Dinner at <eight> & \"nine\"?",
+	app.do(do("message", "to", w.address, "from", "bob@"+appDomain, "id", "n1", "body", "Dinner at <eight> & \"nine\"? Voilà",
 		"nick", "Bob", "url", "https://chat.example/1", "receipt", true))
 	e := d.next(event{Event: "frame"})
 	if len(e.Frame.Notifications) != 1 {
 		w.t.Fatalf("the device got %s", brief(e))
 	}
 	n := e.Frame.Notifications[0]
-	if n.Message != "Dinner at <eight> & \"nine\"?" || n.Source != "Bob" || n.Action != "https://chat.example/1" || n.App != "chat" {
+	if n.Message != "Dinner at <eight> & \"nine\"? Voilà" || n.Source != "Bob" || n.Action != "https://chat.example/1" || n.App != "chat" {
 		w.t.Errorf("the device got %+v", n)
 	}
 	if _, err := time.Parse(time.RFC3339, n.Time); err != nil {
