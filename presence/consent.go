@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,19 +19,51 @@ func (h *Hub) Allow(g Grant, by Actor) (Grant, error) {
 	return gs[0], err
 }
 
-// Import is Allow for many in one commit; it fills in what each of gs left out.
+// Edit changes a grant, or makes one: edit gets the present one, or a new one with notifications, and nobody
+// else changes it meanwhile. An error of edit is returned and nothing is changed. Else as Allow.
+func (h *Hub) Edit(email, app string, by Actor, edit func(g *Grant, exists bool) error) (Grant, error) {
+	defer h.lockStripes([]string{email})()
+	g, ok, err := h.cfg.Store.Grant(email, app)
+	if err != nil {
+		return Grant{}, storage(err)
+	}
+	if ok && g.Ended(h.cfg.Now()) {
+		ok = false
+	}
+	if !ok {
+		g = Grant{Email: email, App: app, Notify: true}
+	}
+	if err := edit(&g, ok); err != nil {
+		return Grant{}, err
+	}
+	gs := []Grant{g}
+	err = h.importLocked(gs, by)
+	return gs[0], err
+}
+
+// Import is Allow for many in one commit; it fills in what each of gs left out. A grant that comes with
+// another PUID than the present one ends that one: its address is no more.
 func (h *Hub) Import(gs []Grant, by Actor) error {
 	emails := make([]string, len(gs))
 	for i := range gs {
 		emails[i] = gs[i].Email
 	}
 	defer h.lockStripes(emails)()
+	return h.importLocked(gs, by)
+}
+
+// importLocked is Import with the stripes held.
+func (h *Hub) importLocked(gs []Grant, by Actor) error {
 	now := h.cfg.Now().UTC()
 	audit := make([]AuditEntry, len(gs))
+	var replaced []Grant
 	for i := range gs {
-		what, err := h.completeGrant(&gs[i], now)
+		old, what, err := h.completeGrant(&gs[i], now)
 		if err != nil {
 			return fmt.Errorf("grant of %s to %s: %w", gs[i].Email, gs[i].App, err)
+		}
+		if old != nil {
+			replaced = append(replaced, *old)
 		}
 		audit[i] = AuditEntry{Time: now, Email: gs[i].Email, App: gs[i].App, What: what, By: by}
 	}
@@ -38,64 +71,86 @@ func (h *Hub) Import(gs []Grant, by Actor) error {
 		return storage(err)
 	}
 	h.changes.Add(1)
-	for i := range gs {
+	err := h.endReplaced(replaced, momentOf(now))
+	for i := range gs { // they hold, whatever fails from here on
 		h.noteUntil(gs[i].Until)
-		if err := h.settleRequest(&gs[i]); err != nil {
-			return err
-		}
+		err = errors.Join(err, h.settleRequest(&gs[i]))
 		h.applyGrant(&gs[i], momentOf(now))
+	}
+	return err
+}
+
+// endReplaced ends grants whose address another has taken over: what waits came through them, and their
+// apps hear that they ended.
+func (h *Hub) endReplaced(old []Grant, now moment) error {
+	if len(old) == 0 {
+		return nil
+	}
+	err := h.purge(old)
+	for i := range old {
+		n := old[i].notice(Unsubscribed)
+		err = errors.Join(err, storage(h.cfg.Store.PutNotice(&n)))
+		h.dropGrant(&old[i], &n, now)
+	}
+	return err
+}
+
+// purge removes what waits in both directions under the grants.
+func (h *Hub) purge(gs []Grant) error {
+	var last *Commit
+	for i := range gs {
+		last = h.cfg.Store.Purge(gs[i].Email, gs[i].App)
+	}
+	if err := last.Wait(); err != nil {
+		return storage(err)
+	}
+	for i := range gs {
+		if err := h.cfg.Store.PurgeUpstream(gs[i].Email, gs[i].App); err != nil {
+			return storage(err)
+		}
 	}
 	return nil
 }
 
-// completeGrant fills in what was left out from the present grant or anew, and says what the write is.
-func (h *Hub) completeGrant(g *Grant, now time.Time) (what string, err error) {
+// completeGrant fills in what was left out from the present grant or anew, and says what the write is, and
+// which grant it replaces under another address, if it does.
+func (h *Hub) completeGrant(g *Grant, now time.Time) (replaced *Grant, what string, err error) {
 	if h.apps.get(g.App) == nil {
-		return "", ErrNoApp
+		return nil, "", ErrNoApp
 	}
 	old, exists, err := h.cfg.Store.Grant(g.Email, g.App)
 	if err != nil {
-		return "", storage(err)
+		return nil, "", storage(err)
 	}
+	g.PUID = strings.ToLower(g.PUID) // the local part of an address is folded: RFC 7622 §3.3
 	what = "allow"
-	if exists && !old.Ended(now) && (g.PUID == "" || strings.ToLower(g.PUID) == old.PUID) {
+	if exists && !old.Ended(now) && (g.PUID == "" || g.PUID == old.PUID) {
 		what, g.PUID, g.Created = "change", old.PUID, old.Created
 		if g.Address == "" {
 			g.Address = old.Address
 		}
-		g.PausedAt, g.ResumedAt = old.PausedAt, old.ResumedAt
-		if g.Paused && !old.Paused {
-			g.PausedAt = now
-		} else if old.Paused && !g.Paused {
-			g.ResumedAt = now
-		}
 	}
-	if exists && what == "allow" { // another address: what waits came through the old one
-		if err := h.cfg.Store.Purge(g.Email, g.App).Wait(); err != nil {
-			return "", storage(err)
-		}
+	if exists && (g.PUID != old.PUID || g.Address != "" && g.Address != old.Address) {
+		replaced = &old
 	}
-	if g.PUID = strings.ToLower(g.PUID); g.PUID == "" { // the local part of an address is folded: RFC 7622 §3.3
+	if g.PUID == "" {
 		g.PUID = NewPUID()
 	}
 	if g.Address == "" {
 		if g.Address, err = h.newAddress(g.Email, g.App); err != nil {
-			return "", err
+			return nil, "", err
 		}
 	}
 	if g.Created.IsZero() {
 		g.Created = now
 	}
-	if g.Paused && g.PausedAt.IsZero() {
-		g.PausedAt = g.Created
-	}
 	if err := g.Check(); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrBadValue, err)
+		return nil, "", fmt.Errorf("%w: %w", ErrBadValue, err)
 	}
 	if g.Ended(now) {
-		return "", fmt.Errorf("%w: until is in the past", ErrBadValue)
+		return nil, "", fmt.Errorf("%w: until is in the past", ErrBadValue)
 	}
-	return what, nil
+	return replaced, what, nil
 }
 
 // newAddress is the form in which an app will know a user: as it asked, else by PUID.
@@ -153,9 +208,6 @@ func (h *Hub) newGrantLocked(sh *shard, u *user, stored *Grant, now moment) *gra
 		calendar: stored.calendar(), paused: stored.Paused}
 	g.setLocked(grantIdle, stored.Idle)
 	g.flipped.Store(int64(momentOf(g.calendar.last(now.time(), stored.Created))))
-	if stored.Paused {
-		g.flipped.Store(int64(momentOf(stored.lastShown(now.time()))))
-	}
 	g.setLocked(grantHidden, g.paused || !g.calendar.open(now.time()))
 	h.scheduleLocked(sh, g, now)
 	return g
@@ -229,50 +281,73 @@ func (h *Hub) Revoke(email, app string, by Actor) error {
 	if !ok {
 		return ErrNoGrant
 	}
-	return h.endGrants([]Grant{g}, "revoke", by, true)
+	n, err := h.endGrants([]Grant{g}, ending{what: "revoke", by: by, tell: true})
+	if n == 0 && err == nil {
+		return ErrNoGrant // somebody was faster
+	}
+	return err
 }
 
-// endGrants ends grants in one commit: first what waits is removed, so that a crash between leaves a grant
-// without a queue and never a queue without a grant.
-func (h *Hub) endGrants(gs []Grant, what string, by Actor, tell bool) error {
-	if len(gs) == 0 {
-		return nil
-	}
+// ending is how grants end.
+type ending struct {
+	what string // for the audit
+	by   Actor
+	tell bool // the app
+	due  bool // only those whose Until has come
+}
+
+// endGrants ends those of the grants that are still as they were read, in one commit, and returns how many.
+// First what waits is removed, so that a crash between leaves a grant without a queue and never a queue
+// without a grant.
+func (h *Hub) endGrants(gs []Grant, e ending) (int, error) {
 	emails := make([]string, len(gs))
-	audit := make([]AuditEntry, len(gs))
-	var notices []Notice
-	now := h.cfg.Now().UTC()
 	for i := range gs {
-		g := &gs[i]
-		emails[i] = g.Email
-		audit[i] = AuditEntry{Time: now, Email: g.Email, App: g.App, What: what, By: by}
-		if tell {
-			notices = append(notices, g.notice(Unsubscribed))
-		}
+		emails[i] = gs[i].Email
 	}
 	defer h.lockStripes(emails)()
-	var last *Commit
+	now := h.cfg.Now().UTC()
+	gs, err := h.stillThere(gs, e, now)
+	if err != nil || len(gs) == 0 {
+		return 0, err
+	}
+	audit := make([]AuditEntry, len(gs))
+	var notices []Notice
 	for i := range gs {
-		last = h.cfg.Store.Purge(gs[i].Email, gs[i].App)
+		audit[i] = AuditEntry{Time: now, Email: gs[i].Email, App: gs[i].App, What: e.what, By: e.by}
+		if e.tell {
+			notices = append(notices, gs[i].notice(Unsubscribed))
+		}
 	}
-	if err := last.Wait(); err != nil {
-		return storage(err)
-	}
-	if err := h.purgeUpstream(gs); err != nil {
-		return storage(err)
+	if err := h.purge(gs); err != nil {
+		return 0, err
 	}
 	if err := h.cfg.Store.RemoveGrants(gs, audit, notices); err != nil {
-		return storage(err)
+		return 0, storage(err)
 	}
 	h.changes.Add(1)
 	for i := range gs {
 		var n *Notice
-		if tell {
+		if e.tell {
 			n = &notices[i]
 		}
 		h.dropGrant(&gs[i], n, momentOf(now))
 	}
-	return nil
+	return len(gs), nil
+}
+
+// stillThere reads the grants again under their stripes and keeps those that are the same ones. An app that
+// asked keeps its address in it, so the PUID tells.
+func (h *Hub) stillThere(gs []Grant, e ending, now time.Time) (same []Grant, err error) {
+	for i := range gs {
+		g, ok, err := h.cfg.Store.Grant(gs[i].Email, gs[i].App)
+		if err != nil {
+			return nil, storage(err)
+		}
+		if ok && g.PUID == gs[i].PUID && (!e.due || g.Ended(now)) {
+			same = append(same, g)
+		}
+	}
+	return same, nil
 }
 
 func (g *Grant) notice(k Kind) Notice {
@@ -315,9 +390,7 @@ func (h *Hub) SetPaused(email, app string, paused bool, by Actor) error {
 	now := h.cfg.Now().UTC()
 	what := "resume"
 	if g.Paused = paused; paused {
-		what, g.PausedAt = "pause", now
-	} else {
-		g.ResumedAt = now
+		what = "pause"
 	}
 	audit := []AuditEntry{{Time: now, Email: email, App: app, What: what, By: by}}
 	if err := h.cfg.Store.PutGrants([]Grant{g}, audit); err != nil {
@@ -335,8 +408,13 @@ func (h *Hub) RemoveUser(email string, by Actor) error {
 	if err != nil {
 		return storage(err)
 	}
-	err = h.endGrants(gs, "revoke", by, true)
-	h.endSessions(email, EndRemoved, func(*Session) bool { return true })
+	_, err = h.endGrants(gs, ending{what: "revoke", by: by, tell: true})
+	sh := h.shard(email)
+	sh.mu.Lock()
+	defer h.unlock(sh)
+	if u := sh.users[email]; u != nil {
+		h.endDevicesLocked(sh, u, EndRemoved, h.now())
+	}
 	return err
 }
 
@@ -392,7 +470,7 @@ func (h *Hub) endDue(now time.Time) error {
 	for {
 		gs, err := h.cfg.Store.EndedGrants(now, endBatch)
 		if err == nil {
-			err = h.endGrants(gs, "ended", BySystem, true)
+			_, err = h.endGrants(gs, ending{what: "ended", by: BySystem, tell: true, due: true})
 		}
 		if err != nil {
 			h.noteUntil(&now)

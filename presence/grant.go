@@ -29,10 +29,6 @@ type Grant struct {
 	Idle    bool        `json:"idle"`
 	Paused  bool        `json:"paused"`
 	Created time.Time   `json:"created,omitzero"`
-
-	// The last pause, so that what happened in it stays hidden after it.
-	PausedAt  time.Time `json:"paused_at,omitzero"`
-	ResumedAt time.Time `json:"resumed_at,omitzero"`
 }
 
 const (
@@ -85,20 +81,6 @@ func (g *Grant) NextChange(now time.Time) time.Time {
 	}
 	c := g.calendar()
 	return c.next(now)
-}
-
-// lastShown returns the last moment not after t at which the app could see the user, or Created.
-func (g *Grant) lastShown(t time.Time) time.Time {
-	if t.After(g.PausedAt) && (g.Paused || t.Before(g.ResumedAt)) {
-		t = g.PausedAt
-	}
-	if c := g.calendar(); !c.open(t.Add(-time.Millisecond)) {
-		t = c.last(t.Add(-time.Millisecond), g.Created)
-	}
-	if t.Before(g.Created) {
-		return g.Created
-	}
-	return t
 }
 
 // NewPUID makes an opaque id of 128 random bits in lower-case base 32, 26 characters.

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -34,6 +35,8 @@ type Hub struct {
 	nextWake atomic.Int64 // moment that Advance last announced
 	until    atomic.Int64 // moment of the earliest Grant.Until in the store; maxMoment if none
 	drain    atomic.Pointer[Reconnect]
+	lastGone atomic.Pointer[Commit] // the last departure on its way to the disk
+	revoked  revoked
 	closed   atomic.Bool
 
 	receipts   chan receiptJob // closed by Close
@@ -81,8 +84,8 @@ func (h *Hub) now() moment                  { return momentOf(h.cfg.Now()) }
 
 // storage wraps a store's error so that edges know it from a refusal.
 func storage(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, ErrStorage) || errors.Is(err, ErrExists) || errors.Is(err, ErrBadValue) || errors.Is(err, ErrFull) {
+		return err
 	}
 	return fmt.Errorf("%w: %w", ErrStorage, err)
 }
@@ -135,40 +138,28 @@ func (h *Hub) ringBefore(at moment) {
 
 // fire runs the shard's timers that are due.
 func (h *Hub) fire(sh *shard, now moment) {
-	var gone []*device
 	sh.mu.Lock()
+	defer h.unlock(sh)
 	for len(sh.timers) > 0 && sh.timers[0].at <= now {
-		t := sh.timers[0]
-		if t.device != nil {
-			if d := t.device; h.tickLocked(sh, d, now) {
-				gone = append(gone, d)
-			}
-			continue
+		if t := sh.timers[0]; t.device != nil {
+			h.tickLocked(sh, t.device, now)
+		} else {
+			h.flipLocked(sh, t.grant, now)
 		}
-		h.flipLocked(sh, t.grant, now)
-	}
-	sh.mu.Unlock()
-	for _, d := range gone {
-		h.remember(d.user.email, d.id, now)
 	}
 }
 
-// tickLocked does what is due for a device and sets its next timer; it reports whether the device is gone.
-func (h *Hub) tickLocked(sh *shard, d *device, now moment) (gone bool) {
+// tickLocked does what is due for a device and sets its next timer.
+func (h *Hub) tickLocked(sh *shard, d *device, now moment) {
 	if s := d.session; s != nil && s.expires != 0 && s.expires <= now {
-		gone = h.endSessionLocked(sh, s, EndExpired, now)
+		h.endSessionLocked(sh, s, EndExpired, now)
 	}
-	return h.stepLocked(sh, d, Event{Kind: EventTick}, now) || gone
-}
-
-// remember keeps when a device went.
-func (h *Hub) remember(email, device string, gone moment) {
-	h.cfg.Store.PutDevice(email, DeviceRecord{ID: device, Gone: gone.time(), Seen: gone.time()})
+	h.stepLocked(sh, d, Event{Kind: EventTick}, now)
 }
 
 // stepLocked runs one event through the state machine, fans out what changed, keeps the timer right, and
-// reports whether the device has just gone.
-func (h *Hub) stepLocked(sh *shard, d *device, e Event, now moment) (gone bool) {
+// forgets the device if it has gone.
+func (h *Hub) stepLocked(sh *shard, d *device, e Event, now moment) {
 	e.Linger = h.cfg.Linger
 	before := d.stateLocked()
 	s, changed := Step(before, e, now)
@@ -177,7 +168,9 @@ func (h *Hub) stepLocked(sh *shard, d *device, e Event, now moment) (gone bool) 
 	if d.session != nil && d.session.expires != 0 && (due == 0 || d.session.expires < due) {
 		due = d.session.expires
 	}
-	sh.setLocked(&d.timer, due, d, nil)
+	if sh.setLocked(&d.timer, due, d, nil); due != 0 {
+		d.timer.until = s.Until
+	}
 	h.ringBefore(due)
 	if changed {
 		if before.Status == Offline && s.Status != Offline {
@@ -185,11 +178,26 @@ func (h *Hub) stepLocked(sh *shard, d *device, e Event, now moment) (gone bool) 
 		}
 		fanoutLocked(d)
 	}
-	gone = before.Phase != Absent && s.Phase == Absent
-	if gone && len(d.views) == 0 {
-		sh.releaseLocked(d)
+	if before.Status != Offline && s.Status == Offline {
+		sh.left = append(sh.left, departure{d.user.email, d.recordLocked(now)})
 	}
-	return gone
+	sh.releaseLocked(d)
+}
+
+// recordLocked says when each app saw the device go. What it did while it was hidden from an app changes
+// nothing for that app.
+func (d *device) recordLocked(now moment) DeviceRecord {
+	gone := make(map[string]time.Time, len(d.user.grants))
+	for _, g := range d.user.grants {
+		flipped := moment(g.flipped.Load())
+		switch {
+		case !g.is(grantHidden):
+			gone[g.app.id] = now.time()
+		case d.up < flipped:
+			gone[g.app.id] = flipped.time()
+		}
+	}
+	return DeviceRecord{ID: d.id, Seen: now.time(), Gone: gone}
 }
 
 // Drain asks every session to come back after a random time up to spread; serving goes on. New Attach calls
@@ -221,27 +229,23 @@ func (h *Hub) Close() {
 }
 
 func (h *Hub) closeShard(sh *shard, now moment) {
-	type goner struct{ email, device string }
-	var gone []goner
 	sh.mu.Lock()
+	defer h.unlock(sh)
 	for _, u := range sh.users {
-		for d := u.devices; d != nil; {
-			next := d.next // stepLocked may unlink d
-			var left bool
-			if d.session != nil {
-				left = h.endSessionLocked(sh, d.session, EndDraining, now)
-			} else {
-				left = h.stepLocked(sh, d, Event{Kind: EventEnd}, now)
-			}
-			if left {
-				gone = append(gone, goner{u.email, d.id})
-			}
-			d = next
-		}
+		h.endDevicesLocked(sh, u, EndDraining, now)
 	}
-	sh.mu.Unlock()
-	for _, g := range gone {
-		h.remember(g.email, g.device, now)
+}
+
+// endDevicesLocked ends all of a user's sessions, and the lingers.
+func (h *Hub) endDevicesLocked(sh *shard, u *user, why End, now moment) {
+	for d := u.devices; d != nil; {
+		next := d.next // the step may unlink d
+		if d.session != nil {
+			h.endSessionLocked(sh, d.session, why, now)
+		} else {
+			h.stepLocked(sh, d, Event{Kind: EventEnd}, now)
+		}
+		d = next
 	}
 }
 
@@ -334,7 +338,7 @@ func (h *Hub) Devices(email string) ([]DeviceInfo, error) {
 		}
 		for _, r := range kept {
 			if !slices.ContainsFunc(list, func(d DeviceInfo) bool { return d.Device == r.ID }) {
-				list = append(list, DeviceInfo{Email: email, Device: r.ID, Status: "offline", State: "gone", Since: r.Gone})
+				list = append(list, DeviceInfo{Email: email, Device: r.ID, Status: "offline", State: "gone", Since: r.Seen})
 			}
 		}
 	}
@@ -358,31 +362,59 @@ func (h *Hub) Kick(email, device string) int {
 	return h.endSessions(email, EndKicked, func(s *Session) bool { return device == "" || s.dev.id == device })
 }
 
-// EndCredential ends the user's sessions that were attached with this credential (EndExpired).
+// EndCredential ends the user's sessions that were attached with this credential (EndExpired). Who has
+// verified it already and attaches in the next moments is refused with ErrCredential.
 func (h *Hub) EndCredential(email, credential string) int {
 	c := h.placing.of(credential)
+	h.revoked.add(c, h.cfg.Now())
 	return h.endSessions(email, EndExpired, func(s *Session) bool { return s.credential == c })
 }
 
 func (h *Hub) endSessions(email string, why End, which func(*Session) bool) (n int) {
 	sh, now := h.shard(email), h.now()
-	var gone []string
 	sh.mu.Lock()
-	if u := sh.users[email]; u != nil {
-		for d := u.devices; d != nil; {
-			next := d.next
-			if s := d.session; s != nil && which(s) {
-				n++
-				if h.endSessionLocked(sh, s, why, now) {
-					gone = append(gone, d.id)
-				}
-			}
-			d = next
-		}
+	defer h.unlock(sh)
+	u := sh.users[email]
+	if u == nil {
+		return 0
 	}
-	sh.mu.Unlock()
-	for _, id := range gone {
-		h.remember(email, id, now)
+	for d := u.devices; d != nil; {
+		next := d.next
+		if s := d.session; s != nil && which(s) {
+			n++
+			h.endSessionLocked(sh, s, why, now)
+		}
+		d = next
 	}
 	return n
+}
+
+// revoked remembers for a while which credentials were revoked: longer than it takes from verifying one to
+// attaching with it.
+type revoked struct {
+	mu   sync.Mutex
+	when map[uint64]time.Time // guarded by mu
+}
+
+const rememberRevoked = time.Minute
+
+func (r *revoked) add(credential uint64, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.when == nil {
+		r.when = make(map[uint64]time.Time)
+	}
+	for c, t := range r.when {
+		if now.Sub(t) > rememberRevoked {
+			delete(r.when, c)
+		}
+	}
+	r.when[credential] = now
+}
+
+func (r *revoked) has(credential uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.when[credential]
+	return ok
 }

@@ -3,12 +3,18 @@ package presence_test
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"presenced/presence"
+	"presenced/store"
 )
 
 func expect(t *testing.T, l *presence.Link, want ...string) {
@@ -649,7 +655,7 @@ func TestShare(t *testing.T) {
 		if !ua[puid] {
 			mine, other = b, a
 		}
-		if got := take(mine); len(got) != 2 || got[0].Local != puid || got[1].Ref != puid {
+		if got := take(mine); len(got) != 2 || got[0].Local != puid || got[1].Local != puid || got[0].Kind == got[1].Kind {
 			t.Fatalf("of %s its link was told %+v", puid, got)
 		}
 		if got := take(other); len(got) != 0 {
@@ -722,4 +728,422 @@ func TestLinkBeside(t *testing.T) {
 	newer.Close()
 	f.must(phone.Publish(presence.Online, time.Time{}))
 	expect(t, old, "online "+g.PUID)
+}
+
+// The rest are stories of faults that were there once.
+
+// A revoke that comes second ends nothing, least of all a grant that was given in between.
+func TestRevokeEndsOnlyWhatItSaw(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	for range 50 {
+		f.allow("ann@example.org", "chat")
+		var both sync.WaitGroup
+		var ended atomic.Int32
+		for range 2 {
+			both.Go(func() {
+				if f.hub.Revoke("ann@example.org", "chat", presence.ByUser) == nil {
+					ended.Add(1)
+				}
+			})
+		}
+		both.Wait()
+		if ended.Load() != 1 {
+			t.Fatalf("%d of two revokes ended the grant", ended.Load())
+		}
+	}
+	if ns, err := f.store.NoticesOf("chat", 1000); err != nil || len(ns) != 50 {
+		t.Errorf("%d notices for 50 revokes, %v", len(ns), err)
+	}
+}
+
+// An Until that is moved in time does not end the grant.
+func TestUntilCanBeMoved(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	until := f.clock.Now().Add(time.Hour)
+	g, err := f.hub.Allow(presence.Grant{Email: "ann@example.org", App: "chat", Until: &until}, presence.ByUser)
+	f.must(err)
+	later := until.Add(time.Hour)
+	g.Until = &later
+	_, err = f.hub.Allow(g, presence.ByUser)
+	f.must(err)
+	f.pass(time.Hour)
+	if _, ok, _ := f.store.Grant("ann@example.org", "chat"); !ok {
+		t.Fatal("the grant ended at its old time")
+	}
+	f.pass(time.Hour)
+	if _, ok, _ := f.store.Grant("ann@example.org", "chat"); ok {
+		t.Fatal("the grant did not end at its new time")
+	}
+}
+
+// A device that waits to be drained and does not confirm still learns that it is over.
+func TestNextWithoutRoomTellsTheEnd(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	phone := f.online("ann@example.org", "phone")
+	d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Message: "hi", TTL: -1})
+	f.must(err)
+	f.must(d.Wait())
+	if o, err := phone.Next(0); err != nil || len(o.Notifications) != 0 || o.More {
+		t.Errorf("no room: %+v, %v", o, err)
+	}
+	expectMail(t, f, phone, "hi")
+	f.hub.Kick("ann@example.org", "phone")
+	if o, err := phone.Next(0); err != nil || o.End != presence.EndKicked {
+		t.Errorf("the end: %+v, %v", o, err)
+	}
+}
+
+// A probe speaks of what the app could see: not of who only connected, not of what happened while hidden.
+func TestProbeTellsNothingThatWasHidden(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	probe := func(want string) {
+		t.Helper()
+		us, err := chat.Probe(presence.Peer{PUID: g.PUID})
+		f.must(err)
+		var got []string
+		for _, u := range us {
+			named := "bare"
+			if u.Tag != "" {
+				named = "device"
+			}
+			got = append(got, fmt.Sprintf("%s %v %s", named, u.Status, u.Since.Format("15:04")))
+		}
+		if s := strings.Join(got, ", "); s != want {
+			t.Errorf("at %s: %q, want %q", f.clock.Now().Format("15:04"), s, want)
+		}
+	}
+	f.pass(time.Minute)
+	quiet := f.attach("ann@example.org", "phone") // 12:01, and says nothing
+	probe("bare offline 12:00")
+	quiet.Close()
+	probe("bare offline 12:00")
+	f.pass(time.Minute)
+	phone := f.online("ann@example.org", "phone") // 12:02
+	probe("device online 12:02")
+	f.pass(time.Minute)
+	f.must(phone.Publish(presence.Offline, time.Time{})) // 12:03
+	f.pass(time.Hour)
+	probe("device offline 12:03")
+	phone.Close() // 13:03
+	probe("device offline 12:03")
+	phone = f.online("ann@example.org", "phone")
+	f.pass(time.Minute)
+	f.must(f.hub.SetPaused("ann@example.org", "chat", true, presence.ByUser)) // 13:04
+	for range 3 {                                                             // whatever she does now
+		f.pass(time.Minute)
+		probe("device offline 13:04")
+		f.must(phone.Publish(presence.Unavailable, time.Time{}))
+		f.pass(time.Minute)
+		probe("device offline 13:04")
+		phone.Close()
+		f.pass(time.Minute)
+		probe("device offline 13:04")
+		phone = f.online("ann@example.org", "phone")
+	}
+	f.must(f.hub.SetPaused("ann@example.org", "chat", false, presence.ByUser))
+	probe("device online " + f.clock.Now().Format("15:04"))
+	phone.Close()
+	f.pass(linger)
+	f.must(f.hub.SetPaused("ann@example.org", "chat", true, presence.ByUser))
+	probe("device offline " + f.clock.Now().Format("15:04"))
+}
+
+// What shows itself when a pause ends is news, whether it was there when the app came or not.
+func TestResumeLooksTheSameForAll(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	f.must(f.hub.SetPaused("ann@example.org", "chat", true, presence.ByUser))
+	f.online("ann@example.org", "phone")
+	chat := f.link("chat")
+	expect(t, chat)
+	f.online("ann@example.org", "desk")
+	f.must(f.hub.SetPaused("ann@example.org", "chat", false, presence.ByUser))
+	expect(t, chat, "online "+g.PUID, "online "+g.PUID)
+}
+
+// A receipt does not wait until presence is quiet.
+func TestReceiptsDoNotStarve(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	var phones []*presence.Session
+	var g presence.Grant
+	for i := range 4 {
+		email := fmt.Sprintf("u%d@example.org", i)
+		g = f.allow(email, "chat")
+		phones = append(phones, f.online(email, "phone"))
+	}
+	chat := f.link("chat")
+	buf := make([]presence.Update, 2)
+	for chat.Take(buf) > 0 {
+	}
+	d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Ref: "r", Message: "hi", Receipt: true, TTL: 0})
+	f.must(err)
+	f.must(d.Wait())
+	phones[3].Confirm([]uint64{expectMail(t, f, phones[3], "hi")[0].Seq})
+	<-chat.Wake()
+	states := [2]presence.Status{presence.Unavailable, presence.Online}
+	for i := range 100_000 {
+		for _, p := range phones {
+			f.must(p.Publish(states[i&1], time.Time{}))
+		}
+		for _, u := range buf[:chat.Take(buf)] {
+			if u.Kind == presence.Receipt {
+				return
+			}
+		}
+	}
+	t.Error("the receipt never came")
+}
+
+// A notification for now that several devices confirm makes one receipt, as any other.
+func TestOneReceiptForOneNotification(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	phone, desk := f.online("ann@example.org", "phone"), f.online("ann@example.org", "desk")
+	for _, ttl := range []time.Duration{0, -1} {
+		d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Ref: "r", Message: "hi", Receipt: true, TTL: ttl})
+		f.must(err)
+		f.must(d.Wait())
+		for _, s := range []*presence.Session{phone, desk} {
+			s.Confirm([]uint64{expectMail(t, f, s, "hi")[0].Seq})
+		}
+	}
+	f.hub.Close() // behind all receipts
+	defer f.store.Close()
+	n := 0
+	for _, w := range said(chat) {
+		if w == "receipt r" {
+			n++
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d receipts for two notifications", n)
+	}
+}
+
+// An allow that is refused leaves everything as it was.
+func TestRefusedAllowLosesNothing(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g, other := f.allow("ann@example.org", "chat"), f.allow("bob@example.org", "chat")
+	chat := f.link("chat")
+	d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Message: "hi", TTL: -1})
+	f.must(err)
+	f.must(d.Wait())
+	g.PUID = other.PUID
+	if _, err := f.hub.Allow(g, presence.ByAdmin); !errors.Is(err, presence.ErrExists) || errors.Is(err, presence.ErrStorage) {
+		t.Errorf("another user's PUID: %v", err)
+	}
+	expectMail(t, f, f.online("ann@example.org", "phone"), "hi")
+}
+
+// A grant that comes with a new PUID ends the old address, also for who is not there.
+func TestNewPUIDEndsTheOldAddress(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Message: "hi", TTL: -1})
+	f.must(err)
+	f.must(d.Wait())
+	_, err = f.hub.Allow(presence.Grant{Email: "ann@example.org", App: "chat", PUID: "NEW", Notify: true}, presence.ByAdmin)
+	f.must(err)
+	expect(t, chat, "unsubscribed "+g.PUID)
+	phone := f.online("ann@example.org", "phone")
+	expectMail(t, f, phone)
+	expect(t, chat, "online new")
+	_, err = f.hub.Allow(presence.Grant{Email: "ann@example.org", App: "chat", PUID: "newer", Notify: true}, presence.ByAdmin)
+	f.must(err)
+	expect(t, chat, "offline new", "unsubscribed new", "online newer")
+}
+
+// Told forgets what was handed out, whatever numbers it has in the store.
+func TestToldForgetsOnlyWhatWasHandedOut(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	for _, e := range []string{"ann@example.org", "bob@example.org"} {
+		f.allow(e, "chat")
+		f.must(f.hub.Revoke(e, "chat", presence.ByUser))
+	}
+	chat := f.link("chat")
+	buf := make([]presence.Update, 1)
+	if chat.Take(buf) != 1 {
+		t.Fatal("no notice")
+	}
+	f.must(chat.Told(buf[0].ID + 1000))
+	if ns, err := f.store.NoticesOf("chat", 10); err != nil || len(ns) != 1 {
+		t.Errorf("%d notices are kept, one was handed out of two; %v", len(ns), err)
+	}
+}
+
+// A user who is removed while her device lingers does not come back with its end.
+func TestRemovedUserStaysRemoved(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.allow("ann@example.org", "chat")
+	f.online("ann@example.org", "phone").Close()
+	f.must(f.hub.RemoveUser("ann@example.org", presence.ByAdmin))
+	f.must(f.store.RemoveUser("ann@example.org"))
+	f.pass(time.Hour)
+	f.must(f.store.PutUser(store.User{Email: "bob@example.org"})) // behind whatever is on its way
+	if _, known, err := f.store.User("ann@example.org"); known || err != nil {
+		t.Errorf("she is back: %v, %v", known, err)
+	}
+}
+
+// An answer changes what it names and leaves the rest.
+func TestAnswerKeepsWhatItLeavesOut(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	w, err := presence.ParseWindow("21:00-23:00")
+	f.must(err)
+	_, err = f.hub.Allow(presence.Grant{Email: "ann@example.org", App: "chat", Notify: true, Windows: []presence.Window{w}, TZ: "Europe/Paris"}, presence.ByUser)
+	f.must(err)
+	no := false
+	f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat", Allow: true, Notify: &no}, presence.ByUser))
+	g, _, err := f.store.Grant("ann@example.org", "chat")
+	f.must(err)
+	if len(g.Windows) != 1 || g.TZ != "Europe/Paris" || g.Notify {
+		t.Errorf("the grant is %+v", g)
+	}
+	f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat", Allow: true, Windows: []presence.Window{}}, presence.ByUser))
+	if g, _, _ = f.store.Grant("ann@example.org", "chat"); len(g.Windows) != 0 || g.Notify {
+		t.Errorf("the grant is %+v", g)
+	}
+}
+
+// A credential that is revoked between being verified and being used lets nobody in.
+func TestRevokedCredentialDoesNotAttach(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.hub.EndCredential("ann@example.org", "c")
+	if _, err := f.hub.Attach(presence.Attach{Email: "ann@example.org", Device: "phone", Credential: "c", Ready: f.ready}); !errors.Is(err, presence.ErrCredential) {
+		t.Errorf("attach: %v", err)
+	}
+	s := f.attach("ann@example.org", "phone")
+	if err := s.Renew("c", time.Time{}); !errors.Is(err, presence.ErrCredential) {
+		t.Errorf("renew: %v", err)
+	}
+}
+
+// Asking costs the store the same whoever is asked for: how long it takes tells nothing.
+func TestAskingCostsTheSameForAll(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	granted := f.allow("ann@example.org", "chat")
+	f.must(f.store.PutUser(store.User{Email: "bob@example.org"}))
+	chat := f.link("chat")
+	commits := func(do func() error) uint64 {
+		before := f.store.Stats().Commits
+		f.must(do())
+		return f.store.Stats().Commits - before
+	}
+	for _, p := range []presence.Peer{{PUID: granted.PUID}, {PUID: "nobody"}, {Email: "ann@example.org"}, {Email: "bob@example.org"},
+		{Email: "bob@example.org"}, {Email: "nobody@example.org"}} {
+		if n := commits(func() error { return chat.Subscribe(p, "chat.example", "") }); n != 1 {
+			t.Errorf("subscribe to %+v: %d commits", p, n)
+		}
+	}
+	for _, p := range []presence.Peer{{PUID: "nobody"}, {Email: "ann@example.org"}, {Email: "bob@example.org"}, {Email: "bob@example.org"}, {Email: "nobody@example.org"}} {
+		if n := commits(func() error { return chat.Unsubscribe(p) }); n != 1 {
+			t.Errorf("unsubscribe from %+v: %d commits", p, n)
+		}
+	}
+}
+
+// An app that takes nothing costs its users nothing: a user may come with ever new devices.
+func TestDeafAppDoesNotLockUsersOut(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	deaf := f.link("chat")
+	f.online("ann@example.org", "stays")
+	known := map[string]presence.Status{}
+	for i := range 200 {
+		s := f.online("ann@example.org", fmt.Sprint("device", i))
+		if i < 10 { // from here on the app is deaf
+			hearAll(t, deaf, known)
+		}
+		s.Close()
+	}
+	if st := f.hub.Stats(); st.Sessions+st.Lingering > f.limits().DevicesPerUser {
+		t.Errorf("%d devices are held", st.Sessions+st.Lingering)
+	}
+	f.pass(time.Hour)
+	hearAll(t, deaf, known)
+	there := 0
+	for _, st := range known {
+		if st != presence.Offline {
+			there++
+		}
+	}
+	if there != 1 || len(known) != 11 || !strings.HasPrefix(slices.Collect(maps.Keys(known))[0], g.PUID) {
+		t.Errorf("the app knows %d devices, %d of them there: %v", len(known), there, known)
+	}
+	f.hub.Kick("ann@example.org", "")
+	hearAll(t, deaf, known)
+	if st := f.hub.Stats(); st.Users != 0 {
+		t.Errorf("%d users are in memory", st.Users)
+	}
+}
+
+// A pause is not lost to a change of the same grant.
+func TestPauseSurvivesChanges(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.allow("ann@example.org", "chat")
+	yes := true
+	for range 50 {
+		var both sync.WaitGroup
+		both.Go(func() { f.must(f.hub.SetPaused("ann@example.org", "chat", true, presence.ByUser)) })
+		both.Go(func() {
+			f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat", Allow: true, Idle: &yes}, presence.ByUser))
+		})
+		both.Wait()
+		if g, _, _ := f.store.Grant("ann@example.org", "chat"); !g.Paused {
+			t.Fatal("the pause was lost")
+		}
+		f.must(f.hub.SetPaused("ann@example.org", "chat", false, presence.ByUser))
+	}
+}
+
+// What waits in memory for a device goes with the grant, as what waits on disk does.
+func TestRevokeForgetsWhatIsOnlyInMemory(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat := f.link("chat")
+	phone := f.online("ann@example.org", "phone")
+	d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Message: "now", TTL: 0})
+	f.must(err)
+	f.must(d.Wait())
+	f.must(f.hub.Revoke("ann@example.org", "chat", presence.ByUser))
+	expectMail(t, f, phone)
 }

@@ -66,6 +66,7 @@ type Link struct {
 	taken    *view      // owned by Take: swapped out, oldest first
 	fetched  []Upstream // owned by Take: read from the store, not handed out
 	cursor   uint64     // owned by Take: the last Seq read
+	turn     bool       // owned by Take: whose turn it is to be first
 
 	mail    atomic.Bool // there may be messages in the store
 	recount atomic.Bool // links came or went: who is responsible for which messages has changed
@@ -73,6 +74,9 @@ type Link struct {
 	mu      sync.Mutex
 	letters []letter            // guarded by mu: at most Limits.LinkPending
 	notices int                 // guarded by mu: pushed and not taken
+	orphans int                 // guarded by mu: views since the list was empty that outlived their device
+	handed  []uint64            // guarded by mu: the store's IDs of notices handed out and not told
+	told    uint64              // guarded by mu: how many were told before them
 	unacked map[uint64]struct{} // guarded by mu: Seq of messages handed out, at most maxUnacked; nil: none
 }
 
@@ -225,9 +229,21 @@ func (l *Link) Take(dst []Update) int {
 		return 0
 	}
 	n := l.takeKept(dst)
+	// Neither presence nor messages starve the other: they take turns in being first.
+	if l.turn = !l.turn; l.turn {
+		n += l.takeViews(dst[n:])
+	}
+	n += l.takeLetters(dst[n:])
+	n += l.takeMessages(dst[n:])
+	return n + l.takeViews(dst[n:])
+}
+
+// takeViews takes what the list has: presence, and the ends of grants behind it.
+func (l *Link) takeViews(dst []Update) (n int) {
 	for n < len(dst) {
 		v := l.pop()
 		if v == nil {
+			l.noOrphans()
 			break
 		}
 		if v.kind != Presence {
@@ -237,14 +253,24 @@ func (l *Link) Take(dst []Update) int {
 			}
 		}
 		if v.render(&dst[n]) {
+			l.number(&dst[n])
 			n++
 		}
 		if v.kind == Presence && v.device.status() == Offline {
 			l.hub.reap(v)
 		}
 	}
-	n += l.takeLetters(dst[n:])
-	return n + l.takeMessages(dst[n:])
+	return n
+}
+
+// number gives a notice the number by which Told knows it: they count up as they are handed out.
+func (l *Link) number(u *Update) {
+	if u.Kind != Presence && u.ID != 0 {
+		l.mu.Lock()
+		l.handed = append(l.handed, u.ID)
+		u.ID = l.told + uint64(len(l.handed))
+		l.mu.Unlock()
+	}
 }
 
 // pop returns the oldest view of the list, free to be pushed again.
@@ -284,6 +310,7 @@ func (l *Link) takeKept(dst []Update) (n int) {
 	for n < len(dst) && len(l.kept) > 0 {
 		k := l.kept[0]
 		dst[n] = Update{Kind: k.Kind, ByEmail: k.ByEmail, Local: k.Local, To: k.To, ID: k.ID}
+		l.number(&dst[n])
 		l.kept = l.kept[1:]
 		n++
 	}
@@ -320,6 +347,24 @@ func (l *Link) pushNotice(g *grant, n *Notice) {
 	l.push(&view{grant: g, link: l, kind: n.Kind, tag: n.To, extra: moment(n.ID)})
 }
 
+// keepOrphan counts a view whose device is no longer kept for its sake; too many end the link.
+func (l *Link) keepOrphan() {
+	l.mu.Lock()
+	l.orphans++
+	over := l.orphans > l.hub.cfg.Limits.LinkPending
+	l.mu.Unlock()
+	if over {
+		l.end(EndOverflow)
+	}
+}
+
+// noOrphans starts the count anew: the list is empty.
+func (l *Link) noOrphans() {
+	l.mu.Lock()
+	l.orphans = 0
+	l.mu.Unlock()
+}
+
 func (l *Link) noticeTaken() {
 	l.mu.Lock()
 	l.notices--
@@ -342,7 +387,21 @@ func (l *Link) pushLetter(le letter) {
 
 // Told says that every Subscribed and Unsubscribed up to this Update.ID has reached the app, so that they
 // are not kept for the next connection.
-func (l *Link) Told(id uint64) error { return storage(l.hub.cfg.Store.DropNotices(l.app.id, id)) }
+func (l *Link) Told(id uint64) error {
+	l.mu.Lock()
+	n := 0
+	if id > l.told {
+		n = min(int(id-l.told), len(l.handed))
+	}
+	ids := slices.Clone(l.handed[:n])
+	l.handed = slices.Delete(l.handed, 0, n)
+	l.told += uint64(n)
+	l.mu.Unlock()
+	if n == 0 {
+		return nil
+	}
+	return storage(l.hub.cfg.Store.DropNotices(l.app.id, ids))
+}
 
 // Ended tells whether and why the hub ended the link.
 func (l *Link) Ended() End { return End(l.ended.Load()) }

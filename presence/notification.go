@@ -56,6 +56,7 @@ var (
 	ErrTooLarge   = errors.New("presence: notification too large")            //
 	ErrBadValue   = errors.New("presence: bad value")                         //
 	ErrTTL        = errors.New("presence: ttl out of range")                  //
+	ErrCredential = errors.New("presence: this credential was revoked")
 	ErrTooMany    = errors.New("presence: too many connections of this app")
 	ErrFull       = errors.New("presence: too much waits for this app")
 	ErrSockets    = errors.New("presence: too many connections for this user") //

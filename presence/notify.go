@@ -3,6 +3,7 @@ package presence
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -147,7 +148,8 @@ func (h *Hub) presentDevices(email string) (ids []string) {
 // giveLive hands a notification that never touches the disk to whoever is there.
 func (h *Hub) giveLive(n *Notification) {
 	n.Seq = transientSeq | h.transient.Add(1)
-	h.eachAttached(n.Email, n.Device, func(s *Session) { s.giveLiveLocked(*n) })
+	live := transient{*n, new(atomic.Bool)}
+	h.eachAttached(n.Email, n.Device, func(s *Session) { s.giveLiveLocked(live) })
 }
 
 func (h *Hub) wakeUser(email, device string) {

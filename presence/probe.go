@@ -10,6 +10,9 @@ func (l *Link) Probe(p Peer) ([]Update, error) {
 		return nil, err
 	}
 	defer release()
+	if c := l.hub.lastGone.Load(); c != nil {
+		_ = c.Wait() // who has just gone is on the way to the disk
+	}
 	kept, err := l.hub.cfg.Store.DevicesOf(g.Email)
 	if err != nil {
 		return nil, storage(err)
@@ -54,7 +57,8 @@ func (p *probe) add(device string, st Status, since moment, idle moment) {
 	p.found = append(p.found, u)
 }
 
-// present adds the devices that are in memory and have told something since the grant was given.
+// present adds the devices that are not offline, as the app may see them. Who came while she was hidden is as
+// she was when she was seen last, which the store knows.
 func (p *probe) present() {
 	sh := p.hub.shard(p.g.Email)
 	sh.mu.Lock()
@@ -70,22 +74,18 @@ func (p *probe) present() {
 	for d := u.devices; d != nil; d = d.next {
 		v := view{device: d, grant: g}
 		st, since := v.visible()
-		if d.phase() == Absent && d.status() == Offline {
-			continue // only a link has still to be told: the store knows when it went
+		if d.status() == Offline || st == Offline && d.up >= moment(g.flipped.Load()) {
+			continue
 		}
 		p.seen = append(p.seen, d.id)
-		if st != Offline || since > momentOf(p.g.Created) {
-			p.add(d.id, st, since, moment(d.idle.Load()))
-		}
+		p.add(d.id, st, since, moment(d.idle.Load()))
 	}
 }
 
-// gone adds a remembered device that went while the app could see it, or else when it last stopped seeing it.
+// gone adds a remembered device when it went, if this app saw it.
 func (p *probe) gone(r DeviceRecord) {
-	if slices.Contains(p.seen, r.ID) {
-		return
-	}
-	if since := p.g.lastShown(r.Gone); since.After(p.g.Created) {
-		p.add(r.ID, Offline, momentOf(since), 0)
+	at := r.Gone[p.g.App]
+	if !slices.Contains(p.seen, r.ID) && at.After(p.g.Created) {
+		p.add(r.ID, Offline, momentOf(at), 0)
 	}
 }

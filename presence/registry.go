@@ -211,7 +211,7 @@ func (h *Hub) RemoveApp(id string, by Actor) error {
 	a.meta.Store(&meta)
 	var batch []Grant
 	flush := func() error {
-		err := h.endGrants(batch, "app removed", by, false)
+		_, err := h.endGrants(batch, ending{what: "app removed", by: by})
 		batch = batch[:0]
 		return err
 	}

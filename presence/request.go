@@ -41,22 +41,28 @@ func (l *Link) Subscribe(p Peer, from, purpose string) error {
 	h := l.hub
 	g, release, err := h.findGrant(l.app, p)
 	if err == nil {
-		release()
 		h.tellSubscribed(l, &g, from)
-		return nil
+		release()
+		return h.keepRequest(Request{Email: p.Email + p.PUID, App: l.app.id}, false)
 	}
-	if !errors.Is(err, ErrStranger) || p.Email == "" {
-		return storageOnly(err)
-	}
-	return h.ask(l.app, p.Email, from, purpose)
-}
-
-// storageOnly forgets refusals that must not be told.
-func storageOnly(err error) error {
-	if errors.Is(err, ErrStorage) {
+	if !errors.Is(err, ErrStranger) {
 		return err
 	}
-	return nil
+	return h.ask(l.app, p, from, purpose)
+}
+
+// keepRequest hands a request to the store, which commits whether it keeps it or not: how long that takes
+// tells nobody who exists or who has granted. It reports a failure of the store.
+func (h *Hub) keepRequest(r Request, wanted bool) error {
+	most := 0
+	if wanted {
+		most = h.cfg.Limits.RequestsPerUser
+	}
+	kept, err := h.cfg.Store.PutRequest(r, most)
+	if kept {
+		h.eachAttached(r.Email, "", func(s *Session) { s.signal(flagRequests) })
+	}
+	return storage(err)
 }
 
 // tellSubscribed answers a request for what is allowed already (RFC 6121 §3.1.3).
@@ -79,8 +85,9 @@ func (h *Hub) grantLikeLocked(sh *shard, a *app, stored *Grant) *grant {
 	return &grant{app: a, puid: stored.PUID, owner: &user{email: stored.Email}, byEmail: stored.Address == ByEmail}
 }
 
-// ask keeps a request and shows it to the user's devices.
-func (h *Hub) ask(a *app, email, from, purpose string) error {
+// ask keeps a request and shows it to the user's devices, if she is one and has not granted the app already
+// under another address: to this one she is a stranger.
+func (h *Hub) ask(a *app, p Peer, from, purpose string) error {
 	meta := a.meta.Load()
 	if purpose == "" {
 		purpose = meta.Description
@@ -88,21 +95,16 @@ func (h *Hub) ask(a *app, email, from, purpose string) error {
 	if r := []rune(purpose); len(r) > maxPurpose {
 		purpose = string(r[:maxPurpose])
 	}
+	email := p.Email + p.PUID
 	st := h.stripe(email)
 	st.Lock()
 	defer st.Unlock()
-	if _, ok, err := h.cfg.Store.Grant(email, a.id); ok || err != nil {
-		return storage(err) // under another address: to this one she is a stranger
-	}
-	kept, err := h.cfg.Store.PutRequest(Request{Email: email, App: a.id, Name: meta.Name, Purpose: purpose,
-		From: from, Time: h.cfg.Now().UTC()}, h.cfg.Limits.RequestsPerUser)
+	_, granted, err := h.cfg.Store.Grant(email, a.id)
 	if err != nil {
 		return storage(err)
 	}
-	if kept {
-		h.eachAttached(email, "", func(s *Session) { s.signal(flagRequests) })
-	}
-	return nil
+	return h.keepRequest(Request{Email: email, App: a.id, Name: meta.Name, Purpose: purpose, From: from,
+		Time: h.cfg.Now().UTC()}, p.Email != "" && !granted)
 }
 
 // Unsubscribe ends the grant on the app's own wish (RFC 6121 §3.3), or takes its request back. Who is a
@@ -115,56 +117,64 @@ func (l *Link) Unsubscribe(p Peer) error {
 	g, release, err := h.findGrant(l.app, p)
 	if err == nil {
 		release()
-		return h.endGrants([]Grant{g}, "unsubscribe", ByApp, true)
+		_, err = h.endGrants([]Grant{g}, ending{what: "unsubscribe", by: ByApp, tell: true})
+		return err
 	}
-	if !errors.Is(err, ErrStranger) || p.Email == "" {
-		return storageOnly(err)
+	if !errors.Is(err, ErrStranger) {
+		return err
 	}
-	defer h.lockStripes([]string{p.Email})()
-	if _, ok, err := h.cfg.Store.Request(p.Email, l.app.id); !ok || err != nil {
-		return storage(err)
-	}
-	return storage(h.cfg.Store.RemoveRequest(p.Email, l.app.id, nil, nil))
+	email := p.Email + p.PUID
+	defer h.lockStripes([]string{email})()
+	return storage(h.cfg.Store.RemoveRequest(email, l.app.id, nil, nil)) // it commits also where there is none
 }
 
-// Answer is what a user says to an app that asked, or about one that she allowed.
+// Answer is what a user says to an app that asked, or about one that she allowed. What is left out stays as
+// it is; of a new grant it is always, for ever, with notifications, without idle times.
 type Answer struct {
 	Email, App string
 	Allow      bool
-	Windows    []Window
-	TZ         string
+	Windows    []Window // nil: left out; empty: always
+	TZ         string   // "": left out
 	Until      *time.Time
-	Notify     *bool // nil: as it is, or true
-	Idle       *bool // nil: as it is, or false
+	Notify     *bool
+	Idle       *bool
 }
 
 // Answer allows or denies: a waiting request, or a present grant, which it changes or revokes. ErrStranger:
 // there is neither, whatever else exists; ErrBadValue.
 func (h *Hub) Answer(a Answer, by Actor) error {
-	g, granted, err := h.cfg.Store.Grant(a.Email, a.App)
-	if err != nil {
-		return storage(err)
-	}
-	_, asked, err := h.cfg.Store.Request(a.Email, a.App)
-	if err != nil {
-		return storage(err)
-	}
 	app := h.apps.get(a.App)
-	switch {
-	case app == nil || !granted && !asked:
+	if app == nil {
 		return ErrStranger
-	case a.Allow:
-		return h.answerYes(a, g, by)
-	case granted:
-		return h.Revoke(a.Email, a.App, by)
 	}
-	return h.answerNo(app, a.Email, by)
+	if a.Allow {
+		_, err := h.Edit(a.Email, a.App, by, func(g *Grant, exists bool) error {
+			_, asked, err := h.cfg.Store.Request(a.Email, a.App)
+			if err != nil || !exists && !asked {
+				return orStranger(err)
+			}
+			a.lay(g)
+			return nil
+		})
+		return err
+	}
+	err := h.Revoke(a.Email, a.App, by)
+	if errors.Is(err, ErrNoGrant) {
+		return h.answerNo(app, a.Email, by)
+	}
+	return err
 }
 
-func (h *Hub) answerYes(a Answer, old Grant, by Actor) error {
-	g := Grant{Email: a.Email, App: a.App, Windows: a.Windows, TZ: a.TZ, Until: a.Until, Notify: true, Paused: old.Paused}
-	if old.PUID != "" {
-		g.Notify, g.Idle = old.Notify, old.Idle
+// lay changes in the grant what the answer names.
+func (a *Answer) lay(g *Grant) {
+	if a.Windows != nil {
+		g.Windows = a.Windows
+	}
+	if a.TZ != "" {
+		g.TZ = a.TZ
+	}
+	if a.Until != nil {
+		g.Until = a.Until
 	}
 	if a.Notify != nil {
 		g.Notify = *a.Notify
@@ -172,8 +182,6 @@ func (h *Hub) answerYes(a Answer, old Grant, by Actor) error {
 	if a.Idle != nil {
 		g.Idle = *a.Idle
 	}
-	_, err := h.Allow(g, by)
-	return err
 }
 
 // answerNo denies a request: the app hears `unsubscribed`, as after a revoke.

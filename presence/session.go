@@ -65,15 +65,21 @@ const (
 // transients are the notifications with TTL 0 of one session: they never touch the disk. Guarded by mu.
 type transients struct {
 	mu      sync.Mutex
-	waiting []Notification // at most maxTransients, then the oldest goes
-	sent    []Notification // handed out, not confirmed; at most maxTransients
+	waiting []transient // at most maxTransients, then the oldest goes
+	sent    []transient // handed out, not confirmed, without contents; at most maxTransients
+}
+
+// transient is a notification with TTL 0 in one session.
+type transient struct {
+	Notification
+	done *atomic.Bool // shared by all sessions that got it: one of them has confirmed
 }
 
 const maxTransients = 100
 
 // Attach registers the device and returns its session; an older session of the same device ends with
 // EndReplaced, its presence goes on. The new session is on its Ready queue at once, to drain what waits.
-// Errors: ErrSockets, ErrDraining, ErrBadValue, ErrStorage.
+// Errors: ErrSockets, ErrCredential, ErrDraining, ErrBadValue, ErrStorage.
 func (h *Hub) Attach(a Attach) (*Session, error) {
 	if h.closed.Load() || h.drain.Load() != nil {
 		return nil, ErrDraining
@@ -108,7 +114,7 @@ func (h *Hub) attach(s *Session, a Attach, now moment) (isNew bool, err error) {
 		sh.mu.Lock()
 		if read || sh.users[a.Email] != nil {
 			isNew, err = h.attachLocked(sh, s, a, stored, now)
-			sh.mu.Unlock()
+			h.unlock(sh)
 			return isNew, err
 		}
 		sh.mu.Unlock()
@@ -137,21 +143,22 @@ func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, stored []Grant, now 
 	if h.closed.Load() { // Close has passed here already, or will find the session
 		return false, ErrDraining
 	}
+	if h.revoked.has(s.credential) { // the same for EndCredential
+		return false, ErrCredential
+	}
 	u := h.userLocked(sh, a.Email, stored, now)
 	d := u.device(a.Device)
 	all, attached := u.countDevices()
-	if d == nil || d.session == nil {
-		if attached >= h.cfg.Limits.SocketsPerUser || d == nil && all >= h.cfg.Limits.DevicesPerUser {
-			if u.devices == nil {
-				delete(sh.users, u.email)
-			}
-			return false, ErrSockets
-		}
+	if (d == nil || d.session == nil) && attached >= h.cfg.Limits.SocketsPerUser {
+		return false, ErrSockets
 	}
 	if d == nil {
+		if all >= h.cfg.Limits.DevicesPerUser {
+			h.makeRoomLocked(sh, u, now)
+		}
 		isNew = true
 		d = &device{id: a.Device, user: u, next: u.devices}
-		d.word.Store(pack(Absent, Offline, now))
+		d.word.Store(pack(Absent, Offline, 0))
 		u.devices = d
 	}
 	if old := d.session; old != nil {
@@ -162,12 +169,32 @@ func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, stored []Grant, now 
 	return isNew, nil
 }
 
+// makeRoomLocked forgets a device of the user that is not attached: she has as many as are kept. What links
+// have still to be told of it stays with them, and counts against them, not against her.
+func (h *Hub) makeRoomLocked(sh *shard, u *user, now moment) {
+	var last *device // the list has the newest first
+	for d := u.devices; d != nil; d = d.next {
+		if d.session == nil {
+			last = d
+		}
+	}
+	if last == nil {
+		return
+	}
+	h.stepLocked(sh, last, Event{Kind: EventEnd}, now)
+	for _, v := range last.views {
+		v.link.keepOrphan()
+	}
+	u.unlinkDevice(last)
+	sh.users[u.email] = u // the step may have released both
+}
+
 // Publish sets the device's status; idle is since when its person is idle, zero if she is not. ErrEnded.
 func (s *Session) Publish(st Status, idle time.Time) error {
 	h, now := s.hub, s.hub.now()
 	sh := h.shard(s.dev.user.email)
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	defer h.unlock(sh)
 	if s.dev.session != s {
 		return ErrEnded
 	}
@@ -176,16 +203,20 @@ func (s *Session) Publish(st Status, idle time.Time) error {
 	return nil
 }
 
-// Renew changes when the session's credential ends, after a new one was verified.
+// Renew changes when the session's credential ends, after a new one was verified. ErrEnded, ErrCredential.
 func (s *Session) Renew(credential string, expires time.Time) error {
 	h := s.hub
 	sh := h.shard(s.dev.user.email)
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	defer h.unlock(sh)
 	if s.dev.session != s {
 		return ErrEnded
 	}
-	s.credential, s.expires = h.placing.of(credential), momentOf(expires)
+	fresh := h.placing.of(credential)
+	if h.revoked.has(fresh) {
+		return ErrCredential
+	}
+	s.credential, s.expires = fresh, momentOf(expires)
 	h.stepLocked(sh, s.dev, Event{Kind: EventTick}, h.now())
 	return nil
 }
@@ -206,7 +237,8 @@ type Reconnect struct {
 	Reason string
 }
 
-// Next returns what is to be written, with at most max notifications; an empty Outbox if nothing is. Each
+// Next returns what is to be written, with at most max notifications (0: none now, what waits stays); an
+// empty Outbox if nothing is. Each
 // notification is returned once in a session. ErrStorage: try again later.
 func (s *Session) Next(max int) (Outbox, error) {
 	var o Outbox
@@ -230,6 +262,10 @@ func (s *Session) Next(max int) (Outbox, error) {
 	if flags&flagMail == 0 {
 		return o, nil
 	}
+	if max <= 0 {
+		s.flags.Or(flagMail)
+		return o, nil
+	}
 	if err := s.mail(&o, max); err != nil {
 		s.flags.Or(flagMail)
 		return o, storage(err)
@@ -240,13 +276,14 @@ func (s *Session) Next(max int) (Outbox, error) {
 // mail fills in notifications: those from the disk, then those that never touch it.
 func (s *Session) mail(o *Outbox, max int) (err error) {
 	q, email := s.hub.cfg.Store, s.dev.user.email
-	if q.HasDropped(email) {
-		if o.Dropped, err = q.Dropped(email); err != nil {
-			return err
-		}
-	}
 	if o.Notifications, err = q.Pending(email, s.dev.id, s.cursor, max); err != nil {
 		return err
+	}
+	if q.HasDropped(email) {
+		if o.Dropped, err = q.Dropped(email); err != nil {
+			o.Notifications = nil
+			return err
+		}
 	}
 	if n := len(o.Notifications); n > 0 {
 		s.cursor = o.Notifications[n-1].Seq
@@ -258,11 +295,33 @@ func (s *Session) mail(o *Outbox, max int) (err error) {
 		o.More = true
 		s.flags.Or(flagMail)
 	}
+	o.Notifications = s.keepGranted(o.Notifications)
 	return nil
 }
 
+// keepGranted leaves out what came through a grant that is no more: what waited in memory, and what a crash in
+// the middle of a revoke has left on disk, which is removed.
+func (s *Session) keepGranted(ns []Notification) []Notification {
+	var stale []uint64
+	sh := s.hub.shard(s.dev.user.email)
+	sh.mu.Lock()
+	ns = slices.DeleteFunc(ns, func(n Notification) bool {
+		g := s.dev.user.grant(n.App)
+		gone := g == nil || g.puid != n.PUID
+		if gone && n.Seq&transientSeq == 0 {
+			stale = append(stale, n.Seq)
+		}
+		return gone
+	})
+	sh.mu.Unlock()
+	if len(stale) > 0 {
+		s.hub.cfg.Store.Confirm(s.dev.user.email, s.dev.id, stale)
+	}
+	return ns
+}
+
 // giveLiveLocked hands a notification with TTL 0 to the session. The shard is locked.
-func (s *Session) giveLiveLocked(n Notification) {
+func (s *Session) giveLiveLocked(n transient) {
 	if s.live == nil {
 		s.live = new(transients)
 	}
@@ -281,12 +340,13 @@ func (s *Session) takeLive(max int) []Notification {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := min(max, len(t.waiting))
-	out := slices.Clone(t.waiting[:n])
-	t.waiting = slices.Delete(t.waiting, 0, n)
-	for i := range out {
-		t.sent = appendBounded(t.sent, Notification{Seq: out[i].Seq, Email: out[i].Email, App: out[i].App,
-			PUID: out[i].PUID, Ref: out[i].Ref, From: out[i].From, Receipt: out[i].Receipt})
+	out := make([]Notification, n)
+	for i, l := range t.waiting[:n] {
+		out[i] = l.Notification
+		l.Notification = Notification{Seq: l.Seq, Email: l.Email, App: l.App, PUID: l.PUID, Ref: l.Ref, From: l.From, Receipt: l.Receipt}
+		t.sent = appendBounded(t.sent, l)
 	}
+	t.waiting = slices.Delete(t.waiting, 0, n)
 	return out
 }
 
@@ -297,12 +357,12 @@ func (s *Session) confirmLive(seqs []uint64) (confirmed []Notification) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sent = slices.DeleteFunc(t.sent, func(n Notification) bool {
-		if slices.Contains(seqs, n.Seq) {
-			confirmed = append(confirmed, n)
-			return true
+	t.sent = slices.DeleteFunc(t.sent, func(l transient) bool {
+		hit := slices.Contains(seqs, l.Seq)
+		if hit && l.done.CompareAndSwap(false, true) {
+			confirmed = append(confirmed, l.Notification)
 		}
-		return false
+		return hit
 	})
 	return confirmed
 }
@@ -314,7 +374,7 @@ func (s *Session) liveOnes() *transients {
 	return s.live
 }
 
-func appendBounded(list []Notification, n Notification) []Notification {
+func appendBounded(list []transient, n transient) []transient {
 	if len(list) >= maxTransients {
 		list = slices.Delete(list, 0, 1)
 	}
@@ -326,28 +386,24 @@ func appendBounded(list []Notification, n Notification) []Notification {
 func (s *Session) Close() {
 	h, now := s.hub, s.hub.now()
 	sh := h.shard(s.dev.user.email)
-	gone := false
 	sh.mu.Lock()
+	defer h.unlock(sh)
 	if s.dev.session == s { // unregister only yourself
 		s.dev.session = nil
-		gone = h.stepLocked(sh, s.dev, Event{Kind: EventLost}, now)
-	}
-	sh.mu.Unlock()
-	if gone {
-		h.remember(s.dev.user.email, s.dev.id, now)
+		h.stepLocked(sh, s.dev, Event{Kind: EventLost}, now)
 	}
 }
 
 // endSessionLocked ends a session from inside: its device goes at once or, where only the credential ended,
-// lingers (PROTOCOL §1). It reports whether the device is gone.
-func (h *Hub) endSessionLocked(sh *shard, s *Session, why End, now moment) (gone bool) {
+// lingers (PROTOCOL §1).
+func (h *Hub) endSessionLocked(sh *shard, s *Session, why End, now moment) {
 	s.finish(why)
 	s.dev.session = nil
 	kind := EventEnd
 	if why == EndExpired {
 		kind = EventLost
 	}
-	return h.stepLocked(sh, s.dev, Event{Kind: kind}, now)
+	h.stepLocked(sh, s.dev, Event{Kind: kind}, now)
 }
 
 // Ended tells whether and why the hub ended the session.

@@ -14,8 +14,25 @@ type shard struct {
 	mu     sync.Mutex
 	users  map[string]*user // guarded by mu
 	timers timerHeap        // guarded by mu
+	left   []departure      // guarded by mu: to be remembered when mu is released, see Hub.unlock
 	due    atomic.Int64     // moment of the earliest timer, maxMoment if none; written under mu
-	_      [40]byte         // keeps neighbours' locks on other cache lines
+	_      [16]byte         // keeps neighbours' locks on other cache lines
+}
+
+// departure is a device that went offline, as the store is to remember it.
+type departure struct {
+	email  string
+	record DeviceRecord
+}
+
+// unlock releases the shard and then, with no lock held, has the store remember who went.
+func (h *Hub) unlock(sh *shard) {
+	left := sh.left
+	sh.left = nil
+	sh.mu.Unlock()
+	for i := range left {
+		h.lastGone.Store(h.cfg.Store.PutDevice(left[i].email, left[i].record))
+	}
 }
 
 const maxMoment = moment(1<<63 - 1)
@@ -36,7 +53,7 @@ type device struct {
 	session *Session      // guarded by the shard; nil: none
 	views   []*view       // guarded by the shard
 	timer   *timer        // guarded by the shard; nil: nothing is due
-	until   moment        // guarded by the shard; State.Until
+	up      moment        // guarded by the shard; since when it is not offline, whatever has changed meanwhile
 	word    atomic.Uint64 // see pack; written under the shard's lock, read by links without it
 	idle    atomic.Int64  // the same: State.Idle
 }
@@ -50,11 +67,21 @@ func unpack(w uint64) (Status, moment) { return Status(w & 3), moment(w >> 4) }
 
 func (d *device) stateLocked() State {
 	st, since := unpack(d.word.Load())
-	return State{Phase: d.phase(), Status: st, Since: since, Idle: moment(d.idle.Load()), Until: d.until}
+	return State{Phase: d.phase(), Status: st, Since: since, Idle: moment(d.idle.Load()), Until: d.untilLocked()}
 }
 
+func (d *device) untilLocked() moment {
+	if d.timer == nil {
+		return 0
+	}
+	return d.timer.until
+}
+
+// setStateLocked takes over a state but for Until, which is in the timer.
 func (d *device) setStateLocked(s State) {
-	d.until = s.Until
+	if s.Status != Offline && d.status() == Offline {
+		d.up = s.Since
+	}
 	d.idle.Store(int64(s.Idle))
 	d.word.Store(pack(s.Phase, s.Status, s.Since))
 }
@@ -151,7 +178,9 @@ func (sh *shard) releaseLocked(d *device) {
 	if d.phase() != Absent || len(d.views) != 0 {
 		return
 	}
-	sh.stopLocked(&d.timer)
+	if d.timer != nil {
+		sh.stopLocked(&d.timer)
+	}
 	u := d.user
 	u.unlinkDevice(d)
 	if u.devices == nil && sh.users[u.email] == u {
@@ -165,7 +194,8 @@ func (sh *shard) releaseLocked(d *device) {
 // timer is one thing that is due: a device's (linger, end of credential) or a grant's (window).
 type timer struct {
 	at     moment
-	index  int // in the heap
+	until  moment // of a device: State.Until
+	index  int    // in the heap
 	device *device
 	grant  *grant
 }

@@ -78,20 +78,23 @@ type Notice struct {
 type Notices interface {
 	NoticesOf(app string, max int) ([]Notice, error)
 	PutNotice(n *Notice) error // fills in n.ID
-	DropNotices(app string, upTo uint64) error
+	DropNotices(app string, ids []uint64) error
 }
 
 // DeviceRecord is what is kept of a device that is not there.
 type DeviceRecord struct {
 	ID   string    `json:"device"`
-	Gone time.Time `json:"gone,omitzero"` // when it last went offline; zero: unknown
-	Seen time.Time `json:"seen,omitzero"` // when it was first or last written here
+	Seen time.Time `json:"seen,omitzero"` // when it last came or went
+	// Gone is when each app saw it go: the end of its last presence, or of the app's view of it.
+	Gone map[string]time.Time `json:"gone,omitempty"`
 }
 
 // Devices remembers which devices a user has, at most Limits.DevicesPerUser (the longest gone is forgotten).
 type Devices interface {
 	DevicesOf(email string) ([]DeviceRecord, error)
-	// PutDevice is grouped with other writes; the commit need not be waited for.
+	// PutDevice is grouped with other writes; the commit need not be waited for. Where Gone is nil the device
+	// has come: it is remembered, and its user created if she is unknown. Else it has gone: Gone is laid over
+	// what is remembered, and nothing happens where nothing is.
 	PutDevice(email string, d DeviceRecord) *Commit
 	RemoveDevice(email, device string) error
 }

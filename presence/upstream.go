@@ -190,15 +190,6 @@ func (l *Link) Delivered(ids []uint64) {
 	}
 }
 
-func (h *Hub) purgeUpstream(gs []Grant) error {
-	for i := range gs {
-		if err := h.cfg.Store.PurgeUpstream(gs[i].Email, gs[i].App); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // upstreamError keeps refusals and wraps the rest.
 func upstreamError(err error) error {
 	if errors.Is(err, ErrFull) {

@@ -144,10 +144,11 @@ func (v *view) render(u *Update) bool {
 	if v.grant.is(grantIdle) && st != Offline {
 		idle = moment(v.device.idle.Load())
 	}
-	if st == Status(v.told&^heard) && idle == v.extra {
-		return false
+	known, first := Status(v.told&^heard), v.told == 0
+	if v.told |= heard; st == known && idle == v.extra {
+		return false // what comes later is news
 	}
-	delayed := v.told == 0 && !v.news
+	delayed := first && !v.news
 	v.told, v.extra = uint8(st)|heard, idle
 	*u = Update{Kind: Presence, ByEmail: v.grant.byEmail, Local: v.grant.local(), Tag: v.tag,
 		Status: st, Since: since.time(), Idle: idle.time(), Delayed: delayed}

@@ -43,7 +43,7 @@ func (s *Store) PutApp(a presence.App) error {
 
 // RemoveApp removes the app, the notices that wait for it and the requests it made. presence.ErrNoApp.
 func (s *Store) RemoveApp(id string) error {
-	if err := s.dropNotices(id, never); err != nil {
+	if err := s.dropNoticesOfApp(id); err != nil {
 		return err
 	}
 	if err := s.dropRequestsOfApp(id); err != nil {

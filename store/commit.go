@@ -135,7 +135,13 @@ func (s *Store) carryOut(g *group, ops []op) error {
 	}
 	if err := s.writeGroup(g, ops); err != nil {
 		s.counts.failed.Add(1)
+		if s.failing.Swap(&err) == nil {
+			s.log.Error("the data file cannot be written", "file", s.path, "error", err)
+		}
 		return err
+	}
+	if s.failing.Swap(nil) != nil {
+		s.log.Info("the data file can be written again", "file", s.path)
 	}
 	g.apply()
 	return nil

@@ -1,7 +1,8 @@
 package store
 
 import (
-	"fmt"
+	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,58 +16,69 @@ func (s *Store) DevicesOf(email string) ([]presence.DeviceRecord, error) {
 	return collect(s, inDevices, prefixOf(email), readDevice)
 }
 
-func readDevice(_ *bbolt.Tx, k, v []byte) (d presence.DeviceRecord, err error) {
-	if len(v) != 2*timeLen {
-		return d, fmt.Errorf("store: the value of %q is damaged", k)
-	}
-	_, d.ID = splitPair(k)
-	d.Gone, d.Seen = readTime(v), readTime(v[timeLen:])
-	return d, nil
+func readDevice(tx *bbolt.Tx, k, v []byte) (presence.DeviceRecord, error) {
+	return unmarshal[presence.DeviceRecord](tx, k, v)
 }
 
-// PutDevice remembers a device. Where Limits.DevicesPerUser are remembered already, the one that is gone for longest
-// is forgotten for it.
+// PutDevice remembers that a device came or went; see [presence.Devices]. Where Limits.DevicesPerUser are remembered
+// already, the one that was not seen for longest is forgotten for a new one.
 func (s *Store) PutDevice(email string, d presence.DeviceRecord) *presence.Commit {
 	if err := checkKeys("e-mail and device", email, d.ID); err != nil {
 		return ended(err)
 	}
-	k, v := pair(email, d.ID), appendTime(appendTime(nil, d.Gone), d.Seen)
 	commit, _ := s.updateLater(nil, func(tx *bbolt.Tx) error {
-		b := inDevices.of(tx)
-		if b.Get(k) == nil {
-			if err := ensureUser(tx, email, d.Seen); err != nil {
-				return err
+		old, known, err := getJSON[presence.DeviceRecord](tx, inDevices, pair(email, d.ID))
+		if err != nil {
+			return err
+		}
+		if !known {
+			if d.Gone != nil {
+				return nil // it was forgotten, maybe with its user
 			}
-			if err := makeRoomForDevice(tx, email, s.limits.DevicesPerUser); err != nil {
+			if err := s.roomForDevice(tx, email, d.Seen); err != nil {
 				return err
 			}
 		}
-		return b.Put(k, v)
+		return putDevice(tx, email, &d, old.Gone)
 	})
 	return commit
 }
 
-// makeRoomForDevice forgets the longest gone until one more fits.
-func makeRoomForDevice(tx *bbolt.Tx, email string, limit int) error {
+// putDevice writes d with what it says of having gone laid over what was known, for apps that have a grant.
+func putDevice(tx *bbolt.Tx, email string, d *presence.DeviceRecord, known map[string]time.Time) error {
+	gone := maps.Clone(d.Gone)
+	for app, t := range known {
+		if _, newer := gone[app]; newer || inGrants.of(tx).Get(pair(email, app)) == nil {
+			continue
+		}
+		if gone == nil {
+			gone = make(map[string]time.Time)
+		}
+		gone[app] = t
+	}
+	value, err := json.Marshal(&presence.DeviceRecord{ID: d.ID, Seen: d.Seen, Gone: gone})
+	if err != nil {
+		return err
+	}
+	return inDevices.of(tx).Put(pair(email, d.ID), value)
+}
+
+// roomForDevice creates the user where she is unknown, and forgets devices until one more fits.
+func (s *Store) roomForDevice(tx *bbolt.Tx, email string, now time.Time) error {
+	if err := ensureUser(tx, email, now); err != nil {
+		return err
+	}
 	ds, err := collectIn(tx, inDevices, prefixOf(email), readDevice)
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(ds, func(a, b presence.DeviceRecord) int { return lastSign(&a).Compare(lastSign(&b)) })
-	for ; len(ds) >= limit; ds = ds[1:] {
+	slices.SortStableFunc(ds, func(a, b presence.DeviceRecord) int { return a.Seen.Compare(b.Seen) })
+	for ; len(ds) >= s.limits.DevicesPerUser; ds = ds[1:] {
 		if err := inDevices.of(tx).Delete(pair(email, ds[0].ID)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// lastSign is when a device was last known to be there.
-func lastSign(d *presence.DeviceRecord) time.Time {
-	if d.Gone.IsZero() {
-		return d.Seen
-	}
-	return d.Gone
 }
 
 // RemoveDevice forgets one; unknown ones are ignored.

@@ -54,7 +54,7 @@
 //	audit              email 00 be64 n             JSON presence.AuditEntry; n counts up without a gap, 1,000 are kept
 //	tokens             SHA-256 of the secret       JSON Token without Hash
 //	tokens_by_email    email 00 SHA-256            nothing
-//	devices            email 00 device             time gone, time seen
+//	devices            email 00 device             JSON presence.DeviceRecord
 //	notices            appid 00 be64 id            JSON presence.Notice; 100,000 are kept for an app
 //	notice_seq         appid                       be64 last id; ids of an app count up without a gap
 //	requests           email 00 appid              JSON presence.Request

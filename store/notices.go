@@ -56,30 +56,31 @@ func putNotice(tx *bbolt.Tx, n *presence.Notice) error {
 	return b.Delete(numbered(n.App, n.ID-maxNotices))
 }
 
-// DropNotices forgets those of app up to the id, in commits of at most 1,000.
-func (s *Store) DropNotices(app string, upTo uint64) error { return s.dropNotices(app, upTo) }
-
-func (s *Store) dropNotices(app string, upTo uint64) error {
-	for {
-		keys, err := s.noticesUpTo(app, upTo)
-		if err != nil || len(keys) == 0 {
-			return err
-		}
-		err = s.update(nil, func(tx *bbolt.Tx) error { return deleteKeys(inNotices.of(tx), keys) })
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func (s *Store) noticesUpTo(app string, upTo uint64) (keys [][]byte, err error) {
-	err = s.view(func(tx *bbolt.Tx) error {
-		for _, k := range keysOf(inNotices.of(tx), prefixOf(app), slice) {
-			if number(k) <= upTo {
-				keys = append(keys, k)
+// DropNotices forgets these of app; unknown ones are ignored.
+func (s *Store) DropNotices(app string, ids []uint64) error {
+	return s.update(nil, func(tx *bbolt.Tx) error {
+		for _, id := range ids {
+			if err := inNotices.of(tx).Delete(numbered(app, id)); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
-	return keys, err
+}
+
+// dropNoticesOfApp forgets all of app, in commits of at most 1,000.
+func (s *Store) dropNoticesOfApp(app string) error {
+	for {
+		var keys [][]byte
+		err := s.view(func(tx *bbolt.Tx) error {
+			keys = keysOf(inNotices.of(tx), prefixOf(app), slice)
+			return nil
+		})
+		if err != nil || len(keys) == 0 {
+			return err
+		}
+		if err := s.update(nil, func(tx *bbolt.Tx) error { return deleteKeys(inNotices.of(tx), keys) }); err != nil {
+			return err
+		}
+	}
 }

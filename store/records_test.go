@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"github.com/google/go-cmp/cmp"
 	"slices"
 	"testing"
 	"time"
@@ -55,11 +56,19 @@ func TestNoticesStayInOrderUntilDropped(t *testing.T) {
 		t.Errorf("notices %+v", ns)
 	}
 	last := ns[0].ID + 2*slice + 100
-	b.must(b.DropNotices("chat", last))
+	var ids []uint64
+	for id := ns[0].ID; id <= last; id++ {
+		ids = append(ids, id)
+	}
+	b.must(b.DropNotices("chat", ids))
 	if ns, err = b.NoticesOf("chat", 10_000); err != nil || len(ns) != 399 || ns[0].ID != last+1 {
 		t.Fatalf("%d are left, %v", len(ns), err)
 	}
-	b.must(b.DropNotices("chat", ns[398].ID))
+	ids = nil
+	for _, n := range ns {
+		ids = append(ids, n.ID)
+	}
+	b.must(b.DropNotices("chat", ids))
 	b.reopen()
 	b.must(b.PutNotice(&presence.Notice{App: "chat", Local: "next"}))
 	if next, _ := b.NoticesOf("chat", 10); len(next) != 1 || next[0].ID <= ns[398].ID {
@@ -88,18 +97,33 @@ func TestLongestGoneDeviceIsForgotten(t *testing.T) {
 	b := newBed(t, Options{Limits: presence.Limits{DevicesPerUser: 3}})
 	at := func(minutes int) time.Time { return b.clock.now().Add(time.Duration(minutes) * time.Minute) }
 	put := func(d presence.DeviceRecord) { b.must(b.PutDevice(ann, d).Wait()) }
-	put(presence.DeviceRecord{ID: "phone", Gone: at(5), Seen: at(0)})
-	put(presence.DeviceRecord{ID: "desk", Gone: at(2), Seen: at(0)})
+	went := func(app string, minutes int) map[string]time.Time { return map[string]time.Time{app: at(minutes)} }
+	b.must(b.PutGrants([]presence.Grant{grant(ann, "chat", "p1"), grant(ann, "mail", "p2")}, nil))
+	put(presence.DeviceRecord{ID: "phone", Seen: at(5)})
+	put(presence.DeviceRecord{ID: "desk", Seen: at(2)})
 	put(presence.DeviceRecord{ID: "tablet", Seen: at(4)})
-	put(presence.DeviceRecord{ID: "desk", Gone: at(6), Seen: at(0)}) // known: nobody has to go
+	put(presence.DeviceRecord{ID: "desk", Seen: at(6), Gone: went("chat", 6)}) // known: nobody has to go
+	put(presence.DeviceRecord{ID: "desk", Seen: at(7), Gone: went("mail", 7)}) // what chat saw stays
+	put(presence.DeviceRecord{ID: "desk", Seen: at(8)})                        // it came back
+	put(presence.DeviceRecord{ID: "never", Seen: at(9), Gone: went("chat", 9)})
 	b.must(b.PutDevice(bob, presence.DeviceRecord{ID: "phone"}).Wait())
-	put(presence.DeviceRecord{ID: "watch", Gone: at(1)})
+	put(presence.DeviceRecord{ID: "watch", Seen: at(10)})
 	b.reopen()
 	ds, err := b.DevicesOf(ann)
 	b.must(err)
-	want := []presence.DeviceRecord{{ID: "desk", Gone: at(6), Seen: at(0)}, {ID: "phone", Gone: at(5), Seen: at(0)}, {ID: "watch", Gone: at(1)}}
-	if !slices.Equal(ds, want) {
-		t.Errorf("devices %+v, want %+v", ds, want)
+	want := []presence.DeviceRecord{{ID: "desk", Seen: at(8), Gone: map[string]time.Time{"chat": at(6), "mail": at(7)}},
+		{ID: "phone", Seen: at(5)}, {ID: "watch", Seen: at(10)}}
+	if d := cmp.Diff(want, ds); d != "" {
+		t.Errorf("devices (-want +got):\n%s", d)
+	}
+	b.must(b.RemoveGrants([]presence.Grant{grant(ann, "mail", "p2")}, nil, nil))
+	put(presence.DeviceRecord{ID: "desk", Seen: at(11), Gone: went("chat", 11)})
+	if ds, _ := b.DevicesOf(ann); len(ds) != 3 || len(ds[0].Gone) != 1 {
+		t.Errorf("what an app without a grant saw is kept: %+v", ds)
+	}
+	b.must(b.PutDevice("nobody@example.org", presence.DeviceRecord{ID: "phone", Gone: went("chat", 1)}).Wait())
+	if _, known, _ := b.User("nobody@example.org"); known {
+		t.Error("a device that went made a user")
 	}
 	b.must(b.RemoveDevice(ann, "desk"))
 	b.must(b.RemoveDevice(ann, "desk"))

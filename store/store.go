@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,10 +22,11 @@ import (
 // Errors of the store that a caller may want to tell apart. Refusals of single calls wrap the core's errors
 // (presence.ErrBadValue, ErrExists, ErrNoApp, ErrNoUser).
 var (
-	ErrClosed = errors.New("store: closed")
-	ErrInUse  = errors.New("in use by another process")
-	ErrFormat = errors.New("not a data file that this version can read")
-	ErrFull   = errors.New("store: too many for one user")
+	ErrClosed  = errors.New("store: closed")
+	ErrInUse   = errors.New("in use by another process")
+	ErrFormat  = errors.New("not a data file that this version can read")
+	ErrDamaged = errors.New("damaged, restore it from a backup")
+	ErrFull    = errors.New("store: too many for one user")
 )
 
 // formatVersion is the layout that doc.go describes.
@@ -35,6 +38,7 @@ type Options struct {
 	Limits  presence.Limits  // QueuePerApp, CollapseKeys and DevicesPerUser count; zero ones get the defaults
 	Timeout time.Duration    // how long to wait for another process to let go of the file; 0: 1 s
 	Backlog int              // writes that may wait before callers do; 0: 16384
+	Log     *slog.Logger     // told when writing begins to fail, and when it works again; nil: nobody
 	MaxSize int              // bytes the file may grow to, then writes fail (now and then deletes too); 0: no limit
 
 	// SyncDelay emulates a slow disk: each of the two syncs of a commit takes this much longer. For benchmarks
@@ -45,6 +49,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Timeout == 0 {
 		o.Timeout = time.Second
@@ -79,8 +86,10 @@ type Store struct {
 	index     *index
 	committer committer
 	counts    counts
-	upstream  atomic.Int64           // Unix nanoseconds before which no message to an app expires
+	upstream  atomic.Int64          // Unix nanoseconds before which no message to an app expires
 	cause     atomic.Pointer[error] // why there are no more writes
+	failing   atomic.Pointer[error] // why the last write failed; nil: it did not
+	log       *slog.Logger
 
 	writing sync.Mutex // held while a group is written and applied
 	garbage []uint64   // guarded by writing: records that a purge has killed, still on disk
@@ -99,9 +108,9 @@ func Open(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, path: path, now: o.Now, limits: o.Limits, syncDelay: o.SyncDelay, index: newIndex()}
+	s := &Store{db: db, path: path, now: o.Now, limits: o.Limits, syncDelay: o.SyncDelay, log: o.Log, index: newIndex()}
 	s.committer.init(o.Backlog)
-	if err := s.load(); err != nil {
+	if err := undamaged(s.load); err != nil {
 		return nil, errors.Join(fmt.Errorf("data file %s: %w", path, err), db.Close())
 	}
 	go s.run()
@@ -111,16 +120,15 @@ func Open(path string, o Options) (*Store, error) {
 func openFile(path string, o Options) (*bbolt.DB, error) {
 	_, err := os.Stat(path)
 	created := errors.Is(err, os.ErrNotExist)
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:      o.Timeout,
-		FreelistType: bbolt.FreelistMapType,
-		// Without this each commit writes the list of all free pages, which is long after a full queue was emptied;
-		// the price is a scan at the start, next to the one for the index.
-		NoFreelistSync: true,
-		NoStatistics:   true,
-		MaxSize:        o.MaxSize,
-		NoSync:         o.SyncDelay > 0,
-	})
+	var db *bbolt.DB
+	if err == nil {
+		err = whole(path, o)
+	} else if created {
+		err = nil
+	}
+	if err == nil {
+		db, err = bbolt.Open(path, 0o600, o.bbolt())
+	}
 	switch {
 	case errors.Is(err, bolterr.ErrTimeout):
 		return nil, fmt.Errorf("data file %s is %w", path, ErrInUse)
@@ -133,6 +141,56 @@ func openFile(path string, o Options) (*bbolt.DB, error) {
 		return nil, errors.Join(fmt.Errorf("data file %s: %w", path, err), db.Close())
 	}
 	return db, nil
+}
+
+// undamaged runs what reads a file for the first time. bbolt panics where a page is not what it should be, and the
+// memory map faults where the file is shorter than it says; both mean that the file is damaged.
+func undamaged(read func() error) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer debug.SetPanicOnFault(old)
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	return read()
+}
+
+// whole reports an error if the file is shorter than it says itself. It looks before bbolt reads all of its pages,
+// which it does in a goroutine of its own, where nobody catches a fault.
+func whole(path string, o Options) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	look := o.bbolt()
+	look.ReadOnly = true
+	return undamaged(func() error {
+		db, err := bbolt.Open(path, 0o600, look)
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		return db.View(func(tx *bbolt.Tx) error {
+			if info.Size() < tx.Size() {
+				return fmt.Errorf("%w: %d of %d bytes are there", ErrDamaged, info.Size(), tx.Size())
+			}
+			return nil
+		})
+	})
+}
+
+func (o Options) bbolt() *bbolt.Options {
+	return &bbolt.Options{
+		Timeout:      o.Timeout,
+		FreelistType: bbolt.FreelistMapType,
+		// Without this each commit writes the list of all free pages, which is long after a full queue was emptied;
+		// the price is a scan at the start, next to the one for the index.
+		NoFreelistSync: true,
+		NoStatistics:   true,
+		MaxSize:        o.MaxSize,
+		NoSync:         o.SyncDelay > 0,
+	}
 }
 
 // private makes sure that nobody else can read the file, and that a new one survives a loss of power.
@@ -211,7 +269,7 @@ func (s *Store) rebuild(tx *bbolt.Tx) error {
 		e := s.entryOfRecord(seq, &r)
 		s.index.add(s.index.userBytes(r.email), func(yield func(*entry) bool) { yield(&e) })
 	}
-	s.upstream.Store(never64)
+	s.upstream.Store(never)
 	s.nextUpstream(tx)
 	return inDropped.of(tx).ForEach(func(k, _ []byte) error {
 		email, _ := splitPair(k)
@@ -279,6 +337,7 @@ type Stats struct {
 	Waiting   int    `json:"waiting"`   // now, all users
 	FileSize  int64  `json:"file_size"` // now, bytes
 	Stopped   error  `json:"-"`         // why nothing is written any more; nil: it is
+	Failing   error  `json:"-"`         // why the last write failed; nil: it did not
 }
 
 // Stats counts what waits, which reads the index: a few milliseconds for a million.
@@ -287,6 +346,9 @@ func (s *Store) Stats() Stats {
 	st := Stats{Commits: c.commits.Load(), Failed: c.failed.Load(), Enqueued: c.enqueued.Load(),
 		Confirmed: c.confirmed.Load(), Expired: c.expired.Load(), Dropped: c.overflow.Load(),
 		Waiting: s.index.total(nanos(s.now())), Stopped: s.stopped()}
+	if why := s.failing.Load(); why != nil {
+		st.Failing = *why
+	}
 	if info, err := os.Stat(s.path); err == nil {
 		st.FileSize = info.Size()
 	}

@@ -167,7 +167,7 @@ func (s *Store) sweepUpstream(now time.Time, max int) (removed int, err error) {
 	if nanos(now) < s.upstream.Load() {
 		return 0, nil
 	}
-	s.upstream.Store(never64) // a message that comes meanwhile lowers it
+	s.upstream.Store(never) // a message that comes meanwhile lowers it
 	limit := appendTime(nil, now)
 	var keys [][]byte
 	err = s.view(func(tx *bbolt.Tx) error {
@@ -195,8 +195,6 @@ func (s *Store) sweepUpstream(now time.Time, max int) (removed int, err error) {
 	}
 	return len(keys), nil
 }
-
-const never64 = 1<<63 - 1
 
 // noteUpstream notes that a message expires at t.
 func (s *Store) noteUpstream(t time.Time) {

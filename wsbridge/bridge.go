@@ -168,7 +168,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !b.table.enter(c, b.tick.Load(), &b.readers) {
 		b.from.leave(from)
-		c.Close()
+		c.turnAway()
 		return
 	}
 	b.stats.accepted.Add(1)

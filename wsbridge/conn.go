@@ -480,6 +480,14 @@ func (c *conn) end(e *Error) {
 	c.interrupt()
 }
 
+// turnAway ends a conn that came while the bridge was closing and has no reader.
+func (c *conn) turnAway() {
+	c.wmu.Lock()
+	c.finishLocked((&Error{Errno: GoingAway}).last(nil, true))
+	c.wmu.Unlock()
+	c.hangUp()
+}
+
 // expire ends a conn that gave no sign of life. Where a writer is stuck in it there is nobody to tell.
 func (c *conn) expire() {
 	if !c.wmu.TryLock() {
@@ -541,5 +549,5 @@ func (c *conn) log(e *Error) {
 	if now := c.b.tick.Load(); e.ours() && c.b.loud.Swap(now) != now { // a broken disk breaks for all
 		level = slog.LevelError
 	}
-	c.b.log.Log(context.Background(), level, "device refused", "socket", c.serial, "error", e)
+	c.b.log.Log(context.Background(), level, "to a device", "socket", c.serial, "error", e)
 }

@@ -35,5 +35,5 @@
 //   - A token of another device is an invalid assertion (34).
 //   - A frame that names another device than the socket's gets errno 36, as for another e-mail.
 //   - Where storage fails while a device identifies, it gets 91 and may try again on the same socket.
-//   - The reply's "detail" names the field, for people; programs need not look at it.
+//   - With 12 and 13 the reply has "detail", the name of the field, for people.
 package wsbridge

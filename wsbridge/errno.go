@@ -182,6 +182,8 @@ func coreError(err error) *Error {
 		return &Error{Errno: GoingAway, Cause: err}
 	case errors.Is(err, presence.ErrStranger):
 		return &Error{Errno: NoApp, Cause: err}
+	case errors.Is(err, presence.ErrCredential):
+		return &Error{Errno: Expired, Cause: err}
 	case errors.Is(err, presence.ErrFull):
 		return &Error{Errno: AppFull, Retry: fullRetry, Cause: err}
 	case errors.Is(err, presence.ErrTooLarge):

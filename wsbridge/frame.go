@@ -278,7 +278,7 @@ func (t *tokens) presenceInto(r *request) *Error {
 	if t[fIdleSince] != nil {
 		text, ok := asString(t[fIdleSince])
 		since, bogus := time.Parse(time.RFC3339, text)
-		if !ok || bogus != nil || since.IsZero() {
+		if !ok || bogus != nil || since.Unix() <= 0 {
 			return bad(fIdleSince)
 		}
 		r.idleSince = since.UTC()

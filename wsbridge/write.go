@@ -74,16 +74,20 @@ func (w *outbox) batch(s *presence.Session) (more bool, err error) {
 	c := w.c
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	if c.ended { // the reader is taking the conn down
+		return false, nil
+	}
 	if c.flags.And(^flagPing)&flagPing != 0 {
 		c.b.stats.pings.Add(1)
 		if err := c.pingLocked(nil); err != nil {
 			return false, err
 		}
 	}
+	items := batchItems
 	if c.full() {
-		return false, w.framer.flush(w.emit)
+		items = 0 // no more of them, but it may be told to go
 	}
-	o, err := s.Next(batchItems)
+	o, err := s.Next(items)
 	if err != nil {
 		c.log(coreError(err))
 		c.flags.Or(flagRetry)

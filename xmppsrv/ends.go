@@ -191,7 +191,7 @@ var refusals = [refusalCount]refusalRow{
 	refuseBadValue:   {"bad-value", "modify", "bad-request", "A value of the notification is not allowed"},
 	refuseStorage:    {"storage", "wait", "resource-constraint", "The storage is not available"},
 	refuseEnded:      {"ended", "wait", "recipient-unavailable", "This connection has ended"},
-	refuseJSON:       {"json", "modify", "bad-request", "The content of json is not JSON"},
+	refuseJSON:       {"json", "modify", "bad-request", "The content of json is not JSON, or nested too deep"},
 	refuseOption:     {"option", "modify", "bad-request", "An option of notify is not understood"},
 	refuseID:         {"no-id", "modify", "bad-request", "An iq must have an id"},
 	refuseRequest:    {"bad-iq", "modify", "bad-request", "An iq must be get or set with one payload, result or error"},

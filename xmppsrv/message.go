@@ -77,7 +77,7 @@ func notification(st *stanza, m *presence.Message) refusal {
 			}
 		case space == nsJSON && string(c.local()) == "json": // XEP-0335
 			data := bytes.TrimSpace(c.text())
-			if !json.Valid(data) {
+			if !json.Valid(data) || tooDeep(data) {
 				return refuseJSON
 			}
 			m.Data = bytes.Clone(data)
@@ -95,6 +95,30 @@ func notification(st *stanza, m *presence.Message) refusal {
 		m.TTL = 0
 	}
 	return accepted
+}
+
+// maxJSONDepth is how deep data may be nested: devices have parsers with limits of their own.
+const maxJSONDepth = 64
+
+// tooDeep reports whether valid JSON is nested deeper than devices are asked to read.
+func tooDeep(data []byte) bool {
+	depth, inString := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case c == '\\' && inString:
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > maxJSONDepth {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
 }
 
 // options reads <notify ttl=” collapse=” priority=”/>. An empty option is one that is not given.
@@ -117,11 +141,13 @@ func options(e element, m *presence.Message) refusal {
 	return accepted
 }
 
-// seconds reads a ttl. What no Duration can hold, and what is negative, is out of range.
+// seconds reads a ttl; s is not empty. What no Duration can hold, and what is negative, is out of range.
 func seconds(s string) (time.Duration, refusal) {
 	const most = int64(1<<63-1) / int64(time.Second)
 	n, err := strconv.ParseInt(s, 10, 64)
 	switch {
+	case s[0] == '+':
+		return 0, refuseOption
 	case err != nil && n == 0:
 		return 0, refuseOption
 	case err != nil || n < 0 || n > most:

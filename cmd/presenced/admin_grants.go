@@ -100,14 +100,11 @@ func (a *admin) allow(r *http.Request) (any, error) {
 	if n.Until != nil && !n.Until.After(a.now()) {
 		return nil, badRequest("until %s is over", timeText(*n.Until))
 	}
-	old, _, err := a.store.Grant(email, n.App)
-	if err != nil {
-		return nil, err
-	}
-	g, err := a.hub.Allow(presence.Grant{
-		Email: email, App: n.App, Windows: n.Windows, TZ: n.TZ, Until: n.Until,
-		Notify: n.Notify, Idle: n.Idle, Paused: old.Paused, // a pause ends by resume only
-	}, presence.ByAdmin)
+	g, err := a.hub.Edit(email, n.App, presence.ByAdmin, func(g *presence.Grant, _ bool) error {
+		// All of it but a pause, which ends by resume only.
+		g.Windows, g.TZ, g.Until, g.Notify, g.Idle = n.Windows, n.TZ, n.Until, n.Notify, n.Idle
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/hex"
 	"errors"
 	"net/http"
 	"time"
@@ -29,7 +28,7 @@ type tokenView struct {
 }
 
 func tokenViewOf(t store.Token) tokenView {
-	v := tokenView{Email: t.Email, Device: t.Device, Hash: hex.EncodeToString(t.Hash[:]), Created: t.Created}
+	v := tokenView{Email: t.Email, Device: t.Device, Hash: identity.CredentialOf(t.Hash), Created: t.Created}
 	if !t.Expires.IsZero() {
 		v.Expires = &t.Expires
 	}
@@ -130,7 +129,10 @@ func (a *admin) removeUser(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.hub.RemoveUser(u.Email, presence.ByAdmin); err != nil && !errors.Is(err, presence.ErrNoUser) {
+	if _, err := a.endTokens(u.Email, ""); err != nil { // first: who is ended must not come back
+		return nil, err
+	}
+	if err := a.hub.RemoveUser(u.Email, presence.ByAdmin); err != nil {
 		return nil, err
 	}
 	if err := a.store.RemoveUser(u.Email); err != nil {
@@ -207,16 +209,25 @@ func (a *admin) revokeTokens(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	revoked, err := a.store.RevokeTokens(email, device)
+	e, err := a.endTokens(email, device)
 	if err != nil {
 		return nil, err
 	}
-	if len(revoked) == 0 {
+	if e.revoked == 0 {
 		return nil, notFound("%s has no such token", email)
 	}
-	ended := 0
+	return map[string]any{"email": email, "device": device, "revoked": e.revoked, "ended": e.sessions}, nil
+}
+
+// endedTokens counts what went with revoked tokens.
+type endedTokens struct{ revoked, sessions int }
+
+// endTokens revokes the user's tokens for the device ("": all) and ends the sessions that came with them.
+func (a *admin) endTokens(email, device string) (e endedTokens, err error) {
+	revoked, err := a.store.RevokeTokens(email, device)
 	for _, t := range revoked {
-		ended += a.hub.EndCredential(email, hex.EncodeToString(t.Hash[:]))
+		e.sessions += a.hub.EndCredential(email, identity.CredentialOf(t.Hash))
 	}
-	return map[string]any{"email": email, "device": device, "revoked": len(revoked), "ended": ended}, nil
+	e.revoked = len(revoked)
+	return e, err
 }

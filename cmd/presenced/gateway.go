@@ -26,7 +26,9 @@ import (
 
 const (
 	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 2 * time.Minute
+	requestTimeout    = 20 * time.Second // for the whole of a request
+	profileTimeout    = 2 * time.Minute  // the same on the admin listener, where a profile may take a while
+	idleTimeout       = 30 * time.Second
 	maxHeaderBytes    = 16 << 10
 	closeTimeout      = 5 * time.Second // for peers to take their last bytes
 	sweepEvery        = time.Minute
@@ -86,7 +88,7 @@ func (g *gateway) open() error {
 			"do", "chmod 700 "+g.cfg.Data)
 	}
 	var err error
-	g.store, g.hub, err = openData(g.cfg, time.Second)
+	g.store, g.hub, err = openData(g.cfg, time.Second, g.log)
 	if errors.Is(err, store.ErrInUse) {
 		return withHint(fmt.Errorf("the data folder %s is in use%s", g.cfg.Data, otherServer(g.cfg)),
 			"stop the other one, or choose another folder with --data")
@@ -128,6 +130,11 @@ func (g *gateway) bind() error {
 			continue
 		}
 		g.bound[l.name] = ln
+	}
+	if ln := g.bound["http"]; ln != nil {
+		proxies, err := parsePrefixes(g.cfg.HTTP.TrustedProxies)
+		errs = append(errs, err)
+		g.bound["http"] = newCrowdListener(ln, g.cfg.Limits.SocketsPerAddress+crowdSpare, proxies)
 	}
 	var err error
 	if g.socket, err = listenSocket(socketFile(g.cfg)); err != nil {
@@ -216,10 +223,10 @@ func (g *gateway) serve() error {
 	g.group, g.running = errgroup.WithContext(ctx)
 	g.cancel = cancel
 
-	g.serveHTTP("http", g.bound["http"], pages, tlsHTTP)
-	g.serveHTTP("admin socket", g.socket, g.admin().handler(), nil)
+	g.serveHTTP("http", g.bound["http"], pages, tlsHTTP, requestTimeout)
+	g.serveHTTP("admin socket", g.socket, g.admin().handler(), nil, 0) // an import takes its time
 	if l := g.bound["admin"]; l != nil {
-		g.serveHTTP("admin", l, g.monitor(), nil)
+		g.serveHTTP("admin", l, g.monitor(), nil, profileTimeout)
 	}
 	if l := g.bound["xmpp"]; l != nil {
 		g.goServe("xmpp", func() error { return g.xmpp.Serve(l) })
@@ -271,7 +278,7 @@ func (g *gateway) wire() error {
 		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate,
 		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
 		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
-		SocketsPerAddress: g.cfg.Limits.SocketsPerAddress, Origin: g.origin, TrustedProxies: proxies,
+		SocketsPerAddress: g.cfg.Limits.SocketsPerAddress, Origin: g.origin, LocalOnly: g.cfg.Dev, TrustedProxies: proxies,
 	})
 	g.xmpp = xmppsrv.New(xmppsrv.Config{
 		Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
@@ -335,10 +342,12 @@ func (g *gateway) addrs() map[string]string {
 	return m
 }
 
-// serveHTTP starts an HTTP server on l, with TLS if there is a config for it.
-func (g *gateway) serveHTTP(name string, l net.Listener, h http.Handler, t *tls.Config) {
+// serveHTTP starts an HTTP server on l, with TLS if there is a config for it. A request has to be there within
+// patience, 0: ever.
+func (g *gateway) serveHTTP(name string, l net.Listener, h http.Handler, t *tls.Config, patience time.Duration) {
 	s := &http.Server{
-		Handler: h, TLSConfig: t, ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		ReadTimeout: patience,
+		Handler:     h, TLSConfig: t, ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		Protocols: new(http.Protocols),
 	}

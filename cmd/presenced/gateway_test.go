@@ -439,7 +439,7 @@ func TestKilledServerLeavesNothingInTheWay(t *testing.T) {
 func TestLockedWithoutSocket(t *testing.T) {
 	t.Parallel() // it waits for a while, as the command does
 	cfg := testConfig(t)
-	st, hub, err := openData(cfg, time.Second)
+	st, hub, err := openData(cfg, time.Second, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -459,7 +459,7 @@ func TestLockedWithoutSocket(t *testing.T) {
 func TestCommandWaitsForAStartingServer(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
-	st, hub, err := openData(cfg, time.Second)
+	st, hub, err := openData(cfg, time.Second, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,7 @@ type event struct {
 	Show      string   `json:"show"`
 	Delay     string   `json:"delay"` // the stamp
 	Stanza    string   `json:"stanza"`
+	Body      string   `json:"body"`
 	Condition string   `json:"condition"`
 	Features  []string `json:"features"`
 	Code      int      `json:"code"`   // of a WebSocket's close
@@ -55,11 +56,9 @@ type wsFrame struct {
 	Errno                         int
 	Error                         string
 	Notifications                 []struct{ ID, App, Source, Message, Action, Time string }
-	Requests                      []consentRequest
+	Requests                      []struct{ App, Name, Purpose string }
 	Reconnect                     *struct{ After float64 }
 }
-
-type consentRequest struct{ App, Name, Purpose string }
 
 // startPeer runs a program; config is the first line it reads.
 func startPeer(t *testing.T, name string, cmd *exec.Cmd, config any) *peer {
@@ -196,7 +195,7 @@ func brief(e event) string {
 	var fields map[string]any
 	json.Unmarshal(b, &fields)
 	var words []string
-	for _, name := range []string{"event", "stanza", "from", "to", "id", "type", "show", "delay", "condition", "features", "code", "status"} {
+	for _, name := range []string{"event", "stanza", "from", "to", "id", "type", "show", "delay", "body", "condition", "features", "code", "status"} {
 		if v := fields[name]; v != nil && v != "" && v != 0.0 {
 			words = append(words, fmt.Sprintf("%s=%v", name, v))
 		}

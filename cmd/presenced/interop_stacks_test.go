@@ -92,5 +92,3 @@ func needPeers(t *testing.T) {
 		t.Fatal("the interop tests need all of testdata/interop/packages.txt from Debian, and `npm ci --prefix testdata/interop`")
 	}
 }
-
-const biboumi = "/usr/bin/biboumi"

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// The stories of this file have foreign programs on both sides of a real gateway: an app on slixmpp or on
-// @xmpp/component, and a device on ws. testdata/interop/README.md says how to run them.
+// The stories of this file have foreign programs on both sides of a real gateway: an app on one of
+// six libraries, and a device on ws. testdata/interop/README.md says how to run them.
 
 func TestInteropComponents(t *testing.T) {
 	needPeers(t)
@@ -27,10 +27,12 @@ func TestInteropComponents(t *testing.T) {
 				{"presence follows the device", presenceFollows},
 				{"a snapshot with every connection", snapshots},
 				{"a probe is answered", probes},
-				{"a subscribe asks the user", subscribes},
+				{"subscribe and unsubscribe", subscribes},
 				{"a notification reaches the connected device", notifiesOnline},
 				{"a notification waits for the device", notifiesOffline},
 				{"strangers are all the same", strangers},
+				{"the app asks, and she answers on her device", consents},
+				{"a message from the device reaches the app", upstream},
 				{"pings go both ways", pings},
 				{"the app is killed and comes back", appKilled},
 				{"the gateway is killed and comes back", gatewayKilled},
@@ -268,30 +270,20 @@ func probes(w *interop) {
 	quiet(app)
 }
 
-// subscribes: the request waits for the user, who is told on her device and answers there.
+// subscribes: who allowed the app long ago is not asked again, and the app may end it.
 func subscribes(w *interop) {
 	app := w.app()
-	ask := func(to string) {
-		app.do(do("presence", "type", "subscribe", "to", to, "id", "s1", "status", "So that Bob sees <you>"))
-	}
-	ask(w.address)
-	app.next(event{Event: "presence", From: w.address, Type: "subscribed"}) // allowed long ago
-	carol := strings.ReplaceAll(stranger, "@", `\40`) + "@localhost"
-	ask(carol)
-	quiet(app) // nothing, as for anybody who does not exist
-
-	var token struct{ Token string }
-	w.run("", &token, "user", "token", stranger)
-	d := w.start(map[string]any{"type": "hello", "email": stranger, "assertion": token.Token, "status": "online"}, true)
-	e := d.wait(event{Event: "frame", Frame: wsFrame{Requests: []consentRequest{{"chat", "Chat", "So that Bob sees <you>"}}}})
-	d.do(send(map[string]any{"type": "consent", "app": e.Frame.Requests[0].App, "allow": true}))
-	app.next(event{Event: "presence", From: carol, Type: "subscribed"})
-	if e := app.next(event{Event: "presence"}); !strings.HasPrefix(e.From, carol+"/") || e.Type != "" {
-		w.t.Errorf("want a device of %s online, got %s", carol, brief(e))
-	}
-	app.do(do("presence", "type", "unsubscribe", "to", carol, "id", "s2"))
-	app.wait(event{Event: "presence", From: carol, Type: "unsubscribed"})
 	quiet(app)
+	app.do(do("presence", "type", "subscribe", "to", w.address, "id", "s1"))
+	app.next(event{Event: "presence", From: w.address, Type: "subscribed"})
+	d := w.device("phone")
+	tag := w.online(app.next(event{Event: "presence"})).From
+	app.do(do("presence", "type", "unsubscribe", "to", w.address, "id", "s2"))
+	app.next(event{Event: "presence", From: tag, Type: "unavailable"})
+	app.next(event{Event: "presence", From: w.address, Type: "unsubscribed"})
+	d.do(status("unavailable"))
+	d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
+	quiet(app) // it is not told any more
 }
 
 func notifiesOnline(w *interop) {
@@ -374,6 +366,67 @@ func strangers(w *interop) {
 	}
 	app.do(do("message", "to", "nobody@localhost", "id", "m", "body", "Hello?"))
 	app.next(event{Event: "error", Stanza: "message", ID: "m", Condition: "service-unavailable", Type: "cancel"})
+}
+
+// consents: what she answers before the app is allowed, and after, and what the app sees of it.
+func consents(w *interop) {
+	const address = `carol\40example.org@localhost`
+	var token struct{ Token string }
+	w.run("", &token, "user", "token", stranger)
+	hello := w.hello("phone", "status", "online")
+	hello["email"], hello["assertion"] = stranger, token.Token
+	d := w.start(hello, false)
+	d.next(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
+
+	app := w.app()
+	app.do(do("presence", "type", "subscribe", "to", address, "id", "s1", "status", "to ring you"))
+	asked := d.next(event{Event: "frame"}).Frame.Requests
+	if len(asked) != 1 || asked[0].App != "chat" || asked[0].Name != "Chat" || asked[0].Purpose != "to ring you" {
+		w.t.Fatalf("the device was asked %+v", asked)
+	}
+	quiet(app) // nothing is told before she answers
+	d.do(send(map[string]any{"type": "consent", "app": "chat", "allow": true}))
+	app.next(event{Event: "presence", From: address, Type: "subscribed"})
+	if e := app.next(event{Event: "presence"}); !strings.HasPrefix(e.From, address+"/") || e.Type != "" {
+		w.t.Errorf("behind the consent came %s", brief(e))
+	}
+	app.do(do("message", "to", address, "id", "n1", "body", "Ring"))
+	for len(d.wait(event{Event: "frame"}).Frame.Notifications) == 0 {
+	}
+	d.do(send(map[string]any{"type": "consent", "app": "chat", "allow": false}))
+	app.next(event{Event: "presence", Type: "unavailable"})
+	app.next(event{Event: "presence", From: address, Type: "unsubscribed"})
+	app.do(do("message", "to", address, "id", "n2", "body", "Ring"))
+	app.next(event{Event: "error", ID: "n2", Condition: "service-unavailable"})
+}
+
+// upstream: what the device says reaches the app at once, or when it comes back.
+func upstream(w *interop) {
+	say := func(id, text string) map[string]any {
+		return send(map[string]any{"type": "send", "app": "chat", "id": id, "data": map[string]any{"text": text}})
+	}
+	d := w.device("phone")
+	app := w.app()
+	tag := w.online(app.next(event{Event: "presence"})).From
+	d.do(say("u1", "On my <way>"))
+	d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
+	app.next(event{Event: "message", From: tag, To: appDomain, Body: "On my <way>"})
+	app.kill()
+	for i := range 3 {
+		d.do(say(fmt.Sprint("w", i), fmt.Sprint("waits ", i)))
+		d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
+	}
+	app = w.app()
+	got := app.until(event{Event: "message", From: tag, Body: "waits 2"})
+	var order []string
+	for _, e := range got {
+		if e.Event == "message" {
+			order = append(order, e.Body)
+		}
+	}
+	if n := len(order); n < 3 || fmt.Sprint(order[n-3:]) != "[waits 0 waits 1 waits 2]" {
+		w.t.Errorf("the app got %q", order)
+	}
 }
 
 func pings(w *interop) {

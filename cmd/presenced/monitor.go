@@ -26,10 +26,10 @@ func (g *gateway) monitor() http.Handler {
 
 // readyz says whether new devices and apps are welcome.
 func (g *gateway) readyz(w http.ResponseWriter, _ *http.Request) {
-	switch stopped := g.store.Stats().Stopped; {
+	switch st := g.store.Stats(); {
 	case g.draining.Load():
 		http.Error(w, "going away", http.StatusServiceUnavailable)
-	case stopped != nil:
+	case st.Stopped != nil || st.Failing != nil:
 		http.Error(w, "storage not available", http.StatusServiceUnavailable)
 	default:
 		fmt.Fprintln(w, "ok")

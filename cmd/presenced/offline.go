@@ -33,7 +33,7 @@ func openOffline(cfg Config, create bool, wait time.Duration) (*offline, error) 
 	if err := prepareData(cfg, create); err != nil {
 		return nil, err
 	}
-	st, hub, err := openData(cfg, wait)
+	st, hub, err := openData(cfg, wait, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -71,9 +71,9 @@ func makeDataDir(dir string) error {
 }
 
 // openData opens the data file and a hub on it.
-func openData(cfg Config, wait time.Duration) (*store.Store, *presence.Hub, error) {
+func openData(cfg Config, wait time.Duration, log *slog.Logger) (*store.Store, *presence.Hub, error) {
 	limits := cfg.hubLimits()
-	st, err := store.Open(dataFile(cfg), store.Options{Now: time.Now, Limits: limits, Timeout: wait})
+	st, err := store.Open(dataFile(cfg), store.Options{Now: time.Now, Limits: limits, Timeout: wait, Log: log})
 	if err != nil {
 		return nil, nil, err
 	}
