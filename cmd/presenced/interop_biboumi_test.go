@@ -117,8 +117,9 @@ func biboumiTalks(w *interop) {
 	wire := newWire(w.t, w.gateway.xmpp)
 	irc := w.biboumi(wire.addr)
 	user := w.address + "/" + w.joined(irc, "")
-	d.do(send(map[string]any{"type": "send", "app": "chat", "data": map[string]string{"text": "hello, biboumi"}}))
+	d.do(send(map[string]any{"type": "send", "app": "chat", "id": "u1", "data": map[string]string{"text": "hello, biboumi"}}))
 	irc.want("RECEIVING: <message from='"+user+"'", ">hello, biboumi</body>")
+	d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
 
 	wire.say <- fmt.Sprintf("<iq type='get' id='q1' from='%s' to='%s'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>", user, appDomain)
 	irc.want("SENDING: <iq", "id='q1'", "to='"+user+"'", "type='result'", "category='conference'", "type='irc'", "var='urn:xmpp:ping'")
