@@ -23,8 +23,18 @@ const biboumi = "/usr/bin/biboumi"
 func TestInteropBiboumi(t *testing.T) {
 	needPeers(t)
 	bin := buildPresenced(t)
-	t.Run("lives on through restarts", func(t *testing.T) { biboumiStays(newInterop(t, bin, library{})) })
-	t.Run("answers, and reaches a device", func(t *testing.T) { biboumiTalks(newInterop(t, bin, library{})) })
+	for _, story := range []struct {
+		name string
+		tell func(*interop)
+	}{
+		{"lives on through restarts", biboumiStays},
+		{"answers, and reaches a device", biboumiTalks},
+	} {
+		t.Run(story.name, func(t *testing.T) {
+			t.Parallel()
+			story.tell(newInterop(t, bin, library{}))
+		})
+	}
 }
 
 // biboumi starts it as the app's component at the gateway, or whatever listens on xmpp.

@@ -408,9 +408,9 @@ func upstream(w *interop) {
 	d := w.device("phone")
 	app := w.app()
 	tag := w.online(app.next(event{Event: "presence"})).From
-	d.do(say("u1", "On my <way>"))
+	d.do(say("u1", "On my <way> & back"))
 	d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
-	app.next(event{Event: "message", From: tag, To: appDomain, Body: "On my <way>"})
+	app.next(event{Event: "message", From: tag, To: appDomain, Body: "On my <way> & back"})
 	app.kill()
 	for i := range 3 {
 		d.do(say(fmt.Sprint("w", i), fmt.Sprint("waits ", i)))
