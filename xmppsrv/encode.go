@@ -327,6 +327,9 @@ func appendError[T ~string | ~[]byte](dst []byte, kind string, from, to, id T, w
 	dst = append(append(dst, '<'), kind...)
 	dst = append(appendValue(append(dst, " from='"...), to), "' to='"...)
 	dst = append(appendValue(dst, from), '\'')
+	if kind == "iq" && len(id) == 0 {
+		dst = append(dst, " id=''"...) // RFC 6120 §8.3.1: an iq error has an id, empty if there was none
+	}
 	dst = appendID(dst, id)
 	dst = append(dst, " type='error'>"...)
 	dst = append(dst, inner...)

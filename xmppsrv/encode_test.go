@@ -151,7 +151,7 @@ func TestStanzaError(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	got = string(appendError(nil, "iq", "a", "b", "", refuseStranger, []byte("<x/>")))
-	want = "<iq from='b' to='a' type='error'><x/><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+	want = "<iq from='b' to='a' id='' type='error'><x/><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

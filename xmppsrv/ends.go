@@ -42,9 +42,11 @@ const (
 	endLongName
 
 	endNoFrom
+	endBadFrom
 	endNoStanzaTo
 	endForeignFrom
 	endUnknownElement
+	endOtherContent
 
 	endReplaced
 	endDisabled
@@ -94,9 +96,11 @@ var ends = [endCount]endRow{
 	endLongName:          {"long-name", "policy-violation", "A name is too long"},
 
 	endNoFrom:         {"no-from", "improper-addressing", "A stanza must have a 'from'"},
+	endBadFrom:        {"bad-from", "improper-addressing", "A stanza's 'from' must be an address"},
 	endNoStanzaTo:     {"no-to", "improper-addressing", "A stanza must have a 'to'"},
 	endForeignFrom:    {"foreign-from", "invalid-from", "A stanza's 'from' must be at the component's own domain"},
 	endUnknownElement: {"unknown-element", "unsupported-stanza-type", "Only presence, message and iq are understood"},
+	endOtherContent:   {"other-content", "invalid-namespace", "Stanzas of this stream are in jabber:component:accept (XEP-0114)"},
 
 	endReplaced: {"replaced", "conflict", "Replaced by a new connection"},
 	endDisabled: {"disabled", "not-authorized", "The app was disabled or its secret changed"},

@@ -76,6 +76,7 @@ func (l *logged) String() string {
 type setup struct {
 	xmppsrv.Config
 	Store store.Options
+	Path  string // of the data file
 }
 
 // start starts a gateway with the app "chat" at chat.example; change may alter the configuration.
@@ -86,12 +87,13 @@ func start(t testing.TB, change ...func(*setup)) *gateway {
 		Config: xmppsrv.Config{Domain: domain, ShowVersion: true, Version: "1.2.3",
 			Log: slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))},
 		Store: store.Options{Limits: presence.DefaultLimits()},
+		Path:  filepath.Join(t.TempDir(), "data"),
 	}
 	for _, f := range change {
 		f(&cfg)
 	}
 	var err error
-	g.db, err = store.Open(filepath.Join(t.TempDir(), "data"), cfg.Store)
+	g.db, err = store.Open(cfg.Path, cfg.Store)
 	g.must(err)
 	g.hub, err = presence.New(presence.Config{Store: g.db, Now: time.Now, Limits: presence.DefaultLimits()})
 	g.must(err)

@@ -20,4 +20,15 @@ const (
 	nsHints    = "urn:xmpp:hints"                  // XEP-0334
 	nsNotify   = "urn:presenced:notify:0"          // ours: options of a notification
 	featEscape = `jid\20escaping`                  // XEP-0106
+	featLater  = "msgoffline"                      // XEP-0160
 )
+
+// isOtherContent reports whether this is a content namespace of XMPP that is not spoken here: stanzas in it are
+// another mistake than elements that nobody knows (RFC 6120 §4.8.3).
+func isOtherContent(space []byte) bool {
+	switch string(space) {
+	case "jabber:client", "jabber:server", "jabber:component:connect":
+		return true
+	}
+	return false
+}

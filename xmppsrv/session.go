@@ -128,6 +128,8 @@ func (s *session) handle(e element) error {
 		st.kind = "iq"
 	case e.is("error", nsStream):
 		return &streamError{why: endPeerError}
+	case isOtherContent(e.space()):
+		return &streamError{why: endOtherContent}
 	default:
 		return &streamError{why: endUnknownElement} // RFC 6120 §4.9.3.24
 	}
@@ -164,7 +166,11 @@ func (s *session) address(st *stanza) error {
 		return &streamError{why: endNoStanzaTo}
 	}
 	var ok bool
-	if st.fromAddr, ok = parseAddress(st.from); !ok || !st.fromAddr.is(s.app) {
+	st.fromAddr, ok = parseAddress(st.from)
+	switch {
+	case !ok: // RFC 6120 §8.1.2.2: not an address, before whose it is
+		return &streamError{why: endBadFrom}
+	case !st.fromAddr.is(s.app):
 		return &streamError{why: endForeignFrom}
 	}
 	return nil

@@ -498,7 +498,7 @@ func TestQueries(t *testing.T) {
 	}
 	p.t = t
 	p.send(iq(domain, "get", "", "<ping xmlns='urn:xmpp:ping'/>"))
-	p.want("<iq from='gw.example' to='a@chat.example/x' type='error'>" + stanzaError("modify", "bad-request", "An iq must have an id") + "</iq>")
+	p.want("<iq from='gw.example' to='a@chat.example/x' id='' type='error'>" + stanzaError("modify", "bad-request", "An iq must have an id") + "</iq>") // RFC 6120 §8.3.1
 }
 
 func TestVersionIsSwitchable(t *testing.T) {
@@ -540,7 +540,7 @@ func TestDiscoInfo(t *testing.T) {
 	for _, f := range []string{
 		"<identity category='server' type='im' name='Presenced'/>",
 		"<feature var='http://jabber.org/protocol/disco#info'/>", "<feature var='http://jabber.org/protocol/disco#items'/>",
-		"<feature var='urn:xmpp:ping'/>", "<feature var='jabber:iq:version'/>", "<feature var='jabber:iq:last'/>", "<feature var='urn:xmpp:time'/>",
+		"<feature var='urn:xmpp:ping'/>", "<feature var='jabber:iq:version'/>", "<feature var='jabber:iq:last'/>", "<feature var='urn:xmpp:time'/>", "<feature var='msgoffline'/>",
 		`<feature var='jid\20escaping'/>`,
 	} {
 		if !strings.Contains(got, f) {

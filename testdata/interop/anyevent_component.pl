@@ -4,7 +4,7 @@
 # - A component's name goes into "domain", and session_ready, not stream_ready, says that it is connected. So its
 #   keepalive by white space, which waits for stream_ready, never begins.
 # - It writes each stanza in the namespace jabber:client and looks for <error/> there, on a component's stream too. The
-#   gateway ends that with invalid-namespace or unsupported-stanza-type (RFC 6120 §4.8.3). One line mends both: the
+#   gateway ends that with invalid-namespace (RFC 6120 §4.8.3). One line mends both: the
 #   alias for "client" below.
 # - Ext::Ping answers pings, with the addresses exchanged; other requests are answered with service-unavailable.
 # - A connection cannot be used a second time; each try has a new one.
