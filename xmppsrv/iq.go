@@ -7,10 +7,10 @@ import (
 // iq answers a get or set exactly once, and results and errors never (RFC 6120 §8.2.3). To users there is no
 // iq: the answer is the same for each (promise 1).
 func (s *session) iq(st *stanza) {
-	typ := string(st.typ)
-	if typ == "result" || typ == "error" {
+	if st.answers() {
 		return
 	}
+	typ := string(st.typ)
 	payload, one := st.payload()
 	switch {
 	case len(st.id) == 0: // RFC 6120 §8.1.3

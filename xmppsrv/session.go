@@ -156,6 +156,9 @@ func (s *session) handle(e element) error {
 // address checks from and to (XEP-0114 §3; RFC 6120 §8.1.1, §8.1.2).
 func (s *session) address(st *stanza) error {
 	st.from, st.to, st.id, st.typ = st.attr("from"), st.attr("to"), st.attr("id"), st.attr("type")
+	if len(st.from) == 0 && st.answers() {
+		st.from = []byte(s.app)
+	}
 	if len(st.from) == 0 {
 		return &streamError{why: endNoFrom}
 	}
@@ -171,6 +174,13 @@ func (s *session) address(st *stanza) error {
 		return &streamError{why: endForeignFrom}
 	}
 	return nil
+}
+
+// answers reports whether st answers an iq. Of all stanzas such a one may be without from: gloox and libstrophe
+// answer a ping so, by themselves, and an app on them would end two minutes after its last word. There is nothing
+// to be had by it: whatever an answer says is ignored.
+func (st *stanza) answers() bool {
+	return st.kind == "iq" && (string(st.typ) == "result" || string(st.typ) == "error")
 }
 
 // bounce refuses a stanza that cannot get where it should, unless it is of a kind that gets no error: errors,

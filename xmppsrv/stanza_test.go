@@ -522,6 +522,16 @@ func TestResultsAreNotAnswered(t *testing.T) {
 	p.fence()
 }
 
+// gloox and libstrophe leave out the from where they answer a ping. Nothing else may.
+func TestAnswersWithoutFrom(t *testing.T) {
+	g := start(t)
+	p := g.connect("chat")
+	p.send("<iq to='gw.example' id='1' type='result'/><iq to='gw.example' id='1' type='error'><query xmlns='urn:x'/></iq>")
+	p.fence()
+	p.send("<iq to='gw.example' id='1' type='get'><ping xmlns='urn:xmpp:ping'/></iq>")
+	p.ends(streamError("improper-addressing", "A stanza must have a 'from'"))
+}
+
 func TestDiscoInfo(t *testing.T) {
 	g := start(t)
 	p := g.connect("chat")

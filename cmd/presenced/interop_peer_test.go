@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
@@ -17,39 +16,8 @@ import (
 	"time"
 )
 
-// python is Debian's own interpreter, the one that finds python3-slixmpp.
-const python = "/usr/bin/python3"
-
 // interopDir holds the foreign programs.
 var interopDir = filepath.Join("..", "..", "testdata", "interop")
-
-// needPeers fails unless everything foreign is there. Nothing is skipped: a machine without them proves nothing.
-func needPeers(t *testing.T) {
-	t.Helper()
-	for _, need := range []struct {
-		what, get string
-		check     *exec.Cmd
-	}{
-		{"slixmpp for " + python, "apt-get install python3-slixmpp", exec.Command(python, "-c", "import slixmpp")},
-		{"Node.js", "apt-get install nodejs npm", exec.Command("node", "--version")},
-		{"@xmpp/component and ws", "npm ci --prefix testdata/interop", nodeCommand("-e",
-			`require.resolve("@xmpp/component"); require.resolve("ws")`)},
-	} {
-		if out, err := need.check.CombinedOutput(); err != nil {
-			t.Errorf("%s is missing (%v): %s\n%s", need.what, err, need.get, out)
-		}
-	}
-	if t.Failed() {
-		t.FailNow()
-	}
-}
-
-// nodeCommand runs Node where it finds the packages.
-func nodeCommand(args ...string) *exec.Cmd {
-	cmd := exec.Command("node", args...)
-	cmd.Dir = interopDir
-	return cmd
-}
 
 // peer is a foreign program that is driven by commands, and tells what happens to it, in JSON lines.
 type peer struct {
@@ -262,19 +230,4 @@ func (s *site) again(c *child) *child {
 func componentConfig(addr, domain, secret string, reconnect bool) map[string]any {
 	host, port, _ := net.SplitHostPort(addr)
 	return map[string]any{"jid": domain, "secret": secret, "host": host, "port": json.Number(port), "reconnect": reconnect}
-}
-
-// library is a foreign way to be a component.
-type library struct {
-	name    string
-	command func() *exec.Cmd
-}
-
-var libraries = []library{
-	{"slixmpp", func() *exec.Cmd {
-		cmd := exec.Command(python, filepath.Join(interopDir, "slixmpp_component.py"))
-		cmd.Env = append(os.Environ(), "PYTHONUNBUFFERED=1")
-		return cmd
-	}},
-	{"xmpp.js", func() *exec.Cmd { return nodeCommand("xmppjs_component.js") }},
 }

@@ -261,30 +261,36 @@ type running struct {
 
 func (r *readme) launch(name string, cmd *exec.Cmd) *running {
 	r.t.Helper()
-	p := &running{t: r.t, name: name, cmd: cmd, lines: make(chan string, 256)}
 	cmd.Dir, cmd.Env = r.dir, append(os.Environ(), r.env...)
+	return launch(r.t, name, cmd)
+}
+
+// launch starts a program that is followed by what it prints.
+func launch(t *testing.T, name string, cmd *exec.Cmd) *running {
+	t.Helper()
+	p := &running{t: t, name: name, cmd: cmd, lines: make(chan string, 256)}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches all of it, and nothing else
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	p.stdin = in
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	cmd.Stderr = cmd.Stdout
 	if err := cmd.Start(); err != nil {
-		r.t.Fatalf("%s: %v", name, err)
+		t.Fatalf("%s: %v", name, err)
 	}
 	go p.follow(out)
-	r.t.Cleanup(func() {
+	t.Cleanup(func() {
 		p.signal(syscall.SIGKILL)
 		for line := range p.lines {
 			p.seen = append(p.seen, line)
 		}
 		p.cmd.Wait()
-		r.t.Logf("%s printed:\n%s", name, strings.Join(p.seen, "\n"))
+		t.Logf("%s printed:\n%s", name, strings.Join(p.seen, "\n"))
 	})
 	return p
 }

@@ -10,14 +10,16 @@ import (
 	"time"
 )
 
-// The stories of this file have foreign programs on both sides of a real gateway: an app on slixmpp or on
-// @xmpp/component, and a device on ws. testdata/interop/README.md says how to run them.
+// The stories of this file have foreign programs on both sides of a real gateway: an app on one of
+// six libraries, and a device on ws. testdata/interop/README.md says how to run them.
 
 func TestInteropComponents(t *testing.T) {
 	needPeers(t)
 	bin := buildPresenced(t)
 	for _, lib := range libraries {
 		t.Run(lib.name, func(t *testing.T) {
+			t.Parallel() // they wait more than they work
+			lib.prepare(t)
 			for _, story := range []struct {
 				name string
 				tell func(*interop)
@@ -25,6 +27,7 @@ func TestInteropComponents(t *testing.T) {
 				{"presence follows the device", presenceFollows},
 				{"a snapshot with every connection", snapshots},
 				{"a probe is answered", probes},
+				{"subscribe and unsubscribe", subscribes},
 				{"a notification reaches the connected device", notifiesOnline},
 				{"a notification waits for the device", notifiesOffline},
 				{"strangers are all the same", strangers},
@@ -119,7 +122,7 @@ func (w *interop) hello(device string, more ...any) map[string]any {
 // start runs a foreign device that sends hello (nil: nothing) when it is connected.
 func (w *interop) start(hello map[string]any, reconnect bool) *peer {
 	w.t.Helper()
-	d := startPeer(w.t, "ws", nodeCommand("ws_device.js"), map[string]any{
+	d := startPeer(w.t, "ws", interopCommand("node", "ws_device.js"), map[string]any{
 		"url": "ws://" + w.gateway.http + "/presence", "hello": hello, "reconnect": reconnect})
 	d.next(event{Event: "open"})
 	return d
@@ -267,18 +270,34 @@ func probes(w *interop) {
 	quiet(app)
 }
 
+// subscribes: who allowed the app long ago is not asked again, and the app may end it.
+func subscribes(w *interop) {
+	app := w.app()
+	quiet(app)
+	app.do(do("presence", "type", "subscribe", "to", w.address, "id", "s1"))
+	app.next(event{Event: "presence", From: w.address, Type: "subscribed"})
+	d := w.device("phone")
+	tag := w.online(app.next(event{Event: "presence"})).From
+	app.do(do("presence", "type", "unsubscribe", "to", w.address, "id", "s2"))
+	app.next(event{Event: "presence", From: tag, Type: "unavailable"})
+	app.next(event{Event: "presence", From: w.address, Type: "unsubscribed"})
+	d.do(status("unavailable"))
+	d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
+	quiet(app) // it is not told any more
+}
+
 func notifiesOnline(w *interop) {
 	d := w.device("phone", "ack", true)
 	app := w.app()
 	app.next(event{Event: "presence"})
-	app.do(do("message", "to", w.address, "from", "bob@"+appDomain, "id", "n1", "body", "Dinner at <eight> & \"nine\"?",
+	app.do(do("message", "to", w.address, "from", "bob@"+appDomain, "id", "n1", "body", "Dinner at <eight> & \"nine\"? Voilà",
 		"nick", "Bob", "url", "https://chat.example/1", "receipt", true))
 	e := d.next(event{Event: "frame"})
 	if len(e.Frame.Notifications) != 1 {
 		w.t.Fatalf("the device got %s", brief(e))
 	}
 	n := e.Frame.Notifications[0]
-	if n.Message != "Dinner at <eight> & \"nine\"?" || n.Source != "Bob" || n.Action != "https://chat.example/1" || n.App != "chat" {
+	if n.Message != "Dinner at <eight> & \"nine\"? Voilà" || n.Source != "Bob" || n.Action != "https://chat.example/1" || n.App != "chat" {
 		w.t.Errorf("the device got %+v", n)
 	}
 	if _, err := time.Parse(time.RFC3339, n.Time); err != nil {
@@ -389,9 +408,9 @@ func upstream(w *interop) {
 	d := w.device("phone")
 	app := w.app()
 	tag := w.online(app.next(event{Event: "presence"})).From
-	d.do(say("u1", "On my <way>"))
+	d.do(say("u1", "On my <way> & back"))
 	d.wait(event{Event: "frame", Frame: wsFrame{Result: "OK"}})
-	app.next(event{Event: "message", From: tag, To: appDomain, Body: "On my <way>"})
+	app.next(event{Event: "message", From: tag, To: appDomain, Body: "On my <way> & back"})
 	app.kill()
 	for i := range 3 {
 		d.do(say(fmt.Sprint("w", i), fmt.Sprint("waits ", i)))
