@@ -3,9 +3,6 @@
 package main
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -15,11 +12,7 @@ func TestInteropCommands(t *testing.T) {
 	needPeers(t)
 	bin := buildPresenced(t)
 	t.Setenv("PRESENCED_ADMIN_JIDS", "root@"+appDomain)
-	admin := library{"slixmpp", func() *exec.Cmd {
-		cmd := exec.Command(python, filepath.Join(interopDir, "slixmpp_admin.py"))
-		cmd.Env = append(os.Environ(), "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1")
-		return cmd
-	}}
+	admin := library{name: "slixmpp", run: []string{python, "-u", "slixmpp_admin.py"}}
 	w := newInterop(t, bin, admin)
 	phone, watch := w.device("phone"), w.device("watch")
 	app := w.app()
