@@ -1,17 +1,20 @@
 package presence_test
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"presenced/presence"
+	"presenced/store"
 )
 
 // model is what must be true, in the plainest form: no sharing, no laziness, no locks.
@@ -20,7 +23,8 @@ type model struct {
 	t        *rapid.T
 	devices  map[string]*modelDevice // by "user/device"
 	grants   map[string]presence.Grant
-	revoked  map[string]bool // PUIDs
+	asked    map[string]bool // requests that wait, by "user/app"
+	answers  map[string]int  // told to the app and not heard yet, by "app/kind/local": at most so many are to come
 	links    map[string]*presence.Link
 	knows    map[string]map[string]presence.Status // by app, then "puid/tag": what the app was told
 	sessions []*presence.Session                   // all ever made, the replaced ones too
@@ -54,6 +58,14 @@ func (m *model) draw(label string, from []string) string {
 	return rapid.SampledFrom(from).Draw(m.t, label)
 }
 
+// local is the address under which the app knows the user of a grant.
+func local(g presence.Grant) string {
+	if g.Address == presence.ByEmail {
+		return g.Email
+	}
+	return g.PUID
+}
+
 // visible are the statuses that the app may see of the user now, sorted.
 func (m *model) visible(g presence.Grant) (sts []presence.Status) {
 	if !g.Shown(m.clock.Now()) {
@@ -68,9 +80,9 @@ func (m *model) visible(g presence.Grant) (sts []presence.Status) {
 	return sts
 }
 
-func (m *model) grantOf(app, puid string) (presence.Grant, bool) {
+func (m *model) grantOf(app, name string) (presence.Grant, bool) {
 	for _, g := range m.grants {
-		if g.App == app && g.PUID == puid {
+		if g.App == app && local(g) == name {
 			return g, true
 		}
 	}
@@ -82,9 +94,17 @@ func (m *model) hear(app string, u presence.Update) {
 	knows, key := m.knows[app], u.Local+"/"+u.Tag
 	g, active := m.grantOf(app, u.Local)
 	switch u.Kind {
+	case presence.Subscribed:
+		if m.answers[app+"/yes/"+u.Local]--; m.answers[app+"/yes/"+u.Local] < 0 {
+			m.t.Fatalf("%s: subscribed to %s, which nobody said", app, u.Local)
+		}
+		m.must(m.links[app].Told(u.ID))
 	case presence.Unsubscribed:
-		if active || !m.revoked[u.Local] {
-			m.t.Fatalf("%s: unsubscribed from %s, which was not revoked", app, u.Local)
+		if m.answers[app+"/no/"+u.Local]--; m.answers[app+"/no/"+u.Local] < 0 {
+			m.t.Fatalf("%s: unsubscribed from %s, which nobody said", app, u.Local)
+		}
+		if active && g.Address == presence.ByPUID {
+			m.t.Fatalf("%s: unsubscribed from %s, which holds", app, u.Local)
 		}
 		for k, st := range knows {
 			if k[:len(u.Local)+1] == u.Local+"/" && st != presence.Offline {
@@ -129,16 +149,16 @@ func (m *model) settle() {
 		got := map[string][]presence.Status{}
 		for key, st := range m.knows[app] {
 			if st != presence.Offline {
-				puid := key[:26]
-				got[puid] = append(got[puid], st)
+				name := key[:strings.LastIndexByte(key, '/')]
+				got[name] = append(got[name], st)
 			}
 		}
 		for _, g := range m.grants {
 			if g.App != app {
 				continue
 			}
-			have := got[g.PUID]
-			delete(got, g.PUID)
+			have := got[local(g)]
+			delete(got, local(g))
 			slices.Sort(have)
 			if want := m.visible(g); !slices.Equal(have, want) {
 				m.t.Fatalf("%s knows %v of %s, true is %v", app, have, g.Email, want)
@@ -163,10 +183,20 @@ func (m *model) allow(t *rapid.T) {
 	g, err := m.hub.Allow(g, presence.ByUser)
 	m.must(err)
 	m.grants[user+"/"+app] = g
+	m.answered(user, app, g)
+}
+
+// answered notes that a grant has answered the request that waited, if one did.
+func (m *model) answered(user, app string, g presence.Grant) {
+	if m.asked[user+"/"+app] {
+		delete(m.asked, user+"/"+app)
+		m.answers[app+"/yes/"+local(g)]++
+	}
 }
 
 func (m *model) forget(key string) {
-	m.revoked[m.grants[key].PUID] = true
+	g := m.grants[key]
+	m.answers[g.App+"/no/"+local(g)]++
 	delete(m.grants, key)
 }
 
@@ -232,6 +262,55 @@ func (m *model) actions() map[string]func(*rapid.T) {
 				m.forget(user + "/" + app)
 			}
 		},
+		"ask": func(t *rapid.T) {
+			user, app := m.draw("user", modelUsers), m.draw("app", modelApps)
+			if m.links[app] == nil {
+				return
+			}
+			m.must(m.links[app].Subscribe(presence.Peer{Email: user}, app+".example", ""))
+			switch g, granted := m.grants[user+"/"+app]; {
+			case granted && g.Address == presence.ByEmail:
+				m.answers[app+"/yes/"+user]++
+			case !granted:
+				m.asked[user+"/"+app] = true
+			}
+		},
+		"answer": func(t *rapid.T) {
+			user, app, yes := m.draw("user", modelUsers), m.draw("app", modelApps), rapid.Bool().Draw(t, "yes")
+			_, granted := m.grants[user+"/"+app]
+			err := m.hub.Answer(presence.Answer{Email: user, App: app, Allow: yes}, presence.ByUser)
+			switch asked := m.asked[user+"/"+app]; {
+			case !granted && !asked:
+				if !errors.Is(err, presence.ErrStranger) {
+					t.Fatalf("an answer to nothing: %v", err)
+				}
+			case yes:
+				m.must(err)
+				g, _, err := m.store.Grant(user, app)
+				m.must(err)
+				m.grants[user+"/"+app] = g
+				m.answered(user, app, g)
+			case granted:
+				m.must(err)
+				m.forget(user + "/" + app)
+			default:
+				m.must(err)
+				delete(m.asked, user+"/"+app)
+				m.answers[app+"/no/"+user]++
+			}
+		},
+		"withdraw": func(t *rapid.T) {
+			user, app := m.draw("user", modelUsers), m.draw("app", modelApps)
+			if m.links[app] == nil {
+				return
+			}
+			m.must(m.links[app].Unsubscribe(presence.Peer{Email: user}))
+			if g, ok := m.grants[user+"/"+app]; ok && g.Address == presence.ByEmail {
+				m.forget(user + "/" + app)
+			} else if !ok {
+				delete(m.asked, user+"/"+app)
+			}
+		},
 		"pause": func(t *rapid.T) {
 			user, app, p := m.draw("user", modelUsers), m.draw("app", modelApps), rapid.Bool().Draw(t, "paused")
 			if g, ok := m.grants[user+"/"+app]; ok {
@@ -274,9 +353,12 @@ func TestModel(t *testing.T) {
 		f := newFixtureAt(t, subdir(t, dir, run))
 		defer f.close()
 		m := &model{fixture: f, t: rt, devices: map[string]*modelDevice{}, grants: map[string]presence.Grant{},
-			revoked: map[string]bool{}, links: map[string]*presence.Link{}, knows: map[string]map[string]presence.Status{}}
+			asked: map[string]bool{}, answers: map[string]int{}, links: map[string]*presence.Link{}, knows: map[string]map[string]presence.Status{}}
 		for _, a := range modelApps {
 			m.app(a)
+		}
+		for _, u := range modelUsers { // whom nobody knows nobody can ask
+			m.must(m.store.PutUser(store.User{Email: u}))
 		}
 		rt.Repeat(m.actions())
 		m.settle()
