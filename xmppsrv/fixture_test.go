@@ -288,6 +288,15 @@ func (c *comp) fence() {
 	c.want("<iq from='" + domain + "' to='" + c.name + "' id='fence' type='result'/>")
 }
 
+// wantPing reads a ping of the gateway's.
+func (c *comp) wantPing() {
+	c.t.Helper()
+	want := "<iq from='" + domain + "' to='" + c.name + "' id='ID' type='get'><ping xmlns='urn:xmpp:ping'/></iq>"
+	if got := maskID(c.next()); got != want {
+		c.t.Fatalf("ping: got %s", got)
+	}
+}
+
 // rest reads what comes until the gateway closes the connection.
 func (c *comp) rest() string {
 	c.t.Helper()
