@@ -76,6 +76,7 @@ func (l *logged) String() string {
 type setup struct {
 	xmppsrv.Config
 	Store store.Options
+	Data  string // "": a new folder
 }
 
 // start starts a gateway with the app "chat" at chat.example; change may alter the configuration.
@@ -91,7 +92,10 @@ func start(t testing.TB, change ...func(*setup)) *gateway {
 		f(&cfg)
 	}
 	var err error
-	g.db, err = store.Open(filepath.Join(t.TempDir(), "data"), cfg.Store)
+	if cfg.Data == "" {
+		cfg.Data = filepath.Join(t.TempDir(), "data")
+	}
+	g.db, err = store.Open(cfg.Data, cfg.Store)
 	g.must(err)
 	g.hub, err = presence.New(presence.Config{Store: g.db, Now: time.Now, Limits: presence.DefaultLimits()})
 	g.must(err)
@@ -328,16 +332,22 @@ func (c *comp) ends(with string) {
 // logs waits until this was logged.
 func (g *gateway) logs(what string) {
 	g.t.Helper()
+	g.logsTimes(what, 1)
+}
+
+// logsTimes waits until this was logged n times.
+func (g *gateway) logsTimes(what string, n int) {
+	g.t.Helper()
 	late := time.After(patience)
 	for {
 		all, more := g.log.now()
-		if strings.Contains(all, what) {
+		if strings.Count(all, what) >= n {
 			return
 		}
 		select {
 		case <-more:
 		case <-late:
-			g.t.Fatalf("%q is not in the log:\n%s", what, all)
+			g.t.Fatalf("%q is not %d times in the log:\n%s", what, n, all)
 		}
 	}
 }

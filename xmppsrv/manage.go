@@ -38,7 +38,7 @@ func (s *session) manage(e element) error {
 }
 
 func (s *session) failed(cond string) {
-	s.out.nonza(func(dst []byte) []byte { return appendFailed(dst, cond) })
+	s.out.fail(func(dst []byte) []byte { return appendFailed(dst, cond) })
 }
 
 // enable begins stream management (XEP-0198 §3). A second one is refused (§6), and ends the stream (§3).
@@ -84,6 +84,7 @@ func (s *session) resume(e element) error {
 		return nil
 	}
 	s.srv.count.resumed.Add(1)
+	s.srv.cfg.Log.Info("session resumed", "app", s.appID, "address", s.c.RemoteAddr())
 	s.out.turn(&turn{led: led, resumed: true, h: h, ours: led.in.h(), shared: s.link.App().Conflict == presence.Share})
 	s.led, s.link = led, led.link
 	return nil

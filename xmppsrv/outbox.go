@@ -32,6 +32,7 @@ type batch struct {
 type item struct {
 	from, to int // in the buffer
 	nonza    bool
+	prompt   bool // it comes before updates that were there already
 	probe    *probe
 	turn     *turn
 }
@@ -75,8 +76,11 @@ func (o *outbox) nonza(f func(dst []byte) []byte) { o.put(f, item{nonza: true}, 
 // ask puts a probe in the place of an answer.
 func (o *outbox) ask(p *probe) { o.put(nil, item{probe: p}, true) }
 
-// turn puts a turn behind what was added.
-func (o *outbox) turn(t *turn) { o.put(nil, item{turn: t}, false) }
+// fail appends a <failed/>, which no update comes before.
+func (o *outbox) fail(f func(dst []byte) []byte) { o.put(f, item{nonza: true, prompt: true}, true) }
+
+// turn puts a turn behind what was added. No update comes before it either.
+func (o *outbox) turn(t *turn) { o.put(nil, item{turn: t, prompt: true}, false) }
 
 func (o *outbox) put(f func([]byte) []byte, it item, wait bool) {
 	o.mu.Lock()

@@ -121,8 +121,8 @@ func (r *roll) open(led *ledger, s *session) bool {
 }
 
 // claim makes s the holder of its app's ledger id, of which the component has had h stanzas, and ends the connection
-// that holds it. nil: there is no such ledger, or what the component has not had is not there any more.
-// *countError: h is too high.
+// that holds it. nil: there is no such ledger, or not any more; nor is there behind an h that cannot be true.
+// *countError: it is too high.
 func (r *roll) claim(id string, h uint32, s *session) (*ledger, error) {
 	for {
 		r.mu.Lock()
@@ -138,22 +138,18 @@ func (r *roll) claim(id string, h uint32, s *session) (*ledger, error) {
 			continue
 		}
 		stale, err := led.out.check(h)
-		over := led.link.Ended() != presence.Alive || !r.srv.cfg.Now().Before(led.expires) || stale
-		switch {
-		case over:
+		over := err != nil || stale || led.link.Ended() != presence.Alive || !r.srv.cfg.Now().Before(led.expires)
+		if over {
 			r.removeLocked(led)
-		case err == nil:
+		} else {
 			led.holder, led.serial, led.free = s, s.serial, make(chan struct{})
 		}
 		r.mu.Unlock()
-		switch {
-		case over:
+		if over {
 			led.link.Close()
-			return nil, nil
-		case err != nil:
-			return nil, err
+			led = nil
 		}
-		return led, nil
+		return led, err
 	}
 }
 
@@ -253,6 +249,7 @@ func (r *roll) expire() {
 	r.mu.Unlock()
 	for _, led := range over {
 		led.link.Close()
+		r.srv.cfg.Log.Info("session expired", "app", led.link.App().ID)
 	}
 }
 

@@ -56,7 +56,8 @@ type Server struct {
 	gate    gate
 	roll    roll
 
-	countFrom uint32 // what both counts of stream management begin with; for tests
+	countFrom uint32        // what both counts of stream management begin with; other than 0 in tests
+	pongWait  time.Duration // for any byte after a ping; immutable
 
 	closing   chan struct{}  // closed when Shutdown begins
 	streaming sync.WaitGroup // one for each connection, added under mu
@@ -73,6 +74,7 @@ func New(c Config) *Server {
 	s := &Server{
 		cfg:       c,
 		started:   c.Now(),
+		pongWait:  min(c.PingInterval, maxPongWait),
 		decoy:     rand.Text(),
 		gate:      gate{max: c.MaxWaiting, maxEach: c.MaxWaitingPerAddress, each: make(map[netip.Prefix]int)},
 		closing:   make(chan struct{}),

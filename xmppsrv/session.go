@@ -3,6 +3,7 @@ package xmppsrv
 import (
 	"crypto/rand"
 	"errors"
+	"sync"
 
 	"presenced/presence"
 )
@@ -22,6 +23,9 @@ type session struct {
 
 	link *presence.Link // owned by the reader; changes when an older stream is resumed
 	led  *ledger        // owned by the reader; nil: no stream management
+
+	stopping  sync.Mutex // held by stop
+	concluded bool       // guarded by stopping: nobody stops it any more
 
 	first    chan struct{} // closed by the reader when the first element has been dealt with
 	inFlight chan arrival  // from the reader to the settler, in order; closed by the reader
@@ -46,15 +50,14 @@ func newSession(st *stream, l *presence.Link, serial uint64) *session {
 	}
 	s.r.allow(st.srv.cfg.MaxStanza, 32<<10)
 	s.c.identified.Store(true)
-	patience := st.srv.cfg.PingInterval
-	s.c.live(patience, min(patience, maxPongWait), s.ping)
+	s.c.live(st.srv.cfg.PingInterval, st.srv.pongWait, s.ping)
 	return s
 }
 
 // run serves the session until it ends and returns why, with the cause where there is one.
 func (s *session) run() (end, error) {
-	s.srv.roll.enter(s)
 	w := newWriter(s.c, s.link, s.out, s.enc, s.srv.cfg.PingInterval, &s.srv.count)
+	w.grace = s.srv.cfg.PingInterval + s.srv.pongWait
 	wrote := make(chan end, 1)
 	go func() {
 		why := w.run(s.first, s.srv.closing)
@@ -88,11 +91,15 @@ func (s *session) run() (end, error) {
 // that can be resumed is let go of before, so that nobody who resumes it waits for a dead connection.
 func (s *session) conclude(w *writer, why end, err error) end {
 	w.collect()
+	s.stopping.Lock()
+	s.concluded = true
+	s.stopping.Unlock()
 	s.c.mendWrites()
 	if high := (*streamError)(nil); errors.As(err, &high) && high.why == why {
 		w.cause = high.cause
 	}
 	if s.resumable(why, err) && s.srv.roll.keep(s) {
+		s.srv.cfg.Log.Info("session kept", "app", s.appID, "for", s.led.keep)
 		return w.finish(why)
 	}
 	s.srv.roll.leave(s)
@@ -108,6 +115,11 @@ func (s *session) resumable(why end, err error) bool {
 
 // stop ends the session from outside, even where its connection hangs. It does not wait.
 func (s *session) stop(why end) {
+	s.stopping.Lock()
+	defer s.stopping.Unlock()
+	if s.concluded {
+		return
+	}
 	s.out.finish(why)
 	s.c.cutWrites()
 	s.c.kick()

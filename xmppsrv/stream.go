@@ -112,12 +112,14 @@ func (st *stream) link(app presence.App) (*session, error) {
 		l.Close()
 		return nil, &streamError{why: endHandshake}
 	}
-	serial := st.srv.roll.displace(l)
+	sess := newSession(st, l, st.srv.roll.displace(l))
+	st.srv.roll.enter(sess)
 	if _, err := st.c.Write([]byte("<handshake/>")); err != nil {
+		st.srv.roll.leave(sess)
 		l.Close()
 		return nil, err
 	}
-	return newSession(st, l, serial), nil
+	return sess, nil
 }
 
 // fail ends the stream with what its error has to say (RFC 6120 §4.9.1.2: our header first) and returns why.

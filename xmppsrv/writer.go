@@ -64,7 +64,7 @@ type request struct {
 }
 
 func newWriter(c sink, src source, out *outbox, enc *encoder, stall time.Duration, count *counters) *writer {
-	w := &writer{conn: c, src: src, out: out, enc: enc, stall: stall, grace: stall + min(stall, maxPongWait), count: count,
+	w := &writer{conn: c, src: src, out: out, enc: enc, stall: stall, grace: 2 * stall, count: count,
 		updates: make([]presence.Update, takeSlice)}
 	w.o = &w.own
 	return w
@@ -143,14 +143,15 @@ func (w *writer) failed(err error) end {
 }
 
 // round writes all that there is to write now: first the updates that were there when the answers were fetched,
-// then the answers. Only where stream management begins, that and what is before it comes first. It reports whether
-// there was any, and whether the stream is to end.
+// then the answers. Only where stream management begins, or does not, that and what is before it comes first. It
+// reports whether there was any, and whether the stream is to end.
 func (w *writer) round(closing bool) (worked bool, why end, err error) {
-	if err := w.fetch(); err != nil {
+	w.batch, w.next = w.out.take(w.batch), 0
+	why, worked = w.batch.why, len(w.batch.items) > 0
+	if err := w.put(w.prompt()); err != nil {
 		return false, 0, err
 	}
-	why, worked = w.batch.why, len(w.batch.items) > 0
-	if err := w.put(w.turns()); err != nil {
+	if err := w.acknowledged(); err != nil {
 		return false, 0, err
 	}
 	ended := w.src.Ended() // before Take: behind an end there is nothing new
@@ -185,54 +186,52 @@ func (w *writer) round(closing bool) (worked bool, why end, err error) {
 	return worked || took, why, nil
 }
 
-// fetch takes what is in the outbox.
-func (w *writer) fetch() error {
-	w.batch, w.next = w.out.take(w.batch), 0
-	if w.batch.acked && w.led != nil {
-		return w.acknowledged(w.batch.ack)
-	}
-	return nil
-}
-
-// turns is how many items there are up to the last turn.
-func (w *writer) turns() int {
-	n := 0
-	for i := range w.batch.items {
-		if w.batch.items[i].turn != nil {
-			n = i + 1
+// prompt is how many items there are up to the last that is.
+func (w *writer) prompt() int {
+	for i := len(w.batch.items); i > 0; i-- {
+		if w.batch.items[i-1].prompt {
+			return i
 		}
 	}
-	return n
+	return 0
 }
 
 // takeUpdates fetches updates, and writes when there is enough; drained is false if it stopped for the answers'
 // sake, or because too much is not acknowledged, which is no reason for who is leaving.
 func (w *writer) takeUpdates(leaving bool) (took, drained bool, err error) {
-	for range maxRounds {
-		for len(w.o.unwritten()) < flushAt {
-			if w.full() && !leaving {
-				return took, false, nil
-			}
-			n := w.src.Take(w.updates)
-			if n == 0 {
-				return took, true, nil
-			}
-			took = true
-			for i := range n {
-				u := &w.updates[i]
-				w.o.buf = w.enc.update(w.o.buf, u)
-				w.o.seal(kindOf(u), u.ID)
-			}
-			w.pending += uint64(n)
+	for from := w.o.total; w.o.total-from < maxTurn; {
+		if w.full() && !leaving {
+			return took, false, nil
 		}
-		if err := w.ask(false); err != nil {
-			return took, false, err
+		n := w.src.Take(w.updates)
+		if n == 0 {
+			return took, true, nil
 		}
-		if err := w.flush(); err != nil {
+		took = true
+		for i := range n {
+			u := &w.updates[i]
+			w.o.buf = w.enc.update(w.o.buf, u)
+			w.o.seal(kindOf(u), u.ID)
+		}
+		w.pending += uint64(n)
+		if err := w.pace(); err != nil {
 			return took, false, err
 		}
 	}
 	return took, false, nil
+}
+
+// pace asks and writes while there is more to come, when there is enough for it.
+func (w *writer) pace() error {
+	if w.led != nil && w.o.sent-w.request.asked >= askAfter {
+		if err := w.ask(false); err != nil {
+			return err
+		}
+	}
+	if len(w.o.unwritten()) < flushAt {
+		return nil
+	}
+	return w.flush()
 }
 
 // full reports whether so much is not acknowledged that no more is taken.
@@ -271,10 +270,8 @@ func (w *writer) put(n int) error {
 			w.o.seal(kind, 0)
 		}
 		w.next++
-		if len(w.o.unwritten()) >= flushAt {
-			if err := w.flush(); err != nil {
-				return err
-			}
+		if err := w.pace(); err != nil {
+			return err
 		}
 	}
 	if w.led != nil && !w.passive && w.o.bytes() > mostUnackedBytes {
@@ -329,7 +326,11 @@ func (w *writer) inherit() {
 }
 
 // acknowledged frees what the component says it has (XEP-0198 §4).
-func (w *writer) acknowledged(h uint32) error {
+func (w *writer) acknowledged() error {
+	if !w.batch.acked {
+		return nil
+	}
+	h := w.batch.ack
 	stale, err := w.o.check(h)
 	if err != nil {
 		return &streamError{endTooHigh, err}
@@ -391,8 +392,9 @@ func (w *writer) collect() {
 	w.passive = true
 	defer func() { w.passive = false }()
 	_ = w.put(len(w.batch.items)) // it fails only in writing
-	_ = w.fetch()                 // an h too high is of no use here
+	w.batch, w.next = w.out.take(w.batch), 0
 	_ = w.put(len(w.batch.items))
+	_ = w.acknowledged() // if it is too high, it is of no use here
 }
 
 // last writes what collect has left, and for a component that counts what was handled since it was last told.

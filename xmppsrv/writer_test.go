@@ -147,7 +147,7 @@ func TestWriterCoalesces(t *testing.T) {
 	if each := rec.Len() / rec.writes; each < flushAt/2 {
 		t.Errorf("%d writes of %d bytes", rec.writes, each)
 	}
-	if at := strings.Index(rec.String(), "<answer/>"); at < 0 || at > (maxRounds+1)*2*flushAt {
+	if at := strings.Index(rec.String(), "<answer/>"); at < 0 || at > 2*maxTurn {
 		t.Errorf("the answer comes after %d bytes", at)
 	}
 }
