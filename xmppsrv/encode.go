@@ -2,6 +2,7 @@ package xmppsrv
 
 import (
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -360,15 +361,50 @@ func appendHeader(dst []byte, from, id string) []byte {
 
 const closingTag = "</stream:stream>"
 
-// appendEnd appends a stream error, if the end has one, and the closing tag (RFC 6120 §4.9.2, §4.4).
-func appendEnd(dst []byte, why end) []byte {
+// appendEnd appends a stream error, if the end has one, and the closing tag (RFC 6120 §4.9.2, §4.4). Some causes have
+// a condition of their own.
+func appendEnd(dst []byte, why end, cause error) []byte {
 	if row := &ends[why]; row.cond != "" {
 		dst = append(append(dst, "<stream:error><"...), row.cond...)
 		dst = append(dst, " xmlns='"+nsStreams+"'/><text xmlns='"+nsStreams+"' xml:lang='en'>"...)
-		dst = append(appendText(dst, row.text), "</text></stream:error>"...)
+		dst = append(appendText(dst, row.text), "</text>"...)
+		if high := (*countError)(nil); errors.As(cause, &high) { // XEP-0198 §6
+			dst = append(appendCount(append(dst, "<handled-count-too-high xmlns='"+nsSM+"' h='"...), high.h), "' send-count='"...)
+			dst = append(appendCount(dst, high.sent), "'/>"...)
+		}
+		dst = append(dst, "</stream:error>"...)
 	}
 	return append(dst, closingTag...)
 }
+
+// appendEnabled appends that stream management is on, and by what the stream can be resumed, if it can (XEP-0198 §3).
+func appendEnabled(dst []byte, l *ledger) []byte {
+	dst = append(dst, "<enabled xmlns='"+nsSM+"'"...)
+	if l.id != "" {
+		dst = append(append(append(dst, " id='"...), l.id...), "' resume='true' max='"...)
+		dst = append(appendSeconds(dst, l.keep), '\'')
+	}
+	return append(dst, "/>"...)
+}
+
+// appendResumed appends that the stream id goes on, h stanzas of which were handled (XEP-0198 §5).
+func appendResumed(dst []byte, id string, h uint32) []byte {
+	dst = append(append(append(dst, "<resumed xmlns='"+nsSM+"' previd='"...), id...), "' h='"...)
+	return append(appendCount(dst, h), "'/>"...)
+}
+
+// appendAck appends that h stanzas are handled (XEP-0198 §4).
+func appendAck(dst []byte, h uint32) []byte {
+	return append(appendCount(append(dst, "<a xmlns='"+nsSM+"' h='"...), h), "'/>"...)
+}
+
+// appendFailed appends that an <enable/> or <resume/> was not carried out (XEP-0198 §6).
+func appendFailed(dst []byte, cond string) []byte {
+	dst = append(append(dst, "<failed xmlns='"+nsSM+"'><"...), cond...)
+	return append(dst, " xmlns='"+nsStanzas+"'/></failed>"...)
+}
+
+func appendCount(dst []byte, n uint32) []byte { return strconv.AppendUint(dst, uint64(n), 10) }
 
 // appendSeconds appends a number.
 func appendSeconds(dst []byte, d time.Duration) []byte {

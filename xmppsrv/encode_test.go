@@ -104,7 +104,7 @@ func TestTables(t *testing.T) {
 		if (row.cond == "") != (row.text == "") {
 			t.Errorf("%s: a condition has a text, and nothing else has", row.word)
 		}
-		trees, err := readAll(strings.NewReader(string(appendEnd(appendHeader(nil, "gw.example", "1"), why))), 1<<16)
+		trees, err := readAll(strings.NewReader(string(appendEnd(appendHeader(nil, "gw.example", "1"), why, nil))), 1<<16)
 		if err != io.EOF || (len(trees) == 2) != (row.cond != "") {
 			t.Errorf("%s: %v %q", row.word, err, trees)
 		}

@@ -18,8 +18,9 @@ const (
 	endStalled   // the peer does not read
 	endPeerError // the peer sent a stream error
 
-	endSlow   // no handshake in time
-	endSilent // no byte after a ping
+	endSlow       // no handshake in time
+	endSilent     // no byte after a ping
+	endUnanswered // <r/> brought no acknowledgement
 
 	endNamespace  // the header's namespaces
 	endNoHeader   // the first element is no stream
@@ -48,6 +49,11 @@ const (
 	endUnknownElement
 	endOtherContent
 
+	endTooHigh // an <a/> or <resume/> for more than was sent
+	endBadAck
+	endTwice   // a second <enable/>
+	endUnacked // too much without acknowledgement
+
 	endReplaced
 	endDisabled
 	endRemoved
@@ -65,6 +71,12 @@ type endRow struct {
 	text string // for a person; never has anything of the peer's in it
 }
 
+// unclean are the ends after which a stream can be resumed (XEP-0198 §7): who lost the connection keeps the session,
+// who closed the stream or broke its rules has none any more.
+var unclean = [endCount]bool{
+	endGone: true, endStalled: true, endSilent: true, endUnanswered: true, endPeerError: true, endReplaced: true,
+}
+
 // ends is the one table of how streams end. docs and tests are made from it.
 var ends = [endCount]endRow{
 	endClosed:    {"closed", "", ""},
@@ -72,8 +84,9 @@ var ends = [endCount]endRow{
 	endStalled:   {"stalled", "", ""},
 	endPeerError: {"peer-error", "", ""},
 
-	endSlow:   {"slow-handshake", "connection-timeout", "No handshake in time"},
-	endSilent: {"silent", "connection-timeout", "No answer to a ping"},
+	endSlow:       {"slow-handshake", "connection-timeout", "No handshake in time"},
+	endSilent:     {"silent", "connection-timeout", "No answer to a ping"},
+	endUnanswered: {"unanswered", "connection-timeout", "No acknowledgement in time"},
 
 	endNamespace:  {"wrong-namespace", "invalid-namespace", "This server speaks jabber:component:accept (XEP-0114)"},
 	endNoHeader:   {"no-header", "bad-format", "A stream header was expected"},
@@ -101,6 +114,11 @@ var ends = [endCount]endRow{
 	endForeignFrom:    {"foreign-from", "invalid-from", "A stanza's 'from' must be at the component's own domain"},
 	endUnknownElement: {"unknown-element", "unsupported-stanza-type", "Only presence, message and iq are understood"},
 	endOtherContent:   {"other-content", "invalid-namespace", "Stanzas of this stream are in jabber:component:accept (XEP-0114)"},
+
+	endTooHigh: {"too-high", "undefined-condition", "More stanzas were acknowledged than sent"},
+	endBadAck:  {"bad-ack", "bad-format", "The 'h' must be a number below 2^32"},
+	endTwice:   {"enabled-twice", "policy-violation", "Stream management is enabled already"},
+	endUnacked: {"unacked", "resource-constraint", "Too much was not acknowledged"},
 
 	endReplaced: {"replaced", "conflict", "Replaced by a new connection"},
 	endDisabled: {"disabled", "not-authorized", "The app was disabled or its secret changed"},

@@ -290,6 +290,15 @@ func (c *comp) fence() {
 	c.want("<iq from='" + domain + "' to='" + c.name + "' id='fence' type='result'/>")
 }
 
+// wantPing reads a ping of the gateway's.
+func (c *comp) wantPing() {
+	c.t.Helper()
+	want := "<iq from='" + domain + "' to='" + c.name + "' id='ID' type='get'><ping xmlns='urn:xmpp:ping'/></iq>"
+	if got := maskID(c.next()); got != want {
+		c.t.Fatalf("ping: got %s", got)
+	}
+}
+
 // rest reads what comes until the gateway closes the connection.
 func (c *comp) rest() string {
 	c.t.Helper()
@@ -321,16 +330,22 @@ func (c *comp) ends(with string) {
 // logs waits until this was logged.
 func (g *gateway) logs(what string) {
 	g.t.Helper()
+	g.logsTimes(what, 1)
+}
+
+// logsTimes waits until this was logged n times.
+func (g *gateway) logsTimes(what string, n int) {
+	g.t.Helper()
 	late := time.After(patience)
 	for {
 		all, more := g.log.now()
-		if strings.Contains(all, what) {
+		if strings.Count(all, what) >= n {
 			return
 		}
 		select {
 		case <-more:
 		case <-late:
-			g.t.Fatalf("%q is not in the log:\n%s", what, all)
+			g.t.Fatalf("%q is not %d times in the log:\n%s", what, n, all)
 		}
 	}
 }

@@ -78,7 +78,7 @@ func (s *session) disco(st *stanza, q element, space string, inside func([]byte)
 
 // features are what disco#info lists.
 var features = []string{
-	nsInfo, nsItems, nsPing, nsLast, nsTime, featEscape, featLater, nsReceipts, nsOOB, nsNick, nsJSON, nsHints, nsNotify,
+	nsInfo, nsItems, nsPing, nsLast, nsTime, featEscape, featLater, nsReceipts, nsOOB, nsNick, nsJSON, nsHints, nsNotify, nsSM,
 }
 
 func (s *session) appendInfo(dst []byte, admin bool) []byte {

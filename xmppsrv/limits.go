@@ -12,12 +12,22 @@ const (
 	maxName       = 256 // bytes of a name with its prefix
 	maxNamespaces = 64  // declarations in force at one place
 
-	flushAt     = 64 << 10 // bytes after which the writer writes
-	maxAnswers  = 64 << 10 // bytes of answers that wait for the writer; then the peer is not read from
-	maxProbes   = 256      // probes that wait for the writer
-	maxInFlight = 1024     // notifications that wait for the disk
-	takeSlice   = 64       // updates fetched at once
-	maxRounds   = 16       // writes full of updates before answers get their turn
+	flushAt     = 64 << 10     // bytes after which the writer writes
+	maxWrite    = 256 << 10    // bytes of one write, so that its deadline means something
+	maxAnswers  = 64 << 10     // bytes of answers that wait for the writer; then the peer is not read from
+	maxProbes   = 256          // probes that wait for the writer
+	maxInFlight = 1024         // notifications that wait for the disk
+	takeSlice   = 64           // updates fetched at once
+	maxTurn     = 16 * flushAt // bytes of updates before answers get their turn
+
+	// Stream management (XEP-0198). Beyond the first two nothing is taken from the link until there are
+	// acknowledgements. Answers cannot wait for them, or nobody would read those: only beyond the third the stream ends.
+	maxUnacked       = 8192            // stanzas
+	maxUnackedBytes  = 1 << 20         // and their bytes
+	mostUnackedBytes = 8 << 20         // with answers
+	askAfter         = 256             // stanzas behind an <r/>, or flushAt bytes, and the next is sent
+	askAgain         = 5 * time.Second // after an <r/> that was not answered with all that had been sent
+	ackWait          = time.Second     // to answer an <r/> with all that came before it; then with what is handled
 
 	maxLinger  = 256 << 10   // bytes read and thrown away behind a stream error
 	lingerTime = time.Second // and how long

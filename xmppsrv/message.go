@@ -15,33 +15,35 @@ import (
 // stored (XEP-0160 §3) nor worth an error, since the libraries that send one expect none, and an answer would
 // have to be the same for all users anyway. A headline is for who is there now (RFC 6121 §5.2.2): ttl 0. A
 // groupchat has no room here and is refused as from a stranger.
-func (s *session) message(st *stanza) {
+//
+// It reports whether the message is handled; else the settler says when.
+func (s *session) message(st *stanza) (handled bool) {
 	m := presence.Message{TTL: -1}
 	switch string(st.typ) {
 	case "error":
-		return // RFC 6120 §8.3.1
+		return true // RFC 6120 §8.3.1
 	case "groupchat":
 		s.refuseStanza(st, refuseService, nil) // RFC 6121 §8.5.2.1.1
-		return
+		return true
 	case "headline":
 		m.TTL = 0
 	}
 	if why := notification(st, &m); why != accepted {
 		s.refuseStanza(st, why, nil)
-		return
+		return true
 	}
 	if m.Message == "" && m.Action == "" && m.Data == nil {
-		return
+		return true
 	}
 	if st.toAddr.local == nil { // to the gateway itself
 		s.refuseStanza(st, refuseService, nil)
-		return
+		return true
 	}
-	s.notify(st, m)
+	return s.notify(st, m)
 }
 
 // notify hands the message on; the settler does the waiting.
-func (s *session) notify(st *stanza, m presence.Message) {
+func (s *session) notify(st *stanza, m presence.Message) (handled bool) {
 	m.From = string(st.from)
 	m.Ref = string(st.id)
 	m.Receipt = m.Receipt && m.Ref != "" // XEP-0184 §5.1: a request needs an id
@@ -51,10 +53,15 @@ func (s *session) notify(st *stanza, m presence.Message) {
 	d, err := s.link.Notify(st.toAddr.peer(), m)
 	if err != nil {
 		s.refuseStanza(st, refusalOf(err), nil)
-		return
+		return true
 	}
 	s.srv.count.sent.Add(1)
-	s.inFlight <- arrival{d: d, from: m.From, to: string(st.to), id: m.Ref, n: s.received}
+	a := arrival{d: d, from: m.From, to: string(st.to), id: m.Ref}
+	if s.led != nil {
+		a.in, a.n = &s.led.in, s.led.in.fly()
+	}
+	s.inFlight <- a
+	return false
 }
 
 // notification reads what the elements of a message say.

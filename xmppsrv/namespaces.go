@@ -18,6 +18,7 @@ const (
 	nsNick     = "http://jabber.org/protocol/nick" // XEP-0172
 	nsJSON     = "urn:xmpp:json:0"                 // XEP-0335
 	nsHints    = "urn:xmpp:hints"                  // XEP-0334
+	nsSM       = "urn:xmpp:sm:3"                   // XEP-0198
 	nsNotify   = "urn:presenced:notify:0"          // ours: options of a notification
 	featEscape = `jid\20escaping`                  // XEP-0106
 	featLater  = "msgoffline"                      // XEP-0160

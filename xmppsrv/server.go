@@ -24,7 +24,7 @@ type Config struct {
 	MaxStanza        int    // bytes (65536), never below 10,000
 	HandshakeTimeout time.Duration
 	PingInterval     time.Duration // of silence, then a ping; also how long a write may take
-	ResumeTimeout    time.Duration // reserved for XEP-0198
+	ResumeTimeout    time.Duration // how long a lost stream can be resumed (XEP-0198), by Now
 	ShowVersion      bool          // whether XEP-0092 is answered
 	Version          string
 	Log              *slog.Logger
@@ -38,6 +38,7 @@ type Config struct {
 func (c *Config) fill() {
 	c.MaxStanza = max(cmp.Or(c.MaxStanza, 64<<10), minStanza)
 	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, 10*time.Second)
+	c.ResumeTimeout = cmp.Or(c.ResumeTimeout, 300*time.Second)
 	c.PingInterval = cmp.Or(c.PingInterval, 120*time.Second)
 	c.MaxWaiting = cmp.Or(c.MaxWaiting, 1024)
 	c.MaxWaitingPerAddress = cmp.Or(c.MaxWaitingPerAddress, 64)
@@ -56,6 +57,10 @@ type Server struct {
 	decoy   string // the secret of a domain that nobody has; immutable
 	count   counters
 	gate    gate
+	roll    roll
+
+	countFrom uint32        // what both counts of stream management begin with; other than 0 in tests
+	pongWait  time.Duration // for any byte after a ping; immutable
 
 	closing   chan struct{}   // closed when Shutdown begins
 	running   context.Context // ends then too; immutable
@@ -72,9 +77,10 @@ type Server struct {
 func New(c Config) *Server {
 	c.fill()
 	running, cancel := context.WithCancel(context.Background())
-	return &Server{
+	s := &Server{
 		cfg:       c,
 		started:   c.Now(),
+		pongWait:  min(c.PingInterval, maxPongWait),
 		decoy:     rand.Text(),
 		gate:      gate{max: c.MaxWaiting, maxEach: c.MaxWaitingPerAddress, each: make(map[netip.Prefix]int)},
 		closing:   make(chan struct{}),
@@ -83,6 +89,8 @@ func New(c Config) *Server {
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
 	}
+	s.roll = roll{srv: s, sessions: make(map[*session]struct{}), ledgers: make(map[string]*ledger)}
+	return s
 }
 
 // Serve accepts components from l until Shutdown, when it returns nil, or until l fails. It closes l. It may be
@@ -169,14 +177,23 @@ func (s *Server) accept(nc net.Conn) {
 
 // add counts a connection in unless the server is closing.
 func (s *Server) add(c *conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	if !s.begin() {
 		return false
 	}
-	s.streaming.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
 	return true
+}
+
+// begin makes Shutdown wait for one more Done of streaming, unless the server is closing.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.streaming.Add(1)
+	}
+	return !s.closed
 }
 
 func (s *Server) remove(c *conn) {
@@ -198,12 +215,12 @@ func (s *Server) serve(c *conn) {
 		return
 	}
 	s.count.sessions.Add(1)
-	c.joined.Store(&Component{sess.link.App().ID, sess.link.App().Component, c.RemoteAddr().String(), s.cfg.Now()})
-	s.cfg.Log.Info("component connected", "app", sess.link.App().ID, "domain", sess.link.App().Component, "address", c.RemoteAddr())
+	c.joined.Store(&Component{sess.appID, sess.app, c.RemoteAddr().String(), s.cfg.Now()})
+	s.cfg.Log.Info("component connected", "app", sess.appID, "domain", sess.app, "address", c.RemoteAddr())
 	why, err := sess.run()
 	s.count.sessions.Add(-1)
 	s.count.ends[why].Add(1)
-	s.cfg.Log.Info("component left", "app", sess.link.App().ID, "address", c.RemoteAddr(), "reason", why, "error", err)
+	s.cfg.Log.Info("component left", "app", sess.appID, "address", c.RemoteAddr(), "reason", why, "error", err)
 	c.linger(why)
 }
 
@@ -221,7 +238,7 @@ func (s *Server) ended(c *conn, why end, err error) {
 func (s *Server) turnAway(c *conn, why end) {
 	c.SetDeadline(time.Now().Add(lingerTime))
 	s.ended(c, why, nil)
-	if _, err := c.Write(appendEnd(appendHeader(nil, s.cfg.Domain, rand.Text()), why)); err == nil {
+	if _, err := c.Write(appendEnd(appendHeader(nil, s.cfg.Domain, rand.Text()), why, nil)); err == nil {
 		c.linger(why)
 	}
 }
@@ -230,6 +247,7 @@ func (s *Server) turnAway(c *conn, why end) {
 // them; call it after Hub.Close. When ctx ends it cuts the connections that are left and returns ctx.Err().
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.close()
+	s.roll.close()
 	done := make(chan struct{})
 	go func() {
 		s.streaming.Wait()

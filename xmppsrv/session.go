@@ -2,87 +2,142 @@ package xmppsrv
 
 import (
 	"crypto/rand"
+	"errors"
 	"sync"
 
 	"presenced/presence"
 )
 
 // session is a stream that has shown who it is. Its reader is the goroutine that runs it; see the package's
-// documentation for the two others.
+// documentation for the two others, and for what of it survives the connection.
 type session struct {
-	srv  *Server
-	c    *conn
-	r    *reader // owned by the reader
-	link *presence.Link
-	enc  *encoder // immutable
-	out  *outbox
-	gw   string // the gateway's domain; immutable
-	app  string // the component's domain; immutable
+	srv    *Server
+	c      *conn
+	r      *reader // owned by the reader
+	enc    *encoder
+	out    *outbox
+	gw     string // the gateway's domain; immutable
+	app    string // the component's domain; immutable
+	appID  string // immutable
+	serial uint64 // which of the server's sessions it is; immutable
 
-	first    chan struct{} // closed by the reader at the first element
+	link *presence.Link // owned by the reader; changes when an older stream is resumed
+	led  *ledger        // owned by the reader; nil: no stream management
+
+	stopping  sync.Mutex // held by stop
+	concluded bool       // guarded by stopping: nobody stops it any more
+
+	first    chan struct{} // closed by the reader when the first element has been dealt with
 	inFlight chan arrival  // from the reader to the settler, in order; closed by the reader
-	received uint32        // owned by the reader: stanzas since the handshake
 }
 
-// arrival is a notification on its way to the disk, and what an error would be about.
+// arrival is a notification on its way to the disk, and what an error would be about; or without d an <r/> that
+// waits for those before it.
 type arrival struct {
 	d            *presence.Delivery
 	from, to, id string
-	// n is the stanza's number in the stream. All before it that are not in flight were handled when they were
-	// read, so once this one is settled all up to n are: here XEP-0198's h comes from.
-	n uint32
+	in           *incoming // where it is counted; nil: nowhere
+	n            uint32    // its number there
 }
 
-func newSession(st *stream, l *presence.Link) *session {
+func newSession(st *stream, l *presence.Link, serial uint64) *session {
 	s := &session{
-		srv: st.srv, c: st.c, r: st.r, link: l,
-		gw: st.srv.cfg.Domain, app: l.App().Component,
+		srv: st.srv, c: st.c, r: st.r, link: l, serial: serial,
+		gw: st.srv.cfg.Domain, app: l.App().Component, appID: l.App().ID,
 		enc: newEncoder(st.srv.cfg.Domain, l.App().Component), out: newOutbox(),
 		first:    make(chan struct{}),
 		inFlight: make(chan arrival, maxInFlight),
 	}
 	s.r.allow(st.srv.cfg.MaxStanza, 32<<10)
 	s.c.identified.Store(true)
-	patience := st.srv.cfg.PingInterval
-	s.c.live(patience, min(patience, maxPongWait), s.ping)
+	s.c.live(st.srv.cfg.PingInterval, st.srv.pongWait, s.ping)
 	return s
 }
 
 // run serves the session until it ends and returns why, with the cause where there is one.
 func (s *session) run() (end, error) {
 	w := newWriter(s.c, s.link, s.out, s.enc, s.srv.cfg.PingInterval, &s.srv.count)
-	var why end
-	var others sync.WaitGroup
-	others.Go(func() {
-		why = w.run(s.first, s.srv.closing)
-		s.out.kill()
+	w.grace = s.srv.cfg.PingInterval + s.srv.pongWait
+	wrote := make(chan end, 1)
+	go func() {
+		why := w.run(s.first, s.srv.closing)
+		s.out.release()
 		s.c.kick()
-	})
+		wrote <- why
+	}()
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)
 		s.settle()
 	}()
 	err := s.read()
+	if endOf(err) == endSilent {
+		s.c.cutWrites() // who does not answer may not read either
+	}
 	close(s.inFlight)
 	<-settled // what failed is told before the stream ends
 	s.out.finish(endOf(err))
-	others.Wait()
-	s.link.Close()
+	why := s.conclude(w, <-wrote, err)
 	if w.tellErr != nil {
-		s.srv.cfg.Log.Warn("what an app was told is told again", "app", s.link.App().ID, "error", w.tellErr)
+		s.srv.cfg.Log.Warn("what an app was told is told again", "app", s.appID, "error", w.tellErr)
 	}
 	if endOf(err) != why { // the writer had a reason of its own
-		err = nil
+		err = w.cause
 	}
 	return why, err
 }
 
-// settle waits for deliveries in the order of arrival, and tells those that failed.
+// conclude says the last words, when the reader and the settler are done and the writer has only stopped. A session
+// that can be resumed is let go of before, so that nobody who resumes it waits for a dead connection.
+func (s *session) conclude(w *writer, why end, err error) end {
+	w.collect()
+	s.stopping.Lock()
+	s.concluded = true
+	s.stopping.Unlock()
+	s.c.mendWrites()
+	if high := (*streamError)(nil); errors.As(err, &high) && high.why == why {
+		w.cause = high.cause
+	}
+	if s.resumable(why, err) && s.srv.roll.keep(s) {
+		s.srv.cfg.Log.Info("session kept", "app", s.appID, "for", s.led.keep)
+		return w.finish(why)
+	}
+	s.srv.roll.leave(s)
+	w.last()
+	s.link.Close()
+	return w.finish(why)
+}
+
+// resumable reports whether the session outlives this end, as far as its own two sides of it tell.
+func (s *session) resumable(why end, err error) bool {
+	return s.led != nil && s.led.id != "" && unclean[why] && (errors.Is(err, errKicked) || unclean[endOf(err)])
+}
+
+// stop ends the session from outside, even where its connection hangs. It does not wait.
+func (s *session) stop(why end) {
+	s.stopping.Lock()
+	defer s.stopping.Unlock()
+	if s.concluded {
+		return
+	}
+	s.out.finish(why)
+	s.c.cutWrites()
+	s.c.kick()
+}
+
+// settle waits for deliveries in the order of arrival, and tells those that failed. An <r/> among them is answered
+// when all before it are settled.
 func (s *session) settle() {
 	for a := range s.inFlight {
+		if a.d == nil {
+			s.out.nonza(func(dst []byte) []byte { return appendAck(dst, a.in.answer()) })
+			continue
+		}
 		if err := a.d.Wait(); err != nil {
 			s.refuse("message", a.from, a.to, a.id, refusalOf(err), nil)
+		}
+		if a.in != nil {
+			a.in.settle(a.n)
 		}
 	}
 }
@@ -96,12 +151,14 @@ func (s *session) ping() {
 // read handles elements until the stream ends, and returns why; io.EOF is the closing tag.
 func (s *session) read() error {
 	e, err := s.r.next()
+	if err == nil {
+		err = s.handle(e)
+		s.srv.roll.supersede(s)
+	}
 	close(s.first)
-	for ; err == nil; e, err = s.r.next() {
-		s.received++
-		s.srv.count.stanzas.Add(1)
-		if err := s.handle(e); err != nil {
-			return err
+	for err == nil {
+		if e, err = s.r.next(); err == nil {
+			err = s.handle(e)
 		}
 	}
 	return err
@@ -126,6 +183,8 @@ func (s *session) handle(e element) error {
 		st.kind = "message"
 	case e.is("iq", nsAccept):
 		st.kind = "iq"
+	case string(e.space()) == nsSM:
+		return s.manage(e)
 	case e.is("error", nsStream):
 		return &streamError{why: endPeerError}
 	case isOtherContent(e.space()):
@@ -133,24 +192,34 @@ func (s *session) handle(e element) error {
 	default:
 		return &streamError{why: endUnknownElement} // RFC 6120 §4.9.3.24
 	}
+	s.srv.count.stanzas.Add(1)
 	if err := s.address(&st); err != nil {
 		return err
 	}
+	if s.carryOut(&st) && s.led != nil {
+		s.led.in.took()
+	}
+	return nil
+}
+
+// carryOut does what a stanza with good addresses asks for, and reports whether that was all: a notification is
+// handled when it is settled.
+func (s *session) carryOut(st *stanza) (handled bool) {
 	toAddr, ok := parseAddress(st.to)
 	st.toAddr = toAddr
 	switch {
 	case !ok:
-		s.bounce(&st, refuseAddress) // RFC 6120 §8.3.3.8
+		s.bounce(st, refuseAddress) // RFC 6120 §8.3.3.8
 	case !toAddr.is(s.gw):
-		s.bounce(&st, refuseDomain) // RFC 6120 §8.3.3.16
+		s.bounce(st, refuseDomain) // RFC 6120 §8.3.3.16
 	case st.kind == "presence":
-		s.presence(&st)
+		s.presence(st)
 	case st.kind == "message":
-		s.message(&st)
+		return s.message(st)
 	default:
-		s.iq(&st)
+		s.iq(st)
 	}
-	return nil
+	return true
 }
 
 // address checks from and to (XEP-0114 §3; RFC 6120 §8.1.1, §8.1.2).

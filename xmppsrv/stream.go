@@ -102,9 +102,9 @@ func (st *stream) authenticate(digest []byte) (app presence.App, ok bool) {
 	return app, same && known
 }
 
-// link makes the session. The hub decides what becomes of an older connection.
+// link makes the session. The hub decides what becomes of an older connection, the roll what becomes of its session.
 func (st *stream) link(app presence.App) (*session, error) {
-	l, err := st.srv.cfg.Hub.Link(app.ID, presence.ComponentLink)
+	l, err := st.srv.roll.join(app)
 	if err != nil {
 		return nil, linkError(err)
 	}
@@ -112,11 +112,14 @@ func (st *stream) link(app presence.App) (*session, error) {
 		l.Close()
 		return nil, &streamError{why: endHandshake}
 	}
+	sess := newSession(st, l, st.srv.roll.displace(l))
+	st.srv.roll.enter(sess)
 	if _, err := st.c.Write([]byte("<handshake/>")); err != nil {
+		st.srv.roll.leave(sess)
 		l.Close()
 		return nil, err
 	}
-	return newSession(st, l), nil
+	return sess, nil
 }
 
 // fail ends the stream with what its error has to say (RFC 6120 §4.9.1.2: our header first) and returns why.
@@ -126,7 +129,7 @@ func (st *stream) fail(err error) end {
 		return why
 	}
 	st.c.SetWriteDeadline(time.Now().Add(finalWrite))
-	last := appendEnd(nil, why)
+	last := appendEnd(nil, why, nil)
 	if st.opened {
 		_, err = st.c.Write(last)
 	} else {

@@ -18,6 +18,7 @@ type source interface {
 	Delivered(ids []uint64)
 	Ended() presence.End
 	Probe(presence.Peer) ([]presence.Update, error)
+	Close()
 }
 
 // sink is what the writer needs of a net.Conn.
@@ -26,59 +27,83 @@ type sink interface {
 	SetWriteDeadline(time.Time) error
 }
 
-// writer is the only one that writes to a session's connection. All fields belong to its goroutine, or are
-// immutable.
+// writer is the only one that writes to a session's connection. All fields belong to its goroutine, and once that
+// has ended to the session's; or they are immutable.
 type writer struct {
 	conn  sink
-	src   source
 	out   *outbox
 	enc   *encoder
 	stall time.Duration // how long a write may take
+	grace time.Duration // how long the component may leave an <r/> without an <a/> that acknowledges something
 	count *counters
 
+	src source
+	led *ledger   // nil: no stream management
+	o   *outgoing // where stanzas go: own, or the ledger's
+	own outgoing
+
 	updates []presence.Update
-	buf     []byte // what the next write takes
-	answers []byte // fetched from the outbox; changes places with its buffer
-	probes  []probe
-	pending uint64   // updates in buf
-	told    uint64   // highest Update.ID of a notice in buf
-	carried []uint64 // Update.ID of the messages in buf
-	tellErr error    // the last failure of Told: the notice comes again with the next connection
+	batch   batch // fetched from the outbox
+	next    int   // the first item of it that is not done
+	heard   heard
+	pending uint64 // updates that are not written
+	passive bool   // nothing is written any more, only noted in the ledger
+	torn    bool   // the last thing written is not whole, so nothing can follow
+	cause   error  // of the end, where there is one to tell
+	tellErr error  // the last failure of Told: the notice comes again with the next connection
+
+	request request
+}
+
+// request is what has been asked with <r/>.
+type request struct {
+	asked    uint32    // outgoing.sent when it was sent last
+	bytes    uint64    // outgoing.total then
+	last     time.Time // when that was
+	progress time.Time // since when nothing was acknowledged though asked; zero: nothing is open
 }
 
 func newWriter(c sink, src source, out *outbox, enc *encoder, stall time.Duration, count *counters) *writer {
-	return &writer{conn: c, src: src, out: out, enc: enc, stall: stall, count: count, updates: make([]presence.Update, takeSlice)}
+	w := &writer{conn: c, src: src, out: out, enc: enc, stall: stall, grace: 2 * stall, count: count,
+		updates: make([]presence.Update, takeSlice)}
+	w.o = &w.own
+	return w
 }
 
-// run writes until the stream ends, writes why, and returns it. The first Take waits until first is closed, at
-// most snapshotWait. closing ends the stream as EndShutdown does.
+// run writes until the stream is to end and returns why; the last words are left to say. The first Take waits until
+// first is closed, at most snapshotWait. closing ends the stream as EndShutdown does.
 func (w *writer) run(first, closing <-chan struct{}) end {
 	w.await(first, closing)
+	alarm := time.NewTimer(w.stall)
+	defer alarm.Stop()
 	for {
 		worked, why, err := w.round(isClosed(closing))
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return endStalled
 		case err != nil:
-			return endGone
+			return w.failed(err)
 		case why != notEnded:
-			return w.finish(why)
+			return why
 		case worked:
 			continue
+		}
+		if wait := w.due(); wait > 0 {
+			alarm.Reset(wait)
 		}
 		select {
 		case <-w.src.Wake():
 		case <-w.out.wake:
 		case <-closing:
+		case <-alarm.C:
 		}
 	}
 }
 
-// await waits for the first element after the handshake, since a <resume/> would take the place of the snapshot.
+// await waits until the first element after the handshake was dealt with, since a <resume/> takes the place of the
+// snapshot.
 func (w *writer) await(first, closing <-chan struct{}) {
 	t := time.NewTimer(snapshotWait)
 	defer t.Stop()
-	for {
+	for w.src.Ended() == presence.Alive && !w.out.presses() {
 		select {
 		case <-first:
 			return
@@ -86,12 +111,8 @@ func (w *writer) await(first, closing <-chan struct{}) {
 			return
 		case <-closing:
 			return
-		case <-w.out.wake: // the stream ended without an element
-			return
+		case <-w.out.wake:
 		case <-w.src.Wake():
-			if w.src.Ended() != presence.Alive {
-				return
-			}
 		}
 	}
 }
@@ -105,19 +126,46 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
+// failed says which end an error is.
+func (w *writer) failed(err error) end {
+	var se *streamError
+	switch {
+	case errors.As(err, &se):
+		w.cause = se.cause
+		return se.why
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return endGone
+	}
+	if why := w.out.ended(); why == endReplaced || why == endSilent { // the write was cut short for it
+		return why
+	}
+	return endStalled
+}
+
 // round writes all that there is to write now: first the updates that were there when the answers were fetched,
-// then the answers. It reports whether there was any, and whether the stream is to end.
+// then the answers. Only where stream management begins, or does not, that and what is before it comes first. It
+// reports whether there was any, and whether the stream is to end.
 func (w *writer) round(closing bool) (worked bool, why end, err error) {
+	w.batch, w.next = w.out.take(w.batch), 0
+	why, worked = w.batch.why, len(w.batch.items) > 0
+	if err := w.put(w.prompt()); err != nil {
+		return false, 0, err
+	}
+	if err := w.acknowledged(); err != nil {
+		return false, 0, err
+	}
 	ended := w.src.Ended() // before Take: behind an end there is nothing new
-	w.answers, w.probes, why = w.out.take(w.answers, w.probes)
-	worked = len(w.answers)+len(w.probes) > 0
+	leaving := closing || ended == presence.EndShutdown
 	var took, drained bool
-	if why != endGone { // who has gone would not see them; answers are for who has only shut its side
-		if took, drained, err = w.takeUpdates(); err != nil {
+	if why == notEnded { // who has closed the stream, or is gone, may not see them
+		if took, drained, err = w.takeUpdates(leaving); err != nil {
 			return false, 0, err
 		}
 	}
-	if err := w.putAnswers(); err != nil {
+	if err := w.put(len(w.batch.items)); err != nil {
+		return false, 0, err
+	}
+	if err := w.ask(drained || w.full()); err != nil {
 		return false, 0, err
 	}
 	if err := w.flush(); err != nil {
@@ -138,110 +186,257 @@ func (w *writer) round(closing bool) (worked bool, why end, err error) {
 	return worked || took, why, nil
 }
 
-// takeUpdates fetches updates, and writes when there is enough; drained is false if it stopped for the answers'
-// sake.
-func (w *writer) takeUpdates() (took, drained bool, err error) {
-	for range maxRounds {
-		for len(w.buf) < flushAt {
-			n := w.src.Take(w.updates)
-			if n == 0 {
-				return took, true, nil
-			}
-			took = true
-			for i := range n {
-				u := &w.updates[i]
-				w.buf = w.enc.update(w.buf, u)
-				w.mark(u)
-			}
-			w.pending += uint64(n)
+// prompt is how many items there are up to the last that is.
+func (w *writer) prompt() int {
+	for i := len(w.batch.items); i > 0; i-- {
+		if w.batch.items[i-1].prompt {
+			return i
 		}
-		if err := w.flush(); err != nil {
+	}
+	return 0
+}
+
+// takeUpdates fetches updates, and writes when there is enough; drained is false if it stopped for the answers'
+// sake, or because too much is not acknowledged, which is no reason for who is leaving.
+func (w *writer) takeUpdates(leaving bool) (took, drained bool, err error) {
+	for from := w.o.total; w.o.total-from < maxTurn; {
+		if w.full() && !leaving {
+			return took, false, nil
+		}
+		n := w.src.Take(w.updates)
+		if n == 0 {
+			return took, true, nil
+		}
+		took = true
+		for i := range n {
+			u := &w.updates[i]
+			w.o.buf = w.enc.update(w.o.buf, u)
+			w.o.seal(kindOf(u), u.ID)
+		}
+		w.pending += uint64(n)
+		if err := w.pace(); err != nil {
 			return took, false, err
 		}
 	}
 	return took, false, nil
 }
 
-// mark notes what is to be said of an update once it is written.
-func (w *writer) mark(u *presence.Update) {
-	switch {
-	case u.ID == 0:
-	case u.Kind == presence.FromDevice:
-		w.carried = append(w.carried, u.ID)
-	default:
-		w.told = max(w.told, u.ID)
+// pace asks and writes while there is more to come, when there is enough for it.
+func (w *writer) pace() error {
+	if w.led != nil && w.o.sent-w.request.asked >= askAfter {
+		if err := w.ask(false); err != nil {
+			return err
+		}
 	}
-}
-
-// putAnswers appends the answers, with those to probes in their places.
-func (w *writer) putAnswers() error {
-	if len(w.probes) == 0 && len(w.buf) == 0 {
-		w.buf, w.answers = w.answers, w.buf
+	if len(w.o.unwritten()) < flushAt {
 		return nil
 	}
-	from := 0
-	for i := range w.probes {
-		p := &w.probes[i]
-		w.buf = append(w.buf, w.answers[from:p.at]...)
-		w.buf = w.answer(w.buf, p)
-		from = p.at
-		if len(w.buf) >= flushAt {
-			if err := w.flush(); err != nil {
-				return err
+	return w.flush()
+}
+
+// full reports whether so much is not acknowledged that no more is taken.
+func (w *writer) full() bool {
+	return w.led != nil && (w.o.unacked() >= maxUnacked || w.o.bytes() >= maxUnackedBytes)
+}
+
+// kindOf says what is to be told of an update when it has arrived.
+func kindOf(u *presence.Update) entryKind {
+	switch {
+	case u.ID == 0:
+		return plain
+	case u.Kind == presence.FromDevice:
+		return message
+	}
+	return notice
+}
+
+// put does what the items of the batch up to n ask for.
+func (w *writer) put(n int) error {
+	for w.next < n {
+		it := &w.batch.items[w.next]
+		switch {
+		case it.turn != nil:
+			if err := w.turn(it.turn); err != nil {
+				return err // not taken: collect does it
+			}
+		case it.probe != nil:
+			w.answer(it.probe)
+		default:
+			w.o.buf = append(w.o.buf, w.batch.buf[it.from:it.to]...)
+			kind := plain
+			if it.nonza {
+				kind = nonza
+			}
+			w.o.seal(kind, 0)
+		}
+		w.next++
+		if err := w.pace(); err != nil {
+			return err
+		}
+	}
+	if w.led != nil && !w.passive && w.o.bytes() > mostUnackedBytes {
+		return &streamError{why: endUnacked}
+	}
+	return nil
+}
+
+// turn begins stream management: from here on stanzas are counted and kept until they are acknowledged. Where an
+// older stream is resumed, what it had sent and the component does not have comes first, and its link goes on.
+func (w *writer) turn(t *turn) error {
+	if t.resumed {
+		w.own.buf = appendResumed(w.own.buf, t.led.id, t.ours)
+		w.own.seal(nonza, 0)
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	w.led, w.o = t.led, &t.led.out
+	if !t.resumed {
+		w.o.buf = appendEnabled(w.o.buf, t.led)
+		w.o.seal(nonza, 0)
+	} else {
+		w.o.rewind()
+		if t.shared {
+			w.inherit()
+		}
+		w.src.Close() // nothing is taken from it any more
+		w.src = t.led.link
+		w.o.free(t.h-w.o.acked, &w.heard)
+		w.tell()
+	}
+	w.request = request{asked: w.o.acked, bytes: w.o.total - uint64(w.o.bytes())}
+	return nil
+}
+
+// inherit takes from a link that is about to be closed what no other link will tell: receipts, and messages that are
+// not kept.
+func (w *writer) inherit() {
+	for {
+		n := w.src.Take(w.updates)
+		if n == 0 {
+			return
+		}
+		for i := range n {
+			if u := &w.updates[i]; u.Kind != presence.Presence && u.ID == 0 {
+				w.o.buf = w.enc.update(w.o.buf, u)
+				w.o.seal(plain, 0)
 			}
 		}
 	}
-	w.buf = append(w.buf, w.answers[from:]...)
-	clear(w.probes)
+}
+
+// acknowledged frees what the component says it has (XEP-0198 §4).
+func (w *writer) acknowledged() error {
+	if !w.batch.acked {
+		return nil
+	}
+	h := w.batch.ack
+	stale, err := w.o.check(h)
+	if err != nil {
+		return &streamError{endTooHigh, err}
+	}
+	if stale || h == w.o.acked {
+		return nil
+	}
+	w.o.free(h-w.o.acked, &w.heard)
+	w.tell()
+	w.request.progress = time.Time{}
+	if int32(w.request.asked-w.o.acked) > 0 {
+		w.request.progress = time.Now()
+	}
 	return nil
 }
 
-// flush writes what is there, and then says that it was told.
+// tell says what has arrived.
+func (w *writer) tell() {
+	w.src.Delivered(w.heard.carried)
+	w.heard.carried = w.heard.carried[:0]
+	if w.heard.told > 0 {
+		if err := w.src.Told(w.heard.told); err != nil {
+			w.tellErr = err
+		}
+		w.heard.told = 0
+	}
+}
+
+// flush writes what is there. Without stream management that is all one can know, and it counts as arrived.
 func (w *writer) flush() error {
-	if len(w.buf) == 0 {
+	if w.passive {
 		return nil
 	}
-	w.conn.SetWriteDeadline(time.Now().Add(w.stall))
-	if _, err := w.conn.Write(w.buf); err != nil {
-		return err
+	for len(w.o.unwritten()) > 0 {
+		b := w.o.unwritten()
+		b = b[:min(len(b), maxWrite)]
+		w.conn.SetWriteDeadline(time.Now().Add(w.stall))
+		n, err := w.conn.Write(b)
+		if err != nil {
+			w.torn = w.torn || n > 0
+			return err
+		}
+		w.o.written += n
+		w.torn = len(w.o.unwritten()) > 0 // maybe within a stanza
 	}
 	w.count.updates.Add(w.pending)
 	w.pending = 0
-	w.buf = w.buf[:0]
-	if cap(w.buf) > 4*flushAt {
-		w.buf = nil
+	if w.led != nil {
+		w.o.free(0, &w.heard) // nonzas
+		return nil
 	}
-	w.src.Delivered(w.carried)
-	w.carried = w.carried[:0]
-	if w.told > 0 {
-		if err := w.src.Told(w.told); err != nil {
-			w.tellErr = err
-		}
-		w.told = 0
-	}
+	w.o.free(w.o.unacked(), &w.heard)
+	w.tell()
 	return nil
 }
 
-// finish writes the stream error and the closing tag.
+// collect notes in the outgoing, without writing, what is left in the outbox once nobody adds to it any more.
+func (w *writer) collect() {
+	w.passive = true
+	defer func() { w.passive = false }()
+	_ = w.put(len(w.batch.items)) // it fails only in writing
+	w.batch, w.next = w.out.take(w.batch), 0
+	_ = w.put(len(w.batch.items))
+	_ = w.acknowledged() // if it is too high, it is of no use here
+}
+
+// last writes what collect has left, and for a component that counts what was handled since it was last told.
+func (w *writer) last() {
+	if w.led != nil {
+		if h, is := w.led.in.news(); is {
+			w.o.buf = appendAck(w.o.buf, h)
+			w.o.seal(nonza, 0)
+		}
+	}
+	w.stall = min(finalWrite, w.stall)
+	if !w.torn && w.flush() != nil {
+		w.torn = true
+	}
+}
+
+// finish writes the stream error and the closing tag, if they can follow what was written. It touches nothing of
+// the ledger's.
 func (w *writer) finish(why end) end {
+	if w.torn || why == endStalled {
+		return why
+	}
 	w.conn.SetWriteDeadline(time.Now().Add(min(finalWrite, w.stall)))
-	if _, err := w.conn.Write(appendEnd(w.buf[:0], why)); err != nil && why == endClosed {
+	if _, err := w.conn.Write(appendEnd(nil, why, w.cause)); err != nil && why == endClosed {
 		return endGone
 	}
 	return why
 }
 
 // answer appends what a probe is to be told. It runs between two Takes, so what comes behind it is newer.
-func (w *writer) answer(dst []byte, p *probe) []byte {
+func (w *writer) answer(p *probe) {
 	us, err := w.src.Probe(p.peer)
 	switch {
 	case errors.Is(err, presence.ErrStranger):
-		return appendPresence(dst, "unsubscribed", bareOf(p.to), p.from, p.id) // RFC 6121 §4.3.2: from the bare address
+		w.o.buf = appendPresence(w.o.buf, "unsubscribed", bareOf(p.to), p.from, p.id) // RFC 6121 §4.3.2: from the bare address
+		w.o.seal(plain, 0)
 	case err != nil:
-		return appendError(dst, "presence", p.from, p.to, p.id, refusalOf(err), nil)
+		w.o.buf = appendError(w.o.buf, "presence", p.from, p.to, p.id, refusalOf(err), nil)
+		w.o.seal(plain, 0)
 	}
 	for i := range us {
-		dst = w.enc.answer(dst, &us[i], p.from, p.id)
+		w.o.buf = w.enc.answer(w.o.buf, &us[i], p.from, p.id)
+		w.o.seal(plain, 0)
 	}
-	return dst
 }

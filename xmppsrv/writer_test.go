@@ -33,6 +33,7 @@ func newSupply(n int, unit ...presence.Update) *supply {
 func (s *supply) Wake() <-chan struct{}  { return s.wake }
 func (s *supply) Ended() presence.End    { return s.end }
 func (s *supply) Told(id uint64) error   { s.told = append(s.told, id); return nil }
+func (s *supply) Close()                 { s.left, s.end = 0, presence.EndReplaced }
 func (s *supply) Delivered(ids []uint64) { s.told = append(s.told, ids...) }
 func (s *supply) Take(dst []presence.Update) int {
 	n := min(len(dst), s.left)
@@ -96,7 +97,7 @@ func TestWriterOrder(t *testing.T) {
 	}
 	w.out.add(text("<two/>"))
 	w.out.add(text("<three/>"))
-	if why := w.run(closedChan(), nil); why != endShutdown {
+	if why := w.finish(w.run(closedChan(), nil)); why != endShutdown {
 		t.Errorf("ended with %v", why)
 	}
 	want := strings.Join([]string{
@@ -110,7 +111,7 @@ func TestWriterOrder(t *testing.T) {
 		string(appendError(nil, "presence", "bot@chat.example", "storage@gw.example", "", refuseStorage, nil)),
 		"<two/>",
 		"<three/>",
-		string(appendEnd(nil, endShutdown)),
+		string(appendEnd(nil, endShutdown, nil)),
 	}, "\n")
 	if got := strings.ReplaceAll(rec.String(), "><", ">\n<"); got != strings.ReplaceAll(want, "><", ">\n<") {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -146,7 +147,7 @@ func TestWriterCoalesces(t *testing.T) {
 	if each := rec.Len() / rec.writes; each < flushAt/2 {
 		t.Errorf("%d writes of %d bytes", rec.writes, each)
 	}
-	if at := strings.Index(rec.String(), "<answer/>"); at < 0 || at > (maxRounds+1)*2*flushAt {
+	if at := strings.Index(rec.String(), "<answer/>"); at < 0 || at > 2*maxTurn {
 		t.Errorf("the answer comes after %d bytes", at)
 	}
 }
@@ -156,10 +157,11 @@ func TestWriterEnds(t *testing.T) {
 		src := newSupply(0, presence.Update{})
 		src.end = from
 		var rec record
-		if why := testWriter(&rec, src).run(make(chan struct{}), nil); why != want {
+		w := testWriter(&rec, src)
+		if why := w.finish(w.run(make(chan struct{}), nil)); why != want {
 			t.Errorf("%v: ended with %v", from, why)
 		}
-		if rec.String() != string(appendEnd(nil, want)) {
+		if rec.String() != string(appendEnd(nil, want, nil)) {
 			t.Errorf("%v: wrote %s", from, rec.String())
 		}
 	}
@@ -182,17 +184,17 @@ func TestOutboxIsBounded(t *testing.T) {
 		t.Fatal("there was room beyond the bound")
 	default:
 	}
-	buf, _, _ := o.take(nil, nil)
+	got := o.take(batch{})
 	<-added
-	if len(buf) != maxAnswers+1 {
-		t.Errorf("%d bytes", len(buf))
+	if len(got.buf) != maxAnswers+1 || len(got.items) != 2 {
+		t.Errorf("%d bytes in %d items", len(got.buf), len(got.items))
 	}
 	waiting.Go(func() { o.ask(&probe{}) })
-	o.kill()
+	o.release()
 	waiting.Wait()
 	o.add(big)
-	if buf, _, _ := o.take(nil, nil); len(buf) != 0 {
-		t.Errorf("a dead outbox has %d bytes", len(buf))
+	if got := o.take(got); len(got.buf) != 2*maxAnswers || len(got.items) != 3 {
+		t.Errorf("a released outbox has %d bytes in %d items", len(got.buf), len(got.items))
 	}
 }
 

@@ -1,0 +1,56 @@
+package xmppsrv
+
+import "time"
+
+// Acknowledgements in both directions, as far as they are the writer's (XEP-0198 §4).
+
+// ask sends an <r/> when much was sent since the last, or when there is nothing more to send now and all that was
+// asked for has been acknowledged, or the last one was long ago. It also tells what is handled when the answer to
+// an <r/> of the component's is overdue.
+func (w *writer) ask(quiet bool) error {
+	if w.led == nil || w.passive {
+		return nil
+	}
+	now := time.Now()
+	if h, is, _ := w.led.in.overdue(now); is {
+		w.o.buf = appendAck(w.o.buf, h)
+		w.o.seal(nonza, 0)
+	}
+	r := &w.request
+	if !r.progress.IsZero() && now.Sub(r.progress) >= w.grace {
+		return &streamError{why: endUnanswered}
+	}
+	fresh := w.o.sent - r.asked
+	switch {
+	case w.o.unacked() == 0:
+		return nil
+	case fresh >= askAfter || fresh > 0 && w.o.total-r.bytes >= flushAt:
+	case fresh > 0 && quiet && r.progress.IsZero():
+	case !r.progress.IsZero() && now.Sub(r.last) >= askAgain:
+	default:
+		return nil
+	}
+	w.o.buf = append(w.o.buf, "<r xmlns='"+nsSM+"'/>"...)
+	w.o.seal(nonza, 0)
+	if r.asked, r.bytes, r.last = w.o.sent, w.o.total, now; r.progress.IsZero() {
+		r.progress = now
+	}
+	return nil
+}
+
+// due is how long the writer may sleep before ask has something to do; 0: until it is woken.
+func (w *writer) due() time.Duration {
+	if w.led == nil {
+		return 0
+	}
+	now := time.Now()
+	_, _, wait := w.led.in.overdue(now)
+	if r := &w.request; !r.progress.IsZero() {
+		for _, at := range [...]time.Time{r.progress.Add(w.grace), r.last.Add(askAgain)} {
+			if in := max(at.Sub(now), time.Millisecond); wait == 0 || in < wait {
+				wait = in
+			}
+		}
+	}
+	return wait
+}

@@ -1,0 +1,291 @@
+package xmppsrv
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"presenced/presence"
+)
+
+// roll is who is connected, and what is kept of those who were: the sessions, and the ledgers that can be resumed.
+// It alone says who holds a ledger. An app has one that is kept beside one that is in use, or where connections share
+// it one for each link that the hub allows.
+type roll struct {
+	srv *Server
+
+	mu       sync.Mutex
+	closed   bool                  // guarded by mu
+	serial   uint64                // guarded by mu: of the last session
+	sessions map[*session]struct{} // guarded by mu
+	ledgers  map[string]*ledger    // guarded by mu: by id
+	timer    *time.Timer           // guarded by mu: one for all; nil: never needed
+}
+
+// join makes a link for an app that has shown who it is. What can be resumed is not ended by it; who refuses it, by
+// the app's policy, has to show that it is alive.
+func (r *roll) join(app presence.App) (*presence.Link, error) {
+	l, err := r.srv.cfg.Hub.Link(app.ID, presence.ComponentLink, r.beside(app)...)
+	switch {
+	case errors.Is(err, presence.ErrConflict):
+		r.nudge(app.ID)
+	case errors.Is(err, presence.ErrTooMany) && r.dropOldest(app.ID):
+		return r.srv.cfg.Hub.Link(app.ID, presence.ComponentLink)
+	}
+	return l, err
+}
+
+// beside are the links that a new one does not end: where a new connection replaces the older one, all that can be
+// resumed; where it is refused while there is one, those without a connection. Links that share all count.
+func (r *roll) beside(app presence.App) (ls []*presence.Link) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, led := range r.ofLocked(app.ID) {
+		if app.Conflict == presence.Replace || app.Conflict == presence.Reject && led.holder == nil {
+			ls = append(ls, led.link)
+		}
+	}
+	return ls
+}
+
+// ofLocked returns an app's ledgers, the one that was held last at the end.
+func (r *roll) ofLocked(app string) (of []*ledger) {
+	for _, led := range r.ledgers {
+		if led.link.App().ID == app {
+			of = append(of, led)
+		}
+	}
+	slices.SortFunc(of, func(a, b *ledger) int { return cmp.Compare(a.serial, b.serial) })
+	return of
+}
+
+// nudge pings the app's connections.
+func (r *roll) nudge(app string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := range r.sessions {
+		if s.appID == app {
+			s.c.nudge()
+		}
+	}
+}
+
+// dropOldest ends the kept session of the app that has waited longest; false: there is none.
+func (r *roll) dropOldest(app string) bool {
+	r.mu.Lock()
+	of := slices.DeleteFunc(r.ofLocked(app), func(l *ledger) bool { return l.holder != nil })
+	if len(of) > 0 {
+		r.removeLocked(of[0])
+	}
+	r.mu.Unlock()
+	if len(of) == 0 {
+		return false
+	}
+	of[0].link.Close()
+	return true
+}
+
+// displace gives a new link its number, and ends the connections that it replaces; their sessions are kept.
+func (r *roll) displace(l *presence.Link) (serial uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.serial++
+	if l.App().Conflict == presence.Replace && l.Ended() == presence.Alive {
+		for _, led := range r.ofLocked(l.App().ID) {
+			if led.holder != nil {
+				led.holder.stop(endReplaced)
+			}
+		}
+	}
+	return r.serial
+}
+
+func (r *roll) enter(s *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sessions[s] = struct{}{}
+}
+
+// open enters a new ledger, held by s; false: nobody will be able to resume it.
+func (r *roll) open(led *ledger, s *session) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	led.holder, led.serial = s, s.serial
+	r.ledgers[led.id] = led
+	return true
+}
+
+// claim makes s the holder of its app's ledger id, of which the component has had h stanzas, and ends the connection
+// that holds it. nil: there is no such ledger, or not any more; nor is there behind an h that cannot be true.
+// *countError: it is too high.
+func (r *roll) claim(id string, h uint32, s *session) (*ledger, error) {
+	for {
+		r.mu.Lock()
+		led := r.ledgers[id]
+		if led == nil || led.link.App().ID != s.appID || s.link.Ended() != presence.Alive {
+			r.mu.Unlock()
+			return nil, nil
+		}
+		if old, free := led.holder, led.free; old != nil {
+			r.mu.Unlock()
+			old.stop(endReplaced)
+			<-free
+			continue
+		}
+		stale, err := led.out.check(h)
+		over := err != nil || stale || led.link.Ended() != presence.Alive || !r.srv.cfg.Now().Before(led.expires)
+		if over {
+			r.removeLocked(led)
+		} else {
+			led.holder, led.serial, led.free = s, s.serial, make(chan struct{})
+		}
+		r.mu.Unlock()
+		if over {
+			led.link.Close()
+			led = nil
+		}
+		return led, err
+	}
+}
+
+// keep is leave for a session whose ledger is to be kept; false: it is not, since it ended, or was ended.
+func (r *roll) keep(s *session) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	led := s.led
+	if led.gone || led.link.Ended() != presence.Alive || r.srv.isClosing() {
+		return false
+	}
+	delete(r.sessions, s)
+	led.holder = nil
+	led.expires = r.srv.cfg.Now().Add(led.keep)
+	close(led.free)
+	r.armLocked()
+	return true
+}
+
+// leave forgets a session, and its ledger.
+func (r *roll) leave(s *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sessions, s)
+	if s.led != nil && s.led.id != "" {
+		r.removeLocked(s.led)
+		if s.led.holder == s {
+			s.led.holder = nil
+			close(s.led.free)
+		}
+	}
+}
+
+// removeLocked takes a ledger out. Its link is left to close.
+func (r *roll) removeLocked(led *ledger) {
+	led.gone = true
+	delete(r.ledgers, led.id)
+}
+
+// supersede is called behind the first element of s: the older sessions of the app end, but for one that it has
+// resumed. What they had not acknowledged comes again, as far as it is kept on disk. Where connections share an app
+// they do not care for each other.
+func (r *roll) supersede(s *session) {
+	r.mu.Lock()
+	var old []*ledger
+	if s.link.App().Conflict != presence.Share && s.link.Ended() == presence.Alive {
+		for _, led := range r.ofLocked(s.appID) {
+			if led.serial < s.serial {
+				r.removeLocked(led)
+				old = append(old, led)
+			}
+		}
+	}
+	held := make([]*session, len(old))
+	for i, led := range old {
+		held[i] = led.holder
+	}
+	r.mu.Unlock()
+	for i, led := range old {
+		if held[i] != nil {
+			held[i].stop(endReplaced) // it closes the link
+		} else {
+			led.link.Close()
+		}
+	}
+}
+
+// armLocked sets the timer to when the first ledger expires.
+func (r *roll) armLocked() {
+	var first time.Time
+	for _, led := range r.ledgers {
+		if led.holder == nil && (first.IsZero() || led.expires.Before(first)) {
+			first = led.expires
+		}
+	}
+	if first.IsZero() || r.closed {
+		return
+	}
+	in := max(first.Sub(r.srv.cfg.Now()), time.Millisecond)
+	if r.timer == nil {
+		r.timer = time.AfterFunc(in, r.expire)
+		return
+	}
+	r.timer.Reset(in)
+}
+
+// expire ends the ledgers that were kept for too long.
+func (r *roll) expire() {
+	if !r.srv.begin() {
+		return
+	}
+	defer r.srv.streaming.Done()
+	r.mu.Lock()
+	now := r.srv.cfg.Now()
+	over := r.takeKeptLocked(func(l *ledger) bool { return !now.Before(l.expires) })
+	r.armLocked()
+	r.mu.Unlock()
+	for _, led := range over {
+		led.link.Close()
+		r.srv.cfg.Log.Info("session expired", "app", led.link.App().ID)
+	}
+}
+
+// takeKeptLocked removes the kept ledgers that match.
+func (r *roll) takeKeptLocked(match func(*ledger) bool) (taken []*ledger) {
+	for _, led := range r.ledgers {
+		if led.holder == nil && match(led) {
+			r.removeLocked(led)
+			taken = append(taken, led)
+		}
+	}
+	return taken
+}
+
+// close ends all that is kept; nothing is kept from here on.
+func (r *roll) close() {
+	r.mu.Lock()
+	r.closed = true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	kept := r.takeKeptLocked(func(*ledger) bool { return true })
+	r.mu.Unlock()
+	for _, led := range kept {
+		led.link.Close()
+	}
+}
+
+// kept is how many ledgers wait to be resumed.
+func (r *roll) kept() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, led := range r.ledgers {
+		if led.holder == nil {
+			n++
+		}
+	}
+	return n
+}
