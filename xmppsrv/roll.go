@@ -87,15 +87,15 @@ func (r *roll) dropOldest(app string) bool {
 	return true
 }
 
-// displace gives a new link its number, and ends the connections that it replaces; their sessions are kept.
+// displace gives a new link its number, and ends the connections that it replaces; what can be resumed is kept.
 func (r *roll) displace(l *presence.Link) (serial uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.serial++
 	if l.App().Conflict == presence.Replace && l.Ended() == presence.Alive {
-		for _, led := range r.ofLocked(l.App().ID) {
-			if led.holder != nil {
-				led.holder.stop(endReplaced)
+		for s := range r.sessions {
+			if s.appID == l.App().ID {
+				s.stop(endReplaced) // also where it does not read: it would stay as long as a write may take
 			}
 		}
 	}

@@ -383,7 +383,7 @@ func TestReplacedWhileStalled(t *testing.T) {
 	stall(g.connect("chat"))
 	p := g.connect("chat")
 	p.fence()
-	g.logs("reason=stalled")
+	g.logs("reason=replaced")
 	if n := g.srv.Stats().Sessions; n != 1 {
 		t.Errorf("%d sessions", n)
 	}
