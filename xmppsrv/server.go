@@ -216,11 +216,11 @@ func (s *Server) serve(c *conn) {
 	}
 	s.count.sessions.Add(1)
 	c.joined.Store(&Component{sess.appID, sess.app, c.RemoteAddr().String(), s.cfg.Now()})
-	s.cfg.Log.Info("component connected", "app", sess.appID, "domain", sess.app, "address", c.RemoteAddr())
+	s.cfg.Log.Info("component connected", "app", sess.appID, "domain", sess.app, "address", c.RemoteAddr().String())
 	why, err := sess.run()
 	s.count.sessions.Add(-1)
 	s.count.ends[why].Add(1)
-	s.cfg.Log.Info("component left", "app", sess.appID, "address", c.RemoteAddr(), "reason", why, "error", err)
+	s.cfg.Log.Info("component left", "app", sess.appID, "address", c.RemoteAddr().String(), "reason", why.String(), "error", err)
 	c.linger(why)
 }
 
@@ -231,7 +231,7 @@ func (s *Server) ended(c *conn, why end, err error) {
 	if why == endHandshake {
 		level = slog.LevelWarn
 	}
-	s.cfg.Log.Log(context.Background(), level, "component refused", "address", c.RemoteAddr(), "reason", why, "error", err)
+	s.cfg.Log.Log(context.Background(), level, "component refused", "address", c.RemoteAddr().String(), "reason", why.String(), "error", err)
 }
 
 // turnAway tells a connection that there are too many.
