@@ -228,7 +228,13 @@ func (h *Hub) flipLocked(sh *shard, g *grant, now moment) bool {
 	hidden := g.paused || !g.calendar.open(now.time())
 	changed := hidden != g.is(grantHidden)
 	if changed {
-		g.flipped.Store(int64(now)) // before hidden: see view.visible
+		flipped := now
+		for d := g.owner.devices; hidden && d != nil; d = d.next {
+			if d.status() != Offline { // who came in this millisecond came before
+				flipped = max(flipped, d.up+1)
+			}
+		}
+		g.flipped.Store(int64(flipped)) // before hidden: see view.visible
 		g.setLocked(grantHidden, hidden)
 		pushGrantLocked(g)
 	}

@@ -84,8 +84,8 @@ func (p *probe) present() {
 
 // gone adds a remembered device when it went, if this app saw it.
 func (p *probe) gone(r DeviceRecord) {
-	at := r.Gone[p.g.App]
-	if !slices.Contains(p.seen, r.ID) && at.After(p.g.Created) {
-		p.add(r.ID, Offline, momentOf(at), 0)
+	at := momentOf(r.Gone[p.g.App])
+	if at != 0 && at >= momentOf(p.g.Created) && !slices.Contains(p.seen, r.ID) {
+		p.add(r.ID, Offline, at, 0)
 	}
 }

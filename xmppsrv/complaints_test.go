@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -175,5 +176,68 @@ func TestForeignExtensionsAreNoHarm(t *testing.T) {
 	g.must(err)
 	if n := take(t, ready, ann); n.Message != "this" || n.Source != "bob@chat.example" {
 		t.Errorf("got %+v", n)
+	}
+}
+
+// Two workers of an app share its users: each user's stanzas go to one of them, an answer to the one that asked, and
+// when one leaves the other is told of its users.
+func TestWorkersShareAnApp(t *testing.T) {
+	g := start(t)
+	g.app("work", presence.Share)
+	const users = 20
+	for i := range users {
+		email, puid := fmt.Sprintf("u%d@example.org", i), fmt.Sprintf("p%02d", i)
+		_, err := g.hub.Allow(presence.Grant{Email: email, App: "work", PUID: puid, Notify: true}, presence.ByUser)
+		g.must(err)
+	}
+	a, b := g.connect("work"), g.connect("work")
+	ask := func(p *comp, id string) {
+		p.send("<iq from='work.example' to='gw.example' id='" + id + "' type='get'><ping xmlns='urn:xmpp:ping'/></iq>")
+	}
+	heard := func(p *comp) (who []string) {
+		t.Helper()
+		ask(p, "end")
+		for s := p.next(); !strings.Contains(s, "id='end'"); s = p.next() {
+			who = append(who, sender(s)[:3])
+		}
+		return who
+	}
+	if len(heard(a))+len(heard(b)) != 0 {
+		t.Fatal("presence of nobody")
+	}
+	var phones []*presence.Session
+	for i := range users {
+		phones = append(phones, g.device(fmt.Sprintf("u%d@example.org", i), "phone"))
+	}
+	ofA, ofB := heard(a), heard(b)
+	if len(ofA)+len(ofB) != users || len(ofA) == 0 || len(ofB) == 0 {
+		t.Fatalf("%d users: %q and %q", users, ofA, ofB)
+	}
+	for i, p := range phones { // who is whose stays so, and in order
+		g.must(p.Publish(presence.Unavailable, time.Time{}))
+		g.must(p.Send("work", fmt.Sprint("m", i), []byte("{}"), -1))
+	}
+	for _, w := range []struct {
+		p   *comp
+		own []string
+	}{{a, ofA}, {b, ofB}} {
+		got := heard(w.p)
+		slices.Sort(got)
+		want := slices.Concat(w.own, w.own)
+		if slices.Sort(want); !slices.Equal(got, want) {
+			t.Errorf("a worker heard of %q, its users are %q", got, w.own)
+		}
+	}
+	a.c.Close()
+	var moved []string
+	for len(moved) < len(ofA) {
+		moved = append(moved, sender(b.next())[:3])
+	}
+	slices.Sort(moved)
+	if slices.Sort(ofA); !slices.Equal(moved, ofA) {
+		t.Errorf("%q moved, %q had to", moved, ofA)
+	}
+	if more := heard(b); len(more) != 0 {
+		t.Errorf("and %q", more)
 	}
 }

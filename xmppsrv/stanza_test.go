@@ -613,6 +613,83 @@ func TestParity(t *testing.T) {
 	}
 }
 
+// To an app that was allowed, who is hidden by a pause or a window is who has gone: the same bytes for everything it
+// may ask, but for names and times.
+func TestHiddenIsGone(t *testing.T) {
+	g := start(t)
+	now := time.Now().UTC()
+	hours := func(from, to int) presence.Window {
+		at := func(h int) string { return now.Add(time.Duration(h)*time.Hour).Format("15") + ":00" }
+		return presence.Window{From: at(from), To: at(to)}
+	}
+	p := g.connect("chat")
+	p.fence()
+	tags := map[string]string{} // of those who came and went, as far as the app could see
+	hear := func() (who string) {
+		s := p.next()
+		from := sender(s)
+		who = from[:strings.IndexByte(from, '@')]
+		if strings.Contains(s, "unavailable") {
+			tags[who] = from[strings.IndexByte(from, '/')+1:]
+		}
+		return who
+	}
+	for _, who := range []string{"gone", "paused", "window"} {
+		g.allow(who+"@example.org", who)
+		d := g.device(who+"@example.org", "phone")
+		for hear() != who { // until it came
+		}
+		switch who {
+		case "gone":
+			g.must(d.Publish(presence.Offline, time.Time{}))
+		case "paused":
+			g.must(g.hub.SetPaused("paused@example.org", "chat", true, presence.ByUser))
+		case "window":
+			g.allow("window@example.org", "window", func(gr *presence.Grant) { gr.Windows = []presence.Window{hours(6, 8)} })
+		}
+	}
+	for len(tags) < 3 {
+		hear()
+	}
+	p.fence()
+	for _, c := range []struct{ name, stanza string }{
+		{"probe", "<presence from='a@chat.example' to='%s' id='1' type='probe'/>"},
+		{"subscribe", "<presence from='a@chat.example' to='%s' id='1' type='subscribe'/>"},
+		{"message", "<message from='a@chat.example' to='%s' id='1'><body>x</body><request xmlns='urn:xmpp:receipts'/></message>"},
+		{"message for now", "<message from='a@chat.example' to='%s' id='1'><body>x</body><no-store xmlns='urn:xmpp:hints'/></message>"},
+		{"ping", "<iq from='a@chat.example' to='%s' id='1' type='get'><ping xmlns='urn:xmpp:ping'/></iq>"},
+		{"info", "<iq from='a@chat.example' to='%s' id='1' type='get'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>"},
+		{"items", "<iq from='a@chat.example' to='%s' id='1' type='get'><query xmlns='http://jabber.org/protocol/disco#items'/></iq>"},
+		{"version", "<iq from='a@chat.example' to='%s' id='1' type='get'><query xmlns='jabber:iq:version'/></iq>"},
+		{"last activity", "<iq from='a@chat.example' to='%s' id='1' type='get'><query xmlns='jabber:iq:last'/></iq>"},
+		{"vCard", "<iq from='a@chat.example' to='%s' id='1' type='get'><vCard xmlns='vcard-temp'/></iq>"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p.t = t
+			for _, full := range []bool{false, true} {
+				seen := map[string][]string{}
+				for who, tag := range tags {
+					to := who + "@gw.example"
+					if full {
+						to += "/" + tag
+					}
+					p.send(fmt.Sprintf(c.stanza, to))
+					p.send("<iq from='chat.example' to='gw.example' id='end' type='get'><ping xmlns='urn:xmpp:ping'/></iq>")
+					var answer string
+					for s := p.next(); !strings.Contains(s, " id='end' "); s = p.next() {
+						answer += maskTime(s)
+					}
+					answer = strings.NewReplacer(who, "LOCAL", tag, "TAG").Replace(answer)
+					seen[answer] = append(seen[answer], who)
+				}
+				if len(seen) != 1 {
+					t.Errorf("hidden is not gone: %q", seen)
+				}
+			}
+		})
+	}
+}
+
 // revoked makes a grant for other that is to be revoked and returns the e-mail.
 func (g *gateway) revoked(email string) string {
 	g.t.Helper()

@@ -229,9 +229,15 @@ func pipe(b *testing.B) (net.Conn, <-chan int64) {
 	return c, read
 }
 
-// BenchmarkComponentOutput writes presences to a component over loopback with the writer of a real stream. Its floor,
-// measured in the same run, writes the same bytes encoded before, in blocks of 64 KB.
+// BenchmarkComponentOutput writes presence to components over loopback, each with a writer of its own, and beside it
+// the same bytes in large blocks over as many connections. of_floor is the ratio.
 func BenchmarkComponentOutput(b *testing.B) {
+	for _, n := range []int{1, 10} {
+		b.Run(fmt.Sprint("components=", n), func(b *testing.B) { benchmarkOutput(b, n) })
+	}
+}
+
+func benchmarkOutput(b *testing.B, components int) {
 	b.ReportAllocs()
 	unit := make([]presence.Update, 1024)
 	for i := range unit {
@@ -246,31 +252,53 @@ func BenchmarkComponentOutput(b *testing.B) {
 		block = e.update(block, &unit[perBlock%len(unit)])
 		perBlock++
 	}
-
-	c, read := pipe(b)
-	src := newSupply(b.N, unit...)
-	w := newWriter(c, src, newOutbox(), e, time.Minute, &counters{})
+	each := b.N/components + 1
+	writers := make([]*writer, components)
+	pipes := make([]net.Conn, components)
+	reads := make([]<-chan int64, components)
+	for i := range writers {
+		pipes[i], reads[i] = pipe(b)
+		writers[i] = newWriter(pipes[i], newSupply(each, unit...), newOutbox(), e, time.Minute, &counters{})
+	}
 	first := closedChan()
 	b.ResetTimer()
-	if why := w.run(first, nil); why != endShutdown {
-		b.Fatal(why)
-	}
-	c.Close()
-	bytes := <-read
-	b.StopTimer()
-	ours := float64(b.N) / b.Elapsed().Seconds()
-
-	c, read = pipe(b)
-	begin := time.Now()
-	for sent := int64(0); sent < bytes; sent += int64(len(block)) {
-		if _, err := c.Write(block); err != nil && !errors.Is(err, net.ErrClosed) {
-			b.Fatal(err)
+	ours, bytes := together(pipes, reads, func(i int) {
+		if why := writers[i].run(first, nil); why != endShutdown {
+			b.Error(why)
 		}
+	})
+	b.StopTimer()
+	for i := range pipes {
+		pipes[i], reads[i] = pipe(b)
 	}
-	c.Close()
-	sum := <-read
-	floor := float64(sum) / float64(len(block)) * float64(perBlock) / time.Since(begin).Seconds()
-	b.ReportMetric(ours, "stanzas/s")
-	b.ReportMetric(ours/floor, "of_floor")
+	plain, sum := together(pipes, reads, func(i int) {
+		for sent := int64(0); sent < bytes/int64(components); sent += int64(len(block)) {
+			if _, err := pipes[i].Write(block); err != nil && !errors.Is(err, net.ErrClosed) {
+				b.Error(err)
+			}
+		}
+	})
+	rate := float64(each*components) / ours.Seconds()
+	floor := float64(sum) / float64(len(block)) * float64(perBlock) / plain.Seconds()
+	b.ReportMetric(rate, "stanzas/s")
+	b.ReportMetric(rate/floor, "of_floor")
 	b.SetBytes(bytes / int64(b.N))
+}
+
+// together runs write for every connection at once, closes them, and returns how long it took until all was read,
+// and how much that was.
+func together(pipes []net.Conn, reads []<-chan int64, write func(i int)) (took time.Duration, bytes int64) {
+	begin := time.Now()
+	var all sync.WaitGroup
+	for i := range pipes {
+		all.Go(func() {
+			write(i)
+			pipes[i].Close()
+		})
+	}
+	for _, read := range reads {
+		bytes += <-read
+	}
+	all.Wait()
+	return time.Since(begin), bytes
 }
