@@ -75,8 +75,9 @@ func (l *logged) String() string {
 // setup is how a gateway is configured.
 type setup struct {
 	xmppsrv.Config
-	Store store.Options
-	Path  string // of the data file
+	Limits presence.Limits
+	Store  store.Options // its limits are those
+	Path   string        // of the data file
 }
 
 // start starts a gateway with the app "chat" at chat.example; change may alter the configuration.
@@ -86,16 +87,17 @@ func start(t testing.TB, change ...func(*setup)) *gateway {
 	cfg := setup{
 		Config: xmppsrv.Config{Domain: domain, ShowVersion: true, Version: "1.2.3",
 			Log: slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))},
-		Store: store.Options{Limits: presence.DefaultLimits()},
-		Path:  filepath.Join(t.TempDir(), "data"),
+		Limits: presence.DefaultLimits(),
+		Path:   filepath.Join(t.TempDir(), "data"),
 	}
 	for _, f := range change {
 		f(&cfg)
 	}
 	var err error
+	cfg.Store.Limits = cfg.Limits
 	g.db, err = store.Open(cfg.Path, cfg.Store)
 	g.must(err)
-	g.hub, err = presence.New(presence.Config{Store: g.db, Now: time.Now, Limits: presence.DefaultLimits()})
+	g.hub, err = presence.New(presence.Config{Store: g.db, Now: time.Now, Limits: cfg.Limits})
 	g.must(err)
 	cfg.Hub = g.hub
 	g.srv = xmppsrv.New(cfg.Config)
@@ -246,11 +248,21 @@ func (c *comp) header() {
 // next returns the next first-level element as it came; "" at the closing tag.
 func (c *comp) next() string {
 	c.t.Helper()
+	from := c.d.InputOffset()
+	s, err := c.read()
+	if err != nil {
+		c.t.Fatalf("reading: %v after %q", err, c.raw.Bytes()[from:])
+	}
+	return s
+}
+
+// read is next for a connection that may break.
+func (c *comp) read() (string, error) {
 	from, depth := c.d.InputOffset(), 0
 	for {
 		tok, err := c.d.RawToken()
 		if err != nil {
-			c.t.Fatalf("reading: %v after %q", err, c.raw.Bytes()[from:])
+			return "", err
 		}
 		switch tok.(type) {
 		case xml.StartElement:
@@ -260,9 +272,9 @@ func (c *comp) next() string {
 		}
 		switch {
 		case depth < 0:
-			return ""
+			return "", nil
 		case depth == 0:
-			return string(c.raw.Bytes()[from:c.d.InputOffset()])
+			return string(c.raw.Bytes()[from:c.d.InputOffset()]), nil
 		}
 	}
 }
