@@ -76,8 +76,9 @@ type XMPPConfig struct {
 	TLSCert string `toml:"tls_cert"`
 	// Private key of tls_cert, in PEM.
 	TLSKey string `toml:"tls_key"`
-	// Authorities in PEM; with them a component must show a certificate of theirs.
-	ClientCA string `toml:"client_ca" conf:"soon"`
+	// Authorities in PEM; with them a component on tls_listen must show a client certificate that one of them
+	// signed, besides its secret. Read again when the file changes. On listen nobody shows one.
+	ClientCA string `toml:"client_ca"`
 	// Largest stanza in bytes, at least 10000.
 	MaxStanza int `toml:"max_stanza"`
 	// How long a component may take from connecting to the end of its handshake.

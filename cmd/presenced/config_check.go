@@ -256,10 +256,26 @@ func (k *checker) xmpp() {
 		k.fail("xmpp.tls_cert", "is used by xmpp.tls_listen only, which is off",
 			"set xmpp.tls_listen, such as 127.0.0.1:5270")
 	}
+	k.clientCA()
 	k.atLeast("xmpp.max_stanza", x.MaxStanza, minStanza)
 	k.positive("xmpp.handshake_timeout", x.HandshakeTimeout)
 	k.positive("xmpp.resume_timeout", x.ResumeTimeout)
 	k.positive("xmpp.ping_interval", x.PingInterval)
+}
+
+// clientCA checks that the authorities are there and used.
+func (k *checker) clientCA() {
+	file := k.c.XMPP.ClientCA
+	if file == "" {
+		return
+	}
+	if k.c.XMPP.TLSListen == "" {
+		k.fail("xmpp.client_ca", "is used by xmpp.tls_listen only, which is off",
+			"set xmpp.tls_listen, such as 127.0.0.1:5270")
+	}
+	if _, _, err := loadAuthorities(file); err != nil {
+		k.fail("xmpp.client_ca", err.Error(), "")
+	}
 }
 
 func (k *checker) device() {

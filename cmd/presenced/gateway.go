@@ -204,11 +204,11 @@ func (g *gateway) abandon() error {
 
 // serve makes the edges and starts every goroutine.
 func (g *gateway) serve() error {
-	tlsHTTP, err := g.certificate(g.cfg.HTTP.TLSCert, g.cfg.HTTP.TLSKey)
+	tlsHTTP, err := g.certificate(g.cfg.HTTP.TLSCert, g.cfg.HTTP.TLSKey, "")
 	if err != nil {
 		return err
 	}
-	tlsXMPP, err := g.certificate(g.cfg.XMPP.TLSCert, g.cfg.XMPP.TLSKey)
+	tlsXMPP, err := g.certificate(g.cfg.XMPP.TLSCert, g.cfg.XMPP.TLSKey, g.cfg.XMPP.ClientCA)
 	if err != nil {
 		return err
 	}
@@ -239,12 +239,12 @@ func (g *gateway) serve() error {
 	return nil
 }
 
-// certificate is the TLS side of a listener; nil without a file.
-func (g *gateway) certificate(cert, key string) (*tls.Config, error) {
+// certificate is the TLS side of a listener; nil without a file. clientCA may be empty.
+func (g *gateway) certificate(cert, key, clientCA string) (*tls.Config, error) {
 	if cert == "" {
 		return nil, nil
 	}
-	c, err := newCertificate(cert, key, g.log, time.Now)
+	c, err := newCertificate(cert, key, clientCA, g.log, time.Now)
 	if err != nil {
 		return nil, err
 	}

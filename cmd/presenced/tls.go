@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,16 +15,91 @@ import (
 
 const certCheckEvery = time.Second
 
-// certificate is a certificate and key in files, read again when the files change. Every TLS listener owns one.
+// certificate is what a TLS listener shows, and whom it trusts to show one in turn. Every TLS listener owns one.
 type certificate struct {
-	certFile, keyFile string // immutable
-	now               func() time.Time
-	log               *slog.Logger
+	own     *reloaded[*tls.Certificate]
+	clients *reloaded[*x509.CertPool] // nil: clients show no certificate
+}
+
+// newCertificate reads the files for the first time. With clientCA, clients need a certificate of these authorities.
+func newCertificate(certFile, keyFile, clientCA string, log *slog.Logger, now func() time.Time) (*certificate, error) {
+	own, err := newReloaded("certificate", []string{certFile, keyFile}, log, now, func() (*tls.Certificate, slog.Attr, error) {
+		cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+		if err != nil {
+			return nil, slog.Attr{}, err
+		}
+		return &cert, slog.Time("expires", cert.Leaf.NotAfter), nil
+	})
+	if err != nil || clientCA == "" {
+		return &certificate{own: own}, err
+	}
+	clients, err := newReloaded("client authorities", []string{clientCA}, log, now, func() (*x509.CertPool, slog.Attr, error) {
+		pool, n, err := loadAuthorities(clientCA)
+		return pool, slog.Int("certificates", n), err
+	})
+	return &certificate{own, clients}, err
+}
+
+// config is for servers: TLS 1.2 or newer, always the present certificate, whatever name the client asks for (SNI).
+func (c *certificate) config() *tls.Config {
+	base := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.own.get(), nil },
+	}
+	if c.clients == nil {
+		return base
+	}
+	base.ClientAuth = tls.RequireAndVerifyClientCert // for client authentication: RFC 5280 §4.2.1.12
+	base.ClientCAs = c.clients.get()                 // never nil, which would mean the system's authorities
+	base.SessionTicketsDisabled = true               // each handshake looks at the authorities of now, whatever the library checks of a session
+	strict := base.Clone()
+	strict.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		present := base.Clone()
+		present.ClientCAs = c.clients.get()
+		return present, nil
+	}
+	return strict
+}
+
+// loadAuthorities reads the certificates of a PEM file, at least one, and says how many. All have to be whole.
+func loadAuthorities(file string) (*x509.CertPool, int, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, 0, err
+	}
+	pool, n, want := x509.NewCertPool(), 0, bytes.Count(data, []byte("-----BEGIN CERTIFICATE-----"))
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%s: %w", file, err)
+		}
+		pool.AddCert(cert)
+		n++
+	}
+	switch {
+	case want == 0:
+		return nil, 0, errors.New(file + " has no certificate in PEM")
+	case n != want:
+		return nil, 0, fmt.Errorf("%s: only %d of %d certificates are whole", file, n, want)
+	}
+	return pool, n, nil
+}
+
+// reloaded is a value made from files, made again when they change. Safe for concurrent use.
+type reloaded[T any] struct {
+	what  string // immutable, as what follows: its name in the log
+	files []string
+	load  func() (T, slog.Attr, error) // the attribute goes to the log
+	now   func() time.Time
+	log   *slog.Logger
 
 	mu      sync.Mutex // guards what follows
 	checked time.Time  // when the files were last looked at
 	stamp   [2]fileStamp
-	cert    *tls.Certificate
+	value   T
 }
 
 // fileStamp tells whether a file has changed.
@@ -29,54 +108,47 @@ type fileStamp struct {
 	size     int64
 }
 
-// newCertificate reads the files for the first time.
-func newCertificate(certFile, keyFile string, log *slog.Logger, now func() time.Time) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile, log: log, now: now}
-	c.stamp, c.checked = c.stamps(), now()
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+// newReloaded loads for the first time. There are at most two files.
+func newReloaded[T any](what string, files []string, log *slog.Logger, now func() time.Time,
+	load func() (T, slog.Attr, error)) (*reloaded[T], error) {
+	r := &reloaded[T]{what: what, files: files, load: load, log: log, now: now}
+	r.stamp, r.checked = r.stamps(), now()
+	value, _, err := load()
 	if err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	c.cert = &cert
-	return c, nil
+	r.value = value
+	return r, nil
 }
 
-// config is for servers: TLS 1.2 or newer, always the present certificate.
-func (c *certificate) config() *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.get(), nil },
-	}
-}
-
-// get returns the certificate as it is on disk, looking at most once a second. One that does not load is logged
+// get returns the value as it is on disk, looking at most once a second. One that does not load is logged
 // once and leaves the old one in place: a half-written file must not take the service down.
-func (c *certificate) get() *tls.Certificate {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := c.now()
-	if age := now.Sub(c.checked); age >= 0 && age < certCheckEvery {
-		return c.cert
+func (r *reloaded[T]) get() T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	if age := now.Sub(r.checked); age >= 0 && age < certCheckEvery {
+		return r.value
 	}
-	c.checked = now
-	stamp := c.stamps()
-	if stamp == c.stamp {
-		return c.cert
+	r.checked = now
+	stamp := r.stamps()
+	if stamp == r.stamp {
+		return r.value
 	}
-	c.stamp = stamp
-	cert, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	r.stamp = stamp
+	value, note, err := r.load()
 	if err != nil {
-		c.log.Error("the certificate changed but does not load; the old one stays", "file", c.certFile, "error", err)
-		return c.cert
+		r.log.Error(r.what+" changed but does not load; the old one stays", "file", r.files[0], "error", err)
+		return r.value
 	}
-	c.cert = &cert
-	c.log.Info("certificate loaded", "file", c.certFile, "expires", cert.Leaf.NotAfter)
-	return c.cert
+	r.value = value
+	r.log.Info(r.what+" loaded", "file", r.files[0], note)
+	return r.value
 }
 
-// stamps looks at both files; one that is missing has the zero stamp.
-func (c *certificate) stamps() (s [2]fileStamp) {
-	for i, name := range []string{c.certFile, c.keyFile} {
+// stamps looks at the files; one that is missing has the zero stamp.
+func (r *reloaded[T]) stamps() (s [2]fileStamp) {
+	for i, name := range r.files {
 		if info, err := os.Stat(name); err == nil {
 			s[i] = fileStamp{info.ModTime(), info.Size()}
 		}
