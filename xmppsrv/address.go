@@ -33,7 +33,7 @@ func parseAddress(s []byte) (a address, ok bool) {
 			return a, false
 		}
 	}
-	if n := len(a.domain); n > 1 && a.domain[n-1] == '.' { // RFC 7622 §3.2
+	if n := len(a.domain); n > 0 && a.domain[n-1] == '.' { // RFC 7622 §3.2
 		a.domain = a.domain[:n-1]
 	}
 	if len(a.domain) == 0 || len(a.local) > maxPart || len(a.domain) > maxPart || len(a.resource) > maxPart {
