@@ -1,6 +1,9 @@
 package xmppsrv
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Acknowledgements in both directions, as far as they are the writer's (XEP-0198 §4).
 
@@ -12,8 +15,8 @@ func (w *writer) ask(quiet bool) error {
 		return nil
 	}
 	now := time.Now()
-	if h, is, _ := w.led.in.overdue(now); is {
-		w.o.buf = appendAck(w.o.buf, h)
+	if in, open := w.led.in.overdue(now); open && in <= 0 {
+		w.o.buf = appendAck(w.o.buf, w.led.in.remind(now))
 		w.o.seal(nonza, 0)
 	}
 	r := &w.request
@@ -44,13 +47,15 @@ func (w *writer) due() time.Duration {
 		return 0
 	}
 	now := time.Now()
-	_, _, wait := w.led.in.overdue(now)
-	if r := &w.request; !r.progress.IsZero() {
-		for _, at := range [...]time.Time{r.progress.Add(w.grace), r.last.Add(askAgain)} {
-			if in := max(at.Sub(now), time.Millisecond); wait == 0 || in < wait {
-				wait = in
-			}
-		}
+	first := time.Duration(math.MaxInt64)
+	if in, open := w.led.in.overdue(now); open {
+		first = in
 	}
-	return wait
+	if r := &w.request; !r.progress.IsZero() {
+		first = min(first, r.progress.Add(w.grace).Sub(now), r.last.Add(askAgain).Sub(now))
+	}
+	if first == math.MaxInt64 {
+		return 0
+	}
+	return max(first, time.Millisecond)
 }

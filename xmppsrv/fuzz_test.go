@@ -26,6 +26,13 @@ func FuzzStream(f *testing.F) {
 	}
 	for _, c := range queries {
 		f.Add(byte(2), byte(3), []byte(c.in))
+		f.Add(byte(3), byte(3), []byte(c.in+ask))
+	}
+	for _, c := range []string{enable, "<enable " + sm + "/>", ask, ack(0), ack(1), ack(1 << 31), resume("x", 0), resume("x", 1<<32-1)} {
+		for state := range byte(fuzzStates) {
+			f.Add(state, byte(0), []byte(ping+c))
+			f.Add(state, byte(5), []byte(c+note("a")+ask+c+"</stream:stream>"))
+		}
 	}
 	for _, c := range refusedMessages {
 		if len(c.in) < 4096 {
@@ -47,11 +54,26 @@ func FuzzStream(f *testing.F) {
 		g.t = t
 		p := g.dial()
 		defer p.c.Close()
-		switch state % 3 {
+		switch state % fuzzStates {
 		case 1:
 			p.open()
 		case 2:
 			p.handshake()
+		case 3: // with stream management
+			p.handshake()
+			p.enable()
+		case 4: // in place of one that is cut
+			p.handshake()
+			id := p.enable()
+			p.c.Close()
+			p = g.resume("chat", id, 0)
+			defer p.c.Close()
+		case 5: // beside one that can be resumed
+			p.handshake()
+			id := p.enable()
+			p = g.connect("chat")
+			defer p.c.Close()
+			data = bytes.ReplaceAll(data, []byte("previd='x'"), []byte("previd='"+id+"'"))
 		}
 		from := p.raw.Len()
 		go func() {
@@ -74,6 +96,8 @@ func FuzzStream(f *testing.F) {
 		wellFormed(t, append(bytes.Clone(p.raw.Bytes()[:from]), append(p.raw.Bytes()[from:], rest...)...))
 	})
 }
+
+const fuzzStates = 6
 
 // wellFormed checks what came of a stream, which may have been cut.
 func wellFormed(t *testing.T, out []byte) {

@@ -107,19 +107,19 @@ func (i *incoming) answer() uint32 {
 	return i.hLocked()
 }
 
-// overdue tells whether an <r/> has been open for ackWait, and else when it will have been: 0 for never. What is
-// handled by now is told then, once in ackWait; the answer to the request itself still follows.
-func (i *incoming) overdue(now time.Time) (h uint32, is bool, in time.Duration) {
+// overdue is in how long the answer to an <r/> will have been open for ackWait; false: none is open.
+func (i *incoming) overdue(now time.Time) (in time.Duration, open bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.asks == 0 {
-		return 0, false, 0
-	}
-	if wait := i.since.Add(ackWait).Sub(now); wait > 0 {
-		return 0, false, wait
-	}
+	return i.since.Add(ackWait).Sub(now), i.asks > 0
+}
+
+// remind is the h to tell when an answer is overdue. The answer itself still follows; until then this is repeated.
+func (i *incoming) remind(now time.Time) uint32 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	i.since = now
-	return i.hLocked(), true, ackWait
+	return i.hLocked()
 }
 
 // news is the h that a component should know before its stream ends; false: it knows.

@@ -100,8 +100,9 @@ func (o *outgoing) free(n uint32, to *heard) {
 func (o *outgoing) compact() {
 	switch {
 	case o.head == len(o.entries):
+		rare := cap(o.buf) > 4*flushAt && len(o.buf) < cap(o.buf)/8 // it was bigger once
 		o.buf, o.entries = o.buf[:0], o.entries[:0]
-		if cap(o.buf) > 4*flushAt {
+		if rare {
 			o.buf, o.entries = nil, nil
 		}
 	case o.from > flushAt && o.from > len(o.buf)/2:

@@ -31,9 +31,9 @@ func TestOutgoing(t *testing.T) {
 		unwritten := ""
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
-				for range rapid.IntRange(1, 40).Draw(t, "n") {
+				for range rapid.IntRange(1, 20).Draw(t, "n") {
 					id++
-					e := elem{fmt.Sprintf("<%d%s/>", id, strings.Repeat("x", rapid.IntRange(0, 8000).Draw(t, "size"))),
+					e := elem{fmt.Sprintf("<%d%s/>", id, strings.Repeat("x", rapid.SampledFrom([]int{0, 10, 5000, 5000}).Draw(t, "size"))),
 						rapid.SampledFrom([]entryKind{plain, nonza, notice, message}).Draw(t, "kind"), id}
 					o.buf = append(o.buf, e.text...)
 					o.seal(e.kind, e.id)
@@ -247,4 +247,75 @@ func TestGrace(t *testing.T) {
 			t.Errorf("ended with %v", why)
 		}
 	})
+}
+
+// A disk that hangs does not leave a component without an answer: it hears what is handled, and the rest when it is.
+func TestAnswerThatIsOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newSupply(0, *samplePresence())
+		src.end = presence.Alive
+		var rec record
+		w, led := managed(t, &rec, src)
+		until(t, w)
+		heard := func() string { _, after, _ := strings.Cut(rec.String(), "/>"); return after }
+		led.in.took()
+		n := led.in.fly()
+		led.in.took()
+		if _, now := led.in.ask(); now {
+			t.Fatal("the answer does not wait")
+		}
+		if until(t, w); heard() != "" || w.due() != ackWait {
+			t.Fatalf("wrote %s, and wants to look again in %v", heard(), w.due())
+		}
+		want := ""
+		for range 2 {
+			time.Sleep(w.due())
+			want += string(appendAck(nil, 1))
+			if until(t, w); heard() != want {
+				t.Fatalf("wrote %s", heard())
+			}
+		}
+		led.in.settle(n)
+		if h := led.in.answer(); h != 3 || w.due() != 0 {
+			t.Errorf("h is %d, and it wants to look again in %v", h, w.due())
+		}
+	})
+}
+
+// willing is a sink that acknowledges all at once.
+type willing struct {
+	bytes int64
+	out   *outbox
+	o     *outgoing
+}
+
+func (p *willing) SetWriteDeadline(time.Time) error { return nil }
+func (p *willing) Write(b []byte) (int, error) {
+	p.bytes += int64(len(b))
+	p.out.acknowledge(p.o.sent)
+	return len(b), nil
+}
+
+// BenchmarkManagedOutput writes presences with stream management, to nobody; its floor is the same without.
+func BenchmarkManagedOutput(b *testing.B) {
+	run := func(b *testing.B, manage bool) {
+		b.ReportAllocs()
+		src := newSupply(b.N, *samplePresence())
+		p := &willing{}
+		w := testWriter(p, src)
+		led := &ledger{}
+		p.out, p.o = w.out, &led.out
+		if manage {
+			w.out.turn(&turn{led: led})
+		} else {
+			p.o = &w.own
+		}
+		b.ResetTimer()
+		if why := w.run(closedChan(), nil); why != endShutdown {
+			b.Fatal(why)
+		}
+		b.SetBytes(p.bytes / int64(b.N))
+	}
+	b.Run("managed", func(b *testing.B) { run(b, true) })
+	b.Run("floor", func(b *testing.B) { run(b, false) })
 }

@@ -33,6 +33,8 @@ func (r *roll) join(app presence.App) (*presence.Link, error) {
 		r.nudge(app.ID)
 	case errors.Is(err, presence.ErrTooMany) && r.dropOldest(app.ID):
 		return r.srv.cfg.Hub.Link(app.ID, presence.ComponentLink)
+	case errors.Is(err, presence.ErrTooMany):
+		r.nudge(app.ID) // a dead one among them gives way
 	}
 	return l, err
 }
