@@ -93,11 +93,12 @@ func (s *Store) trimActivity(now time.Time, max int) (removed int, err error) {
 	}
 	limit := now.Add(-keepActivity)
 	var keys [][]byte
+	var all bool
 	err = s.view(func(tx *bbolt.Tx) error {
-		keys, s.trimmed, err = oldEvents(inActivity.of(tx).Cursor(), s.trimmed, limit, max)
+		keys, s.trimmed, all, err = oldEvents(inActivity.of(tx).Cursor(), s.trimmed, limit, max)
 		return err
 	})
-	if err == nil && s.trimmed == "" {
+	if err == nil && all {
 		s.activity.Store(nanos(now.Add(trimEvery)))
 	}
 	if err != nil || len(keys) == 0 {
@@ -107,28 +108,28 @@ func (s *Store) trimActivity(now time.Time, max int) (removed int, err error) {
 }
 
 // oldEvents collects the keys of at most max events before limit, of at most trimUsers users behind the one named,
-// and names the last one looked at; "": all were.
-func oldEvents(c *bbolt.Cursor, behind string, limit time.Time, max int) (keys [][]byte, last string, err error) {
+// and names the last one looked at; all: there is nobody behind her, so the next look begins anew.
+func oldEvents(c *bbolt.Cursor, behind string, limit time.Time, max int) (keys [][]byte, last string, all bool, err error) {
 	for range trimUsers {
 		k, v := c.Seek(append([]byte(behind), 1)) // behind all of hers, which go on with a zero
 		if k == nil {
-			return keys, "", nil
+			return keys, "", true, nil
 		}
 		email, _ := splitPair(k)
 		for prefix := prefixOf(email); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 			e, err := unmarshal[presence.Event](nil, k, v)
 			if err != nil {
-				return nil, behind, err
+				return nil, behind, false, err
 			}
 			if !e.Time.Before(limit) {
 				break
 			}
 			if len(keys) == max {
-				return keys, behind, nil
+				return keys, behind, false, nil
 			}
 			keys = append(keys, bytes.Clone(k))
 		}
 		behind = email
 	}
-	return keys, behind, nil
+	return keys, behind, false, nil
 }

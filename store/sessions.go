@@ -19,7 +19,7 @@ type session struct {
 	Email   string    `json:"email,omitempty"` // whose it is; "": nobody has signed in
 	Created time.Time `json:"created,omitzero"`
 	Expires time.Time `json:"expires"`
-	Data    []byte    `json:"data,omitempty"` // nil: bound and not written yet, or ended
+	Data    []byte    `json:"data"` // nil: bound and not written yet, or ended
 	// Ended sessions stay for a while, so that a request which had read one before does not write it again.
 	Ended bool `json:"ended,omitempty"`
 }
