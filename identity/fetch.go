@@ -253,6 +253,7 @@ const (
 	FetchStatus                         // an answer, but not 200; redirects too
 	FetchTooLarge                       // more bytes than allowed
 	FetchUnknown                        // there is no host of that name
+	FetchCertificate                    // its certificate does not hold
 )
 
 var fetchTexts = [...]string{
@@ -261,6 +262,7 @@ var fetchTexts = [...]string{
 	FetchStatus:      "unexpected status",
 	FetchTooLarge:    "too large",
 	FetchUnknown:     "no such host",
+	FetchCertificate: "certificate not valid",
 }
 
 func (r FetchReason) String() string { return fetchTexts[r] }
@@ -293,7 +295,10 @@ func (e *FetchError) Temporary() bool {
 // unreachable sorts the errors of the HTTP client.
 func unreachable(err error) error {
 	var dns *net.DNSError
+	var cert *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &cert):
+		return &FetchError{Reason: FetchCertificate, Cause: err}
 	case errors.Is(err, errNotPublic):
 		return &FetchError{Reason: FetchRefused, Cause: errNotPublic}
 	case errors.As(err, &dns) && dns.IsNotFound:
