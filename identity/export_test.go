@@ -22,3 +22,10 @@ func ParseSupport(body []byte) (keys int, authority string, err error) {
 
 // IsPublicAddr is the guard's judgement.
 func IsPublicAddr(a netip.Addr) bool { return isPublicAddr(a) }
+
+// RememberedAttempts counts the addresses that are remembered.
+func RememberedAttempts(a *Attempts) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.full)
+}

@@ -30,6 +30,7 @@ type FetchConfig struct {
 	AllowPrivate bool                                  // also private and loopback addresses, IP addresses for names, and ports other than 443
 	Roots        *x509.CertPool                        // nil: the system's
 	Proxy        func(*http.Request) (*url.URL, error) // nil: HTTPS_PROXY and NO_PROXY of the environment
+	Resolver     *net.Resolver                         // nil: the system's
 	Timeout      time.Duration                         // for the whole of a fetch (5 s)
 	MaxBytes     int64                                 // of a body (64 KiB)
 }
@@ -68,7 +69,7 @@ func NewFetcher(c FetchConfig) *Fetcher {
 }
 
 func (f *Fetcher) client(proxy func(*http.Request) (*url.URL, error), guard func(network, addr string, _ syscall.RawConn) error) *http.Client {
-	dialer := net.Dialer{Timeout: f.cfg.Timeout, FallbackDelay: -1, Control: guard}
+	dialer := net.Dialer{Timeout: f.cfg.Timeout, FallbackDelay: -1, Resolver: f.cfg.Resolver, Control: guard}
 	return &http.Client{
 		Timeout:       f.cfg.Timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

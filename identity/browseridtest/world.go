@@ -145,7 +145,7 @@ func (w *World) Tunnels() []string {
 
 // ServeHTTP is all domains.
 func (w *World) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	host, _, _ := strings.Cut(r.Host, ":")
+	host, _, _ := strings.Cut(strings.ToLower(r.Host), ":")
 	w.mu.Lock()
 	w.fetched[host]++
 	f := w.pages[host]
