@@ -1,8 +1,11 @@
 package identity_test
 
 import (
+	"context"
 	"encoding/binary"
+	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,4 +136,30 @@ func TestAttemptsAgreeWithCounting(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestAttemptsAreLogged(t *testing.T) {
+	c := &clock{now: noon}
+	var log strings.Builder
+	a := identity.NewAttempts(c.Now)
+	a.Log = slog.New(slog.NewTextHandler(&log, nil))
+	shelf := verifier(&shelf{})
+	for range 30 {
+		_, err := identity.Chain(shelf).Verify(context.Background(), "", "hunter2")
+		a.Refused(netip.MustParseAddr("::ffff:192.0.2.1"), err)
+	}
+	a.Refused(attacker, nil)
+	a.Refused(attacker, &identity.Error{Kind: identity.Unavailable})
+	text := log.String()
+	if n := strings.Count(text, "address=192.0.2.1"); n != 20 {
+		t.Errorf("%d lines", n)
+	}
+	if strings.Contains(text, "hunter") || !strings.Contains(text, "invalid assertion") {
+		t.Error(text)
+	}
+	c.pass(time.Second)
+	a.Refused(attacker, &identity.Error{Kind: identity.Unavailable, Named: true})
+	if n := strings.Count(log.String(), "\n"); n != 21 {
+		t.Errorf("%d lines a second later", n)
+	}
 }

@@ -469,9 +469,11 @@ func TestSupportAnswers(t *testing.T) {
 			fmt.Fprint(w, document)
 		}, identity.Issuer},
 		"not there": {http.NotFound, identity.Issuer},
-		"redirect":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://mail.example/", 302) }, identity.Issuer},
-		"down":      {func(w http.ResponseWriter, r *http.Request) { http.Error(w, "", http.StatusBadGateway) }, identity.Unavailable},
-		"cut off":   {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, identity.Unavailable},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://mail.example/", http.StatusFound)
+		}, identity.Issuer},
+		"down":    {func(w http.ResponseWriter, r *http.Request) { http.Error(w, "", http.StatusBadGateway) }, identity.Unavailable},
+		"cut off": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, identity.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPersona(t)
