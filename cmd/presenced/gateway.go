@@ -50,6 +50,10 @@ type gateway struct {
 	xmpp    *xmppsrv.Server
 	bridge  *wsbridge.Bridge
 
+	oidc     []*identity.OIDC   // where people sign in; immutable, as are the next two
+	attempts *identity.Attempts // one limit for devices and pages
+	verifier identity.Verifier
+
 	bound   map[string]net.Listener // by the names of listenerNames
 	socket  net.Listener            // admin.sock
 	servers []*http.Server          // owned by Stop after the start
@@ -277,9 +281,12 @@ func (g *gateway) wire() error {
 	if err != nil {
 		return err
 	}
+	if err := g.identify(); err != nil {
+		return err
+	}
 	d, x := &g.cfg.Device, &g.cfg.XMPP
 	g.bridge = wsbridge.New(wsbridge.Config{
-		Hub: g.hub, Verifier: g.verifier(), Log: g.log, Now: time.Now,
+		Hub: g.hub, Verifier: g.verifier, Attempts: g.attempts, Log: g.log, Now: time.Now,
 		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate,
 		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
 		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
@@ -291,22 +298,6 @@ func (g *gateway) wire() error {
 		ShowVersion: x.ShowVersion, Version: programVersion().Version, Log: g.log, Now: time.Now, Commands: engine,
 	})
 	return nil
-}
-
-// verifier is the chain of those that are on.
-func (g *gateway) verifier() identity.Verifier {
-	var chain []identity.Verifier
-	if g.cfg.Identity.Token {
-		chain = append(chain, identity.NewToken(g.store, time.Now))
-	}
-	if g.cfg.Dev {
-		chain = append(chain, identity.Dev{})
-		g.log.Warn("DEV MODE: anybody who reaches this machine's loopback can be anybody, with the assertion \"dev\"")
-	}
-	if len(chain) == 0 {
-		g.log.Warn("no device can identify itself: every verifier under [identity] is off")
-	}
-	return identity.Chain(chain...)
 }
 
 // pages is everything on the HTTP listener.
