@@ -69,6 +69,7 @@ type Link struct {
 	kept     []Notice   // owned by Take: what happened while the app was away
 	keptUpTo uint64     // owned by Take: the ID of the last of them that was read with it
 	taken    *view      // owned by Take: swapped out, oldest first
+	aside    aside      // owned by Take: what was before that in the list, and is not told while the link is held
 	fetched  []Upstream // owned by Take: read from the store, not handed out
 	cursor   uint64     // owned by Take: the last Seq read
 	turn     bool       // owned by Take: whose turn it is to be first
@@ -272,11 +273,16 @@ func (l *Link) number(u *Update) {
 
 // pop returns the oldest view of the list, free to be pushed again; nil: there is none to be told now.
 func (l *Link) pop() *view {
-	if l.taken == nil {
+	held := l.held.Load()
+	if l.taken == nil || !held && l.aside.first != nil {
 		l.absorb()
 	}
 	v := l.taken
-	if v == nil || v.kind != Presence && l.held.Load() {
+	for ; v != nil && held && l.aside.wants(v); v = l.taken {
+		l.taken = v.next
+		l.aside.add(v)
+	}
+	if v == nil {
 		return nil
 	}
 	l.taken, v.next = v.next, nil
@@ -285,21 +291,42 @@ func (l *Link) pop() *view {
 	return v
 }
 
-// absorb moves what was pushed behind what is taken, oldest first.
+// absorb makes all that there is the list of what is taken, oldest first.
 func (l *Link) absorb() {
 	var fresh *view
 	for v := l.head.Swap(nil); v != nil; {
 		v.next, fresh, v = fresh, v, v.next
 	}
-	if l.taken == nil {
-		l.taken = fresh
-		return
+	end := &l.taken
+	for *end != nil {
+		end = &(*end).next
 	}
-	last := l.taken
-	for last.next != nil {
-		last = last.next
+	*end = fresh
+	if l.aside.first != nil {
+		l.aside.last.next, l.taken = l.taken, l.aside.first
+		l.aside = aside{}
 	}
-	last.next = fresh
+}
+
+// aside is what a held link does not tell yet: notices, and what comes behind one of the same user.
+type aside struct {
+	first, last *view
+	of          map[string]struct{} // the users
+}
+
+func (a *aside) wants(v *view) bool {
+	_, of := a.of[v.grant.owner.email]
+	return of || v.kind != Presence
+}
+
+func (a *aside) add(v *view) {
+	if v.next = nil; a.first == nil {
+		a.first, a.of = v, make(map[string]struct{})
+	} else {
+		a.last.next = v
+	}
+	a.last = v
+	a.of[v.grant.owner.email] = struct{}{}
 }
 
 // reap forgets the view of a device that has gone, now that the app was told.

@@ -244,6 +244,8 @@ func (s *shift) moveLists(sides []*Link) {
 	}
 	for _, l := range sides {
 		l.absorb()
+	}
+	for _, l := range sides {
 		to := &l.taken
 		for v := l.taken; v != nil; v = v.next {
 			if s.staysListed(v) {

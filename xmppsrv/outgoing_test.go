@@ -94,8 +94,16 @@ func TestOutgoing(t *testing.T) {
 				if _, err := o.check(o.sent + 1); !errors.As(err, new(*countError)) {
 					t.Fatalf("more than was sent: %v", err)
 				}
-				if stale, err := o.check(o.acked - 1); !stale || err != nil {
+				if stale, err := o.check(o.acked - uint32(o.past)); stale != (o.past > 0) || err != nil {
 					t.Fatalf("less than was acknowledged: %v %v", stale, err)
+				}
+				if _, err := o.check(o.acked - uint32(o.past) - 1); !errors.As(err, new(*countError)) {
+					t.Fatalf("less than was ever acknowledged: %v", err)
+				}
+				for _, more := range []uint32{1 << 30, 1 << 31, 1<<31 + 1, 1<<31 + 1<<30} {
+					if _, err := o.check(o.sent + more); !errors.As(err, new(*countError)) {
+						t.Fatalf("%d more than was sent: %v", more, err)
+					}
 				}
 			},
 		})
