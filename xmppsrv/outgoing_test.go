@@ -233,14 +233,15 @@ func TestAskedAgain(t *testing.T) {
 	})
 }
 
-// Who acknowledges nothing in the time there is, is dropped; any progress gives it that time again.
+// Who leaves an <r/> without an answer in the time there is, is dropped; any <a/> gives it that time again, also one that
+// says that it got no further.
 func TestGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := newSupply(3, *samplePresence())
 		src.end = presence.Alive
 		w, _ := managed(t, &record{}, src)
 		w.grace = time.Minute
-		for i := range uint32(3) {
+		for _, i := range []uint32{0, 1, 1, 1, 2} {
 			w.out.acknowledge(i)
 			if why := until(t, w); why != notEnded {
 				t.Fatalf("%v after %d", why, i)
