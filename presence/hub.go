@@ -344,7 +344,7 @@ func (h *Hub) eachSession(f func(*shard, *Session)) {
 // Stats are counts for the metrics and for status; gauges unless said otherwise.
 type Stats struct {
 	Users, Sessions, Lingering int
-	Links                      int
+	Links                      int // of connections that are there
 	Apps                       int
 	// Counters since start.
 	Published, Notified, Confirmed, Refused uint64
@@ -374,7 +374,11 @@ func (h *Hub) Stats() Stats {
 	}
 	for _, a := range h.apps.all() {
 		s.Apps++
-		s.Links += len(a.links())
+		for _, l := range a.links() {
+			if !l.detached() {
+				s.Links++
+			}
+		}
 	}
 	return s
 }
