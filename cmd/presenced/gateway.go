@@ -321,6 +321,13 @@ func (g *gateway) pages() (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/presence", g.bridge)
+	mux.HandleFunc("/myapps/{appid}", func(w http.ResponseWriter, r *http.Request) {
+		if wsbridge.IsUpgrade(r) {
+			g.bridge.ServeApp(w, r)
+			return
+		}
+		site.ServeHTTP(w, r)
+	})
 	mux.Handle("/", site)
 	return mux, nil
 }
