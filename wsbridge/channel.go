@@ -176,7 +176,7 @@ func (ch *channel) leave() {
 
 // carryOut does what an app asks for, and answers it.
 func (ch *channel) carryOut(r *request) error {
-	answer := []byte("{}")
+	answer, freed := []byte("{}"), false
 	switch r.kind {
 	case authFrame: // once more
 		if !ch.accepts(r.key) {
@@ -184,7 +184,7 @@ func (ch *channel) carryOut(r *request) error {
 		}
 		answer = appendOK(nil, r, nil)
 	case ackFrame:
-		ch.confirm(r.refs)
+		freed = ch.confirm(r.refs)
 		answer = appendOK(nil, r, nil)
 	case notifyFrame:
 		size, err := ch.notify(r.notes)
@@ -192,6 +192,9 @@ func (ch *channel) carryOut(r *request) error {
 			return coreError(err)
 		}
 		answer = appendQueued(nil, r, size)
+	}
+	if freed {
+		defer ch.c.kick()
 	}
 	ch.c.wmu.Lock()
 	defer ch.c.wmu.Unlock()
@@ -219,13 +222,11 @@ func (ch *channel) notify(notes []presence.Addressed) (size int, err error) {
 	return d.Waiting()
 }
 
-// confirm takes an ack: what it names is removed, and what waited for its ids may go.
-func (ch *channel) confirm(refs []string) {
+// confirm takes an ack: what it names is removed. freed: others may go now.
+func (ch *channel) confirm(refs []string) (freed bool) {
 	ids, freed := ch.mail.ack(refs)
 	ch.link.Load().Delivered(ids)
-	if freed {
-		ch.c.kick()
-	}
+	return freed
 }
 
 // pongTo reports whether the pong to the ping behind notice mark is news. The link is told by the writer.
