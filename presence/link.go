@@ -13,6 +13,9 @@ type LinkKind uint8
 const (
 	ComponentLink LinkKind = iota
 	SocketLink
+	// CCSLink is one for all CCS connections of an app: it gets messages and receipts, but neither presence nor
+	// notices, which that wire has no words for. It conflicts with none.
+	CCSLink
 )
 
 // Kind of an Update.
@@ -47,6 +50,7 @@ type Update struct {
 	To      string    // Receipt, Subscribed, Unsubscribed: the address at the app that asked, if one did
 	ID      uint64    // Subscribed, Unsubscribed: for Told; FromDevice: for Delivered; 0: nothing is kept of it
 	Data    []byte    // FromDevice: one JSON object
+	Device  string    // Receipt: the tag of the device that confirmed
 }
 
 // Link is the handle of one connection of an app. Take is for one goroutine at a time; everything else is
@@ -106,7 +110,7 @@ func (h *Hub) Link(id string, kind LinkKind, beside ...*Link) (*Link, error) {
 		return nil, ErrNoApp
 	}
 	older := slices.DeleteFunc(slices.Clone(a.links()), func(l *Link) bool {
-		return l.kind != kind || slices.Contains(beside, l)
+		return l.kind != kind || kind == CCSLink || slices.Contains(beside, l)
 	})
 	switch {
 	case meta.Conflict == Reject && len(older) > 0:
@@ -122,7 +126,10 @@ func (h *Hub) Link(id string, kind LinkKind, beside ...*Link) (*Link, error) {
 	}
 	a.setLinks(append(slices.Clone(a.links()), l)) // from here on who comes makes views for l
 	var err error
-	if l.kept, err = h.cfg.Store.NoticesOf(id, maxKept); err != nil {
+	if kind != CCSLink {
+		l.kept, err = h.cfg.Store.NoticesOf(id, maxKept)
+	}
+	if err != nil {
 		h.endLinkLocked(l, EndRemoved)
 		return nil, storage(err)
 	}

@@ -19,6 +19,7 @@ type Message struct {
 	TTL      time.Duration // negative: the default; 0: now or never
 	Collapse string
 	High     bool
+	Dry      bool // accepted or refused as usual, and then forgotten
 }
 
 const (
@@ -82,6 +83,9 @@ func (h *Hub) refuse(err error) error {
 func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 	if err := h.checkMessage(g, &m); err != nil {
 		return nil, h.refuse(err)
+	}
+	if m.Dry {
+		return &Delivery{}, nil
 	}
 	now := h.cfg.Now().UTC()
 	n := &Notification{Email: g.Email, Device: device, App: g.App, PUID: g.PUID, Ref: m.Ref, From: m.From,
@@ -200,13 +204,14 @@ type receiptJob struct {
 	conf *Confirmation  // nil: live holds what was confirmed
 	live []Notification //
 	seen []*grant       // through which an app saw the device when it confirmed
+	by   string         // the device
 }
 
 // Confirm takes note that the device has these notifications, known by their Seq: they are removed and
 // receipts go out. Unknown ones are ignored. It does not wait for the disk, unless very much is on the way.
 func (s *Session) Confirm(seqs []uint64) {
 	h := s.hub
-	job := receiptJob{seen: h.seenThrough(s.dev)}
+	job := receiptJob{seen: h.seenThrough(s.dev), by: s.dev.id}
 	if i := slices.IndexFunc(seqs, func(q uint64) bool { return q&transientSeq != 0 }); i >= 0 {
 		live := job
 		if live.live = s.confirmLive(seqs); len(live.live) > 0 {
@@ -242,7 +247,7 @@ func (h *Hub) sendReceipts() {
 		h.confirmed.Add(uint64(len(confirmed)))
 		for i := range confirmed {
 			if n := &confirmed[i]; n.Receipt {
-				j.sendReceipt(n)
+				h.sendReceipt(&j, n)
 			}
 		}
 	}
@@ -250,10 +255,10 @@ func (h *Hub) sendReceipts() {
 
 // sendReceipt tells the app, unless presence was hidden from it when the device confirmed: a receipt is
 // presence (XEP-0184 §8).
-func (j *receiptJob) sendReceipt(n *Notification) {
+func (h *Hub) sendReceipt(j *receiptJob, n *Notification) {
 	for _, g := range j.seen {
 		if g.app.id == n.App && g.puid == n.PUID {
-			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From})
+			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From, Device: h.tag(g.puid, j.by)})
 		}
 	}
 }

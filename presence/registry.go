@@ -37,7 +37,7 @@ func (a *app) nextSerial() uint64 {
 // them is, chosen so that few users move when a connection comes or goes (rendezvous hashing).
 func (a *app) concerns(l *Link, email string) bool {
 	if l.kind != ComponentLink || a.meta.Load().Conflict != Share {
-		return true
+		return l.kind != CCSLink
 	}
 	mine := l.weight(email)
 	for _, o := range a.links() {
@@ -79,7 +79,7 @@ func (g *grant) pushNotice(n *Notice) {
 
 func (g *grant) pushLetter(u Update) {
 	for _, l := range g.app.links() {
-		if g.app.concerns(l, g.owner.email) {
+		if l.kind == CCSLink || g.app.concerns(l, g.owner.email) {
 			l.pushLetter(letter{g, u})
 		}
 	}
