@@ -98,6 +98,15 @@ func (r *Reader) Allow(max, chunk int) {
 	}
 }
 
+// Restart makes the reader expect a new header behind the last element (RFC 6120 §4.3.3). Namespaces of the old one are
+// forgotten.
+func (r *Reader) Restart() {
+	r.start = r.pos
+	r.head, r.root, r.opened = nil, span{}, false
+	r.nodes, r.attrs, r.binds = r.nodes[:0], r.attrs[:0], r.binds[:0]
+	r.active, r.frames, r.fixed = r.active[:0], r.frames[:0], 0
+}
+
 // malformed is a violation of XML or of its namespaces (RFC 6120 §4.9.3.13).
 func malformed() error  { return &Error{Malformed} }
 func restricted() error { return &Error{Restricted} }

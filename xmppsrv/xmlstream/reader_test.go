@@ -348,6 +348,35 @@ func TestReader(t *testing.T) {
 	}
 }
 
+// A restarted stream is a new one: its header, its prefixes, its closing tag.
+func TestRestart(t *testing.T) {
+	r := NewReader(strings.NewReader("<stream:stream xmlns='a' xmlns:p='b' xmlns:stream='s'><p:x/><?xml version='1.0'?><t:stream xmlns='c' xmlns:t='s'><y/></t:stream>"), minStanza)
+	for i, want := range []string{"<{s}stream></>", "<{b}x></>", "<{s}stream></>", "<{c}y></>"} {
+		read := r.Next
+		if i%2 == 0 {
+			if i > 0 {
+				r.Restart()
+			}
+			read = r.Header
+		}
+		e, err := read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var w strings.Builder
+		dump(&w, e)
+		if w.String() != want {
+			t.Errorf("element %d is %s, want %s", i, w.String(), want)
+		}
+	}
+	if string(r.Default()) != "c" {
+		t.Errorf("the default namespace is %s", r.Default())
+	}
+	if _, err := r.Next(); err != io.EOF {
+		t.Errorf("the closing tag is %v", err)
+	}
+}
+
 // stuck is a peer that sends and then waits for us to say something.
 type stuck struct{ r io.Reader }
 
