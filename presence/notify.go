@@ -20,6 +20,7 @@ type Message struct {
 	TTL      time.Duration // negative: the default; 0: now or never
 	Collapse string
 	High     bool
+	Dry      bool // accepted or refused as usual, and then forgotten
 }
 
 const (
@@ -151,6 +152,9 @@ func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 	n, err := h.compose(g, device, m)
 	if err != nil {
 		return nil, err
+	}
+	if m.Dry {
+		return &Delivery{hub: h, n: n}, nil
 	}
 	h.notified.Add(1)
 	if !n.isLasting() {
@@ -351,7 +355,7 @@ func (h *Hub) sendReceipts() {
 		for i := range confirmed {
 			n := &confirmed[i]
 			if n.Receipt {
-				j.sendReceipt(n)
+				h.sendReceipt(&j, n)
 			}
 			h.tell(Event{Kind: Delivered, Email: n.Email, App: n.App, Device: j.by, Detail: n.Ref, By: ByUser})
 		}
@@ -360,10 +364,10 @@ func (h *Hub) sendReceipts() {
 
 // sendReceipt tells the app, unless presence was hidden from it when the device confirmed: a receipt is
 // presence (XEP-0184 §8).
-func (j *receiptJob) sendReceipt(n *Notification) {
+func (h *Hub) sendReceipt(j *receiptJob, n *Notification) {
 	for _, g := range j.seen {
 		if g.app.id == n.App && g.puid == n.PUID {
-			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From})
+			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From, Device: h.tag(g.puid, j.by)})
 		}
 	}
 }

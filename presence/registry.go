@@ -49,7 +49,7 @@ func (g *grant) pushNotice(n *Notice) {
 
 func (g *grant) pushLetter(u Update) {
 	for _, l := range g.app.links() {
-		if g.app.concerns(l, g.owner.email) {
+		if l.kind == CCSLink || g.app.concerns(l, g.owner.email) {
 			l.pushLetter(letter{g, u})
 		}
 	}

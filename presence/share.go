@@ -12,11 +12,11 @@ import (
 
 // concerns reports whether the link is told of the user.
 func (a *app) concerns(l *Link, email string) bool {
-	return !l.shares() || a.chosen(email, l.kind) == l
+	return l.kind != CCSLink && (!l.shares() || a.chosen(email, l.kind) == l)
 }
 
 // shares reports whether the link has only some of the app's users.
-func (l *Link) shares() bool { return l.meta.Conflict == Share }
+func (l *Link) shares() bool { return l.kind != CCSLink && l.meta.Conflict == Share }
 
 // chosen is the link of the kind that is told of the user where they share the app; few users move when one comes
 // or goes (rendezvous hashing). nil: there is none.
@@ -45,11 +45,11 @@ func (l *Link) weight(email string) uint64 {
 }
 
 // carrier is the one link that takes the user's messages: the newest component, or of those that share the
-// chosen one; without a component that is there the newest socket, and without that a component that may come
+// chosen one; without a component that is there the newest socket or CCS, and without that a component that may come
 // back. nil: the app is away.
 func (a *app) carrier(email string) (best *Link) {
 	for _, l := range a.links() {
-		if a.concerns(l, email) && (best == nil || l.rank() >= best.rank()) {
+		if (l.kind == CCSLink || a.concerns(l, email)) && (best == nil || l.rank() >= best.rank()) {
 			best = l
 		}
 	}
