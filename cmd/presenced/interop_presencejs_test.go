@@ -39,7 +39,7 @@ func TestInteropPresenceJS(t *testing.T) {
 func (w *interop) page(more ...any) *peer {
 	w.t.Helper()
 	options := map[string]any{
-		"module": presenceJS(w.t), "server": "http://" + w.gateway.http,
+		"module": "http://" + w.gateway.http + "/static/presence.js", "server": "http://" + w.gateway.http,
 		"email": friend, "assertion": w.token, "device": "page", "backoff": map[string]any{"base": 20, "cap": 200},
 	}
 	for i := 0; i+1 < len(more); i += 2 {
@@ -278,7 +278,7 @@ func TestPresenceJSHonoursReconnect(t *testing.T) {
 
 // presenceJS is an address of the module.
 func presenceJS(t *testing.T) string {
-	files := httptest.NewServer(http.FileServer(http.Dir("../../web/pages/static")))
+	files := httptest.NewServer(http.FileServer(http.Dir("../../web/static")))
 	t.Cleanup(files.Close)
 	return files.URL + "/presence.js"
 }
