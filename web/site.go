@@ -43,6 +43,7 @@ type Config struct {
 // Store is what the pages need of the disk, beside what the hub keeps. Each part is with its user.
 type Store interface {
 	Sessions
+	Mine
 }
 
 const (
@@ -106,6 +107,7 @@ func (s *Site) routes() {
 	s.mux.HandleFunc("GET /static/{name}", s.getStatic)
 	s.frontRoutes(s.mux)
 	s.loginRoutes(s.mux)
+	s.dashboardRoutes(s.mux)
 }
 
 // Close ends the streams that are open; what is asked later is still answered. It may be called more than once.
