@@ -19,13 +19,8 @@ type Mine interface {
 	User(email string) (presence.User, bool, error)
 	PutUser(presence.User) error
 	RemoveUser(email string) error
-	Grant(email, app string) (presence.Grant, bool, error)
-	GrantsOf(email string) ([]presence.Grant, error)
 	AuditOf(email string, max int) ([]presence.AuditEntry, error)
 	ActivityOf(email string, since time.Time, max int) ([]presence.Event, error)
-	TokensOf(email string) ([]presence.Token, error)
-	RevokeToken(hash [32]byte) (presence.Token, bool, error)
-	RevokeTokens(email, device string) ([]presence.Token, error)
 	RenameDevice(email, device, name string) error
 	RemoveDevice(email, device string) error
 	Pending(email, device string, after uint64, max int) ([]presence.Notification, error)
@@ -37,7 +32,7 @@ func (s *Site) dashboardRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /sidebar", s.getSidebar)
 	mux.HandleFunc("GET /events", s.signedIn(s.getEvents))
 	mux.HandleFunc("GET /dashboard/export", s.signedIn(s.getExport))
-	mux.HandleFunc("GET /dashboard/apps/{app}", s.page("app", s.appPage))
+	mux.HandleFunc("GET /dashboard/apps/{app}", s.page("seen", s.appPage))
 	s.dashboardActs(mux)
 }
 
@@ -92,12 +87,12 @@ func (s *Site) newBoard(r *http.Request, email string) (*board, error) {
 		return nil, err
 	}
 	b.own = slices.DeleteFunc(grants, func(g presence.Grant) bool { return g.Ended(b.now) })
-	b.zone = zoneOf(r, b.own)
+	b.zone = browserZone(r, b.own)
 	return b, nil
 }
 
-// zoneOf is where the person is: as the browser says in a cookie, else as her grants say, else UTC.
-func zoneOf(r *http.Request, grants []presence.Grant) *time.Location {
+// browserZone is where the person is: as the browser says in a cookie, else as her grants say, else UTC.
+func browserZone(r *http.Request, grants []presence.Grant) *time.Location {
 	names := []string{}
 	if c, err := r.Cookie("tz"); err == nil {
 		name, _ := url.QueryUnescape(c.Value)
@@ -465,6 +460,12 @@ func (b *board) loadWeek() error {
 	if err != nil {
 		return err
 	}
+	b.Week = b.weekPart(h, b.appsSeen(h), dashboardPath)
+	return nil
+}
+
+// weekPart is the picture of the week that ?week= asks for, with a row for each of the apps; path is the page's.
+func (b *board) weekPart(h *history, apps []string, path string) weekPart {
 	away, _ := strconv.Atoi(b.query.Get("week"))
 	away = min(max(away, -weeksAway), weeksAway)
 	w := weekAt(b.now, b.zone, away)
@@ -472,14 +473,14 @@ func (b *board) loadWeek() error {
 		Title: w.start().Format("2 January") + " – " + w.Days[6].In(b.zone).Format("2 January 2006")}
 	for i, to := range []*string{&p.Prev, &p.Next} {
 		if n := away + 2*i - 1; n >= -weeksAway && n <= weeksAway {
-			*to = dashboardPath + "?week=" + strconv.Itoa(n) + "#week"
+			*to = path + "?week=" + strconv.Itoa(n) + "#week"
 		}
 	}
 	for _, d := range w.Days[:7] {
 		p.Days = append(p.Days, d.Add(12*time.Hour).In(b.zone).Format("Mon 2"))
 	}
 	size := 0
-	for _, app := range b.appsSeen(h) {
+	for _, app := range apps {
 		row := b.weekRow(h, &w, app)
 		if row == nil {
 			continue
@@ -491,8 +492,7 @@ func (b *board) loadWeek() error {
 		}
 		p.Rows = append(p.Rows, *row)
 	}
-	b.Week = p
-	return nil
+	return p
 }
 
 // grant is her grant for an app; nil: there is none.
@@ -521,7 +521,7 @@ func (b *board) appsSeen(h *history) (apps []string) {
 }
 
 // weekRow is an app's row; nil: it has no grant and could not see her in that week.
-func (b *board) weekRow(h *history, w *week, app string) *weekRow {
+func (b *board) weekRow(h *history, w *weekFrame, app string) *weekRow {
 	g := b.grant(app)
 	could := h.could(app, g, w)
 	if g == nil && len(could) == 0 {
@@ -562,26 +562,27 @@ func (b *board) loadTimeline() error {
 
 // timeline is a page of it: of one app, or of all.
 func (b *board) timeline(h *history, app string) (p timelinePart) {
-	before := h.far()
-	if ms, err := strconv.ParseInt(b.query.Get("before"), 10, 64); err == nil {
-		before = time.UnixMilli(ms)
+	before, err := strconv.ParseInt(b.query.Get("before"), 10, 64)
+	if err != nil {
+		before = h.far().UnixMilli()
 	}
-	shown := 0
+	shown, last := 0, int64(0)
 	for _, l := range h.lines(b.site.appName, b.everCould(h), app) {
-		if !l.Time.Before(before) {
+		ms := l.Time.UnixMilli()
+		if ms >= before {
 			continue
 		}
-		if shown++; shown > linesShown {
-			last := p.Days[len(p.Days)-1].Lines
-			p.Older = "?before=" + last[len(last)-1].Stamp + "#timeline"
+		if shown++; shown > linesShown && ms != last {
+			p.Older = "?before=" + strconv.FormatInt(last, 10) + "#timeline"
 			return p
 		}
+		last = ms
 		title := b.day(l.Time)
 		if n := len(p.Days); n == 0 || p.Days[n-1].Title != title {
 			p.Days = append(p.Days, timelineDay{Title: title})
 		}
 		day := &p.Days[len(p.Days)-1]
-		day.Lines = append(day.Lines, timelineLine{l.Time.In(b.zone).Format("15:04"), strconv.FormatInt(l.Time.UnixMilli(), 10), l.Text, l.Note})
+		day.Lines = append(day.Lines, timelineLine{l.Time.In(b.zone).Format("15:04"), l.Time.UTC().Format(time.RFC3339), l.Text, l.Note})
 	}
 	return p
 }
@@ -589,7 +590,7 @@ func (b *board) timeline(h *history, app string) (p timelinePart) {
 // everCould is when each app could see her, as far back as activity is kept.
 func (b *board) everCould(h *history) map[string][]span {
 	could := map[string][]span{}
-	ever := week{Zone: b.zone, Now: b.now}
+	ever := weekFrame{Zone: b.zone, Now: b.now}
 	ever.Days[0], ever.Days[7] = b.now.Add(-keptFor), b.now.Add(time.Minute)
 	for _, app := range b.appsSeen(h) {
 		could[app] = h.could(app, b.grant(app), &ever)
@@ -606,4 +607,38 @@ func (b *board) day(t time.Time) string {
 		return "Yesterday"
 	}
 	return local.Format("Monday 2 January")
+}
+
+// seenPage is the data of pages/seen.html: what one app saw and sent.
+type seenPage struct {
+	App      appView
+	Granted  bool
+	Week     weekPart
+	Timeline timelinePart
+}
+
+// appPage is for an app that she grants, or once did.
+func (s *Site) appPage(r *http.Request, email string) (any, error) {
+	b, err := s.newBoard(r, email)
+	if err != nil {
+		return nil, err
+	}
+	b.Next = dashboardPath
+	h, err := b.history()
+	if err != nil {
+		return nil, err
+	}
+	app := r.PathValue("app")
+	if !slices.Contains(b.appsSeen(h), app) {
+		return nil, errNotFound
+	}
+	p := &seenPage{App: appView{App: app, Name: s.appName(app)}, Timeline: b.timeline(h, app)}
+	if g := b.grant(app); g != nil {
+		p.Granted = true
+		if p.App, err = b.appView(g); err != nil {
+			return nil, err
+		}
+	}
+	p.Week = b.weekPart(h, []string{app}, r.URL.Path)
+	return p, nil
 }

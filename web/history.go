@@ -52,7 +52,7 @@ func (h *history) far() time.Time { return h.now.AddDate(1000, 0, 0) }
 
 // could is when the app was and will be allowed to see her, within w. g is her grant, nil if there is none (any more):
 // then its times are not known, and what she allowed is shown whole.
-func (h *history) could(app string, g *presence.Grant, w *week) []span {
+func (h *history) could(app string, g *presence.Grant, w *weekFrame) []span {
 	allowed := without(without(h.granted(app, g), h.held(app, "pause", "resume")), h.held("", "invisible", "visible"))
 	allowed = both(allowed, w.whole())
 	if g != nil {

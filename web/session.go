@@ -2,28 +2,29 @@ package web
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
-	"github.com/alexedwards/scs/v2/memstore"
 
 	"presenced/identity"
+	"presenced/presence"
 )
 
-// Sessions keeps who is signed in. Names are opaque to it and no secrets: they are hashes of what is in the cookie.
-// It bounds how many sessions one user has, and forgets expired ones.
+// Sessions keeps who is signed in. It stores only hashes of what is in the cookies: who reads the disk cannot take
+// them. It forgets expired ones.
 type Sessions interface {
-	Find(name string) (data []byte, found bool, err error)
-	Commit(name string, data []byte, expiry time.Time) error
-	Delete(name string) error
+	scs.Store
 	// BindSession says whose session it is, so that EndSessions finds it.
-	BindSession(name, email string) error
+	BindSession(token, email string) error
+	// EndSessions ends all of the user's sessions, also those that a request has just read.
 	EndSessions(email string) error
 	// LookupToken tells whether the token that a session was made with is still good.
 	identity.TokenLookup
+	// User tells whether she is disabled.
+	User(email string) (presence.User, bool, error)
 }
 
 // What a session holds.
@@ -32,30 +33,13 @@ const (
 	sessionToken = "token" // hex of the hash of the token that was shown; "": another verifier vouched
 )
 
-// hashedSessions keeps in the store only hashes of the cookies: who reads the data file cannot take them.
-type hashedSessions struct{ Sessions }
-
-func sessionName(cookie string) string {
-	sum := sha256.Sum256([]byte(cookie))
-	return hex.EncodeToString(sum[:])
-}
-
-func (h hashedSessions) Find(c string) ([]byte, bool, error) { return h.Sessions.Find(sessionName(c)) }
-func (h hashedSessions) Delete(c string) error               { return h.Sessions.Delete(sessionName(c)) }
-func (h hashedSessions) Commit(c string, b []byte, expiry time.Time) error {
-	return h.Sessions.Commit(sessionName(c), b, expiry)
-}
-
 // newSessions sets up the cookie: not for scripts, not for other sites' requests, and by https only for this very
 // host (RFC 6265bis §4.1.3.2).
 func (s *Site) newSessions() *scs.SessionManager {
-	m := scs.New()
-	m.Store.(*memstore.MemStore).StopCleanup() // the goroutine of the one we replace
-	m.Store = hashedSessions{s.cfg.Store}
-	m.Lifetime = s.cfg.SessionLife
-	m.ErrorFunc = s.fail
-	m.Cookie.Name = "presenced"
-	m.Cookie.HttpOnly, m.Cookie.SameSite, m.Cookie.Path = true, http.SameSiteLaxMode, "/"
+	m := &scs.SessionManager{ // not by its New, which starts a goroutine that nobody can end for certain
+		Store: s.cfg.Store, Codec: scs.GobCodec{}, Lifetime: s.cfg.SessionLife, ErrorFunc: s.fail,
+		Cookie: scs.SessionCookie{Name: "presenced", Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Persist: true},
+	}
 	if s.secure() {
 		m.Cookie.Name, m.Cookie.Secure = "__Host-presenced", true
 	}
@@ -72,13 +56,34 @@ func (s *Site) user(r *http.Request) (email string, err error) {
 	if email == "" {
 		return "", nil
 	}
-	if name := s.sessions.GetString(ctx, sessionToken); name != "" {
-		good, err := s.tokenHolds(name, email)
-		if err != nil || !good {
-			return "", err
+	if hash, ok := s.sessionHash(ctx); ok {
+		owner, _, expires, known, err := s.cfg.Store.LookupToken(hash)
+		if err != nil {
+			return "", storageError(err)
+		}
+		if !known || owner != email || !expires.IsZero() && !s.cfg.Now().Before(expires) {
+			return "", nil
 		}
 	}
+	switch err := s.checkEnabled(email); {
+	case errors.Is(err, errDisabled):
+		return "", nil
+	case err != nil:
+		return "", err
+	}
 	return email, nil
+}
+
+// checkEnabled refuses who is disabled, with errDisabled.
+func (s *Site) checkEnabled(email string) error {
+	u, _, err := s.cfg.Store.User(email)
+	switch {
+	case err != nil:
+		return storageError(err)
+	case u.Disabled:
+		return errDisabled
+	}
+	return nil
 }
 
 // withSession is the mark of a request whose session was looked up.
@@ -92,6 +97,12 @@ func markSession(next http.Handler) http.Handler {
 
 // signIn starts a session for who was confirmed. Whatever cookie the browser came with is worth nothing from here on.
 func (s *Site) signIn(ctx context.Context, id identity.Identity) error {
+	if id.Device != "" {
+		return errDeviceToken
+	}
+	if err := s.checkEnabled(id.Email); err != nil {
+		return err
+	}
 	if err := s.sessions.RenewToken(ctx); err != nil {
 		return err
 	}
@@ -102,21 +113,30 @@ func (s *Site) signIn(ctx context.Context, id identity.Identity) error {
 	if id.By == "token" {
 		s.sessions.Put(ctx, sessionToken, id.Credential)
 	}
-	name, _, err := s.sessions.Commit(ctx)
+	token, _, err := s.sessions.Commit(ctx)
 	if err != nil {
 		return err
 	}
-	return s.cfg.Store.BindSession(sessionName(name), id.Email)
+	return s.cfg.Store.BindSession(token, id.Email)
 }
 
-func (s *Site) tokenHolds(name, email string) (bool, error) {
-	var hash [32]byte
-	if n, err := hex.Decode(hash[:], []byte(name)); err != nil || n != len(hash) {
-		return false, nil
+// sessionHash is the hash of the token that the session was made with; false: another verifier vouched.
+func (s *Site) sessionHash(ctx context.Context) (hash [32]byte, ok bool) {
+	name := s.sessions.GetString(ctx, sessionToken)
+	if name == "" {
+		return hash, false
 	}
-	owner, _, expires, ok, err := s.cfg.Store.LookupToken(hash)
-	if err != nil {
-		return false, &identity.Error{Kind: identity.Unavailable, Cause: err}
+	raw, _ := hex.DecodeString(name) // of our own making
+	copy(hash[:], raw)
+	return hash, true
+}
+
+// tokenLimit is when the token of the session expires; zero: never, or there is none.
+func (s *Site) tokenLimit(r *http.Request) (time.Time, error) {
+	hash, ok := s.sessionHash(r.Context())
+	if !ok {
+		return time.Time{}, nil
 	}
-	return ok && owner == email && (expires.IsZero() || s.cfg.Now().Before(expires)), nil
+	_, _, expires, _, err := s.cfg.Store.LookupToken(hash)
+	return expires, storageError(err)
 }

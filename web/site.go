@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/cipher"
 	"embed"
 	"html/template"
 	"log/slog"
@@ -21,7 +22,7 @@ import (
 //go:embed pages static
 var files embed.FS
 
-// Config is what a Site is made of. Origin, Hub, Store, Verifier, Log and Now are needed.
+// Config is what a Site is made of. Origin, Hub, Store, Verifier, Attempts, Log and Now are needed.
 type Config struct {
 	Origin         string // public origin, such as https://presence.example.org, without a path
 	Domain         string // the gateway's own XMPP domain
@@ -30,10 +31,12 @@ type Config struct {
 	Hub            *presence.Hub
 	Store          Store
 	Verifier       identity.Verifier
-	Admins         []string       // e-mails in lower case of those who may open /admin
-	Dev            bool           // the assertion "dev" is good: only loopback may be the host, and the sign-in form says so
-	Sidebar        string         // frame-ancestors of /sidebar; "": nobody may frame it
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts
+	OIDC           []*identity.OIDC   // issuers that have a button in the sign-in form
+	Attempts       *identity.Attempts // who failed to sign in too often; shared with the other doors
+	Admins         []string           // e-mails in lower case of those who may open /admin
+	Dev            bool               // the assertion "dev" is good: only loopback may be the host, and the sign-in form says so
+	Sidebar        string             // frame-ancestors of /sidebar; "": nobody may frame it
+	TrustedProxies []netip.Prefix     // whose X-Forwarded-For counts
 	Log            *slog.Logger
 	Now            func() time.Time
 	SessionLife    time.Duration // of a sign-in; 0: two weeks
@@ -43,6 +46,8 @@ type Config struct {
 // Store is what the pages need of the disk, beside what the hub keeps. Each part is with its user.
 type Store interface {
 	Sessions
+	Tokens
+	Grants
 	Mine
 }
 
@@ -62,6 +67,8 @@ type Site struct {
 	static   map[string]asset
 	nav      []link
 	sessions *scs.SessionManager
+	flows    cipher.AEAD // seals what a browser carries through a sign-in at an issuer
+	streams  streams
 	done     chan struct{} // closed by Close
 	close    sync.Once
 }
@@ -92,6 +99,9 @@ func New(c Config) (*Site, error) {
 		return nil, err
 	}
 	s.sessions = s.newSessions()
+	if s.flows, err = newSeal(); err != nil {
+		return nil, err
+	}
 	s.routes()
 	guard := http.NewCrossOriginProtection()
 	if err := guard.AddTrustedOrigin(c.Origin); err != nil {
@@ -107,6 +117,8 @@ func (s *Site) routes() {
 	s.mux.HandleFunc("GET /static/{name}", s.getStatic)
 	s.frontRoutes(s.mux)
 	s.loginRoutes(s.mux)
+	s.consentRoutes(s.mux)
+	s.grantRoutes(s.mux)
 	s.dashboardRoutes(s.mux)
 }
 

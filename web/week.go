@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// week is seven days on the wall of one zone, from a Monday on, for the picture of who could see her when.
-type week struct {
+// weekFrame is seven days on the wall of one zone, from a Monday on, for the picture of who could see her when.
+type weekFrame struct {
 	Zone *time.Location
 	Days [8]time.Time // the beginning of each day, and of the one behind the last
 	Now  time.Time
 }
 
 // weekAt is the week that now is in, or one that is so many weeks away.
-func weekAt(now time.Time, zone *time.Location, away int) week {
-	w := week{Zone: zone, Now: now}
+func weekAt(now time.Time, zone *time.Location, away int) weekFrame {
+	w := weekFrame{Zone: zone, Now: now}
 	local := now.In(zone)
 	monday := local.Day() - (int(local.Weekday())+6)%7 + 7*away
 	for i := range w.Days {
@@ -37,9 +37,9 @@ func dayBegins(year int, month time.Month, day int, zone *time.Location) time.Ti
 	return at(sort.Search(before, func(i int) bool { return at(i).Day() == noon.Day() }))
 }
 
-func (w *week) start() time.Time { return w.Days[0] }
-func (w *week) end() time.Time   { return w.Days[7] }
-func (w *week) whole() []span    { return []span{{w.start(), w.end()}} }
+func (w *weekFrame) start() time.Time { return w.Days[0] }
+func (w *weekFrame) end() time.Time   { return w.Days[7] }
+func (w *weekFrame) whole() []span    { return []span{{w.start(), w.end()}} }
 
 // The frame of a strip: a unit of width is six minutes, so a week has 1680, or 10 more or less where clocks change.
 const (
@@ -49,17 +49,17 @@ const (
 	stripLeast  = 3 // units: what is shorter could not be seen
 )
 
-func (w *week) width() int { return int(w.end().Sub(w.start()) / stripUnit) }
+func (w *weekFrame) width() int { return int(w.end().Sub(w.start()) / stripUnit) }
 
 // x is the place of a moment, within the frame.
-func (w *week) x(t time.Time, round func(float64) float64) int {
+func (w *weekFrame) x(t time.Time, round func(float64) float64) int {
 	x := int(round(float64(t.Sub(w.start())) / float64(stripUnit)))
 	return min(max(x, 0), w.width())
 }
 
 // strip draws one row: when an app could see her, and on top when it did. id is part of the ids in the page and must
 // be a word; title and desc are for those who do not see it.
-func (w *week) strip(id, title, desc string, could, saw []span) template.HTML {
+func (w *weekFrame) strip(id, title, desc string, could, saw []span) template.HTML {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg class="week" viewBox="0 0 %d %d" preserveAspectRatio="none" role="img" aria-labelledby="t-%s" aria-describedby="d-%s">`,
 		w.width(), stripHeight, id, id)
@@ -78,7 +78,7 @@ func (w *week) strip(id, title, desc string, could, saw []span) template.HTML {
 	return template.HTML(b.String()) // title and desc are escaped, id is a word, all else is ours
 }
 
-func (w *week) path(b *strings.Builder, class, d string) {
+func (w *weekFrame) path(b *strings.Builder, class, d string) {
 	if d != "" {
 		fmt.Fprintf(b, `<path class="%s" d="%s"/>`, class, d)
 	}
@@ -86,7 +86,7 @@ func (w *week) path(b *strings.Builder, class, d string) {
 
 // boxes draws a box for each span; those that touch at this scale become one, so there are at most a third as many
 // as the frame is wide.
-func (w *week) boxes(spans []span) string {
+func (w *weekFrame) boxes(spans []span) string {
 	var b strings.Builder
 	from, to := 0, -1
 	flush := func() {
@@ -114,7 +114,7 @@ func (w *week) boxes(spans []span) string {
 const maxWords = 40 // spans that are told one by one
 
 // words tells the spans of this week: "Mon 21:00–23:00", "Sat 22:00 – Sun 02:00".
-func (w *week) words(spans []span) []string {
+func (w *weekFrame) words(spans []span) []string {
 	spans = both(spans, w.whole())
 	if len(spans) == 1 && spans[0] == w.whole()[0] {
 		return []string{"all week"}
@@ -129,7 +129,7 @@ func (w *week) words(spans []span) []string {
 	return list
 }
 
-func (w *week) word(s span) string {
+func (w *weekFrame) word(s span) string {
 	first, last := w.day(s.From), w.day(s.To.Add(-1))
 	to := s.To.In(w.Zone).Format("15:04")
 	if s.To.Equal(w.Days[last+1]) {
@@ -146,7 +146,7 @@ func (w *week) word(s span) string {
 }
 
 // day is the number of the day that a moment of this week is on.
-func (w *week) day(t time.Time) int {
+func (w *weekFrame) day(t time.Time) int {
 	for i := 6; i > 0; i-- {
 		if !t.Before(w.Days[i]) {
 			return i

@@ -21,8 +21,8 @@ func zone(t testing.TB, name string) *time.Location {
 	return z
 }
 
-// clocks reads "2030-03-31 21:00" in a zone.
-func clock(t testing.TB, z *time.Location, s string) time.Time {
+// wall reads "2030-03-31 21:00" in a zone.
+func wall(t testing.TB, z *time.Location, s string) time.Time {
 	t.Helper()
 	at, err := time.ParseInLocation("2006-01-02 15:04", s, z)
 	if err != nil {
@@ -52,7 +52,7 @@ func TestWeekHasItsHours(t *testing.T) {
 		{"Australia/Lord_Howe", "2030-04-07 12:00", "2030-04-01 00:00", "2030-04-08 00:00", 168, "240 480 720 960 1200 1440"}, // 30 minutes
 	} {
 		z := zone(t, tt.zone)
-		w := weekAt(clock(t, z, tt.at), z, 0)
+		w := weekAt(wall(t, z, tt.at), z, 0)
 		if got := w.start().Format("2006-01-02 15:04"); got != tt.start {
 			t.Errorf("%s %s: the week begins at %s", tt.zone, tt.at, got)
 		}
@@ -69,7 +69,7 @@ func TestWeekHasItsHours(t *testing.T) {
 		if got := strings.Join(days, " "); got != tt.days {
 			t.Errorf("%s %s: days begin at %s", tt.zone, tt.at, got)
 		}
-		if away := weekAt(clock(t, z, tt.at), z, -1); !away.end().Equal(w.start()) {
+		if away := weekAt(wall(t, z, tt.at), z, -1); !away.end().Equal(w.start()) {
 			t.Errorf("%s %s: the week before ends at %v", tt.zone, tt.at, away.end())
 		}
 	}
@@ -78,8 +78,8 @@ func TestWeekHasItsHours(t *testing.T) {
 // TestStrip is the picture, in full.
 func TestStrip(t *testing.T) {
 	z := zone(t, "Europe/Paris")
-	w := weekAt(clock(t, z, "2030-10-23 12:00"), z, 0)
-	at := func(s string) time.Time { return clock(t, z, s) }
+	w := weekAt(wall(t, z, "2030-10-23 12:00"), z, 0)
+	at := func(s string) time.Time { return wall(t, z, s) }
 	could := []span{
 		{at("2030-10-20 21:00"), at("2030-10-21 01:00")}, // from the week before
 		{at("2030-10-21 21:00"), at("2030-10-22 02:00")},
@@ -99,7 +99,7 @@ func TestStrip(t *testing.T) {
 
 func TestWeekWords(t *testing.T) {
 	z := zone(t, "Europe/Paris")
-	w := weekAt(clock(t, z, "2030-10-23 12:00"), z, 0)
+	w := weekAt(wall(t, z, "2030-10-23 12:00"), z, 0)
 	for _, tt := range []struct{ from, to, want string }{
 		{"2030-10-21 21:00", "2030-10-21 23:00", "Mon 21:00–23:00"},
 		{"2030-10-21 21:00", "2030-10-22 02:00", "Mon 21:00 – Tue 02:00"},
@@ -110,7 +110,7 @@ func TestWeekWords(t *testing.T) {
 		{"2030-10-20 22:00", "2030-10-21 02:00", "Mon 00:00–02:00"},
 		{"2030-10-01 22:00", "2030-11-21 02:00", "all week"},
 	} {
-		got := w.words([]span{{clock(t, z, tt.from), clock(t, z, tt.to)}})
+		got := w.words([]span{{wall(t, z, tt.from), wall(t, z, tt.to)}})
 		if len(got) != 1 || got[0] != tt.want {
 			t.Errorf("%s to %s: %q, want %q", tt.from, tt.to, got, tt.want)
 		}
