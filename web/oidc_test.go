@@ -113,10 +113,16 @@ func TestIssuerAnswersThatDoNotCount(t *testing.T) {
 			}
 		})
 	}
-	issuer.Unproven(false)
+}
+
+// TestIssuerThatDoesNotAnswer is nobody's fault here, and the page says that it may pass.
+func TestIssuerThatDoesNotAnswer(t *testing.T) {
+	h, issuer := withIssuer(t)
 	issuer.Down(true)
-	fresh, _ := withIssuer(t)
-	_ = fresh
+	a := h.browser().get("/login/oidc/work").want(http.StatusServiceUnavailable).has("may work again")
+	if a.Header.Get("Retry-After") == "" {
+		t.Error("it does not say when")
+	}
 }
 
 // TestNextAfterIssuer: no way out of the site.
