@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -36,13 +37,13 @@ func (l *Link) Notify(p Peer, m Message) (*Delivery, error) {
 	h := l.hub
 	g, release, err := h.findGrant(l.app, p)
 	if err != nil {
-		return nil, h.refuse(err)
+		return nil, h.refuse(err, l.app.id, "")
 	}
 	defer release()
 	device := ""
 	if p.Tag != "" {
 		if device, err = h.deviceOf(&g, p.Tag); err != nil {
-			return nil, h.refuse(err)
+			return nil, h.refuse(err, l.app.id, "")
 		}
 	}
 	return h.notify(&g, device, m)
@@ -63,7 +64,7 @@ func (l *Link) NotifyAll(all []Addressed) (*Delivery, error) {
 	h := l.hub
 	gs, release, err := h.findGrants(l.app, all)
 	if err != nil {
-		return nil, h.refuse(err)
+		return nil, h.refuse(err, l.app.id, "")
 	}
 	defer release()
 	ns := make([]*Notification, len(all))
@@ -71,7 +72,7 @@ func (l *Link) NotifyAll(all []Addressed) (*Delivery, error) {
 		device := ""
 		if tag := all[i].To.Tag; tag != "" {
 			if device, err = h.deviceOf(&gs[i], tag); err != nil {
-				return nil, h.refuse(err)
+				return nil, h.refuse(err, l.app.id, "")
 			}
 		}
 		if ns[i], err = h.compose(&gs[i], device, all[i].Message); err != nil {
@@ -108,22 +109,40 @@ func (h *Hub) NotifyUser(app, email, device string, m Message) (*Delivery, error
 	defer st.RUnlock()
 	g, ok, err := h.cfg.Store.Grant(email, app)
 	if err != nil {
-		return nil, h.refuse(storage(err))
+		return nil, h.refuse(storage(err), app, email)
 	}
 	if !ok || g.Ended(h.cfg.Now()) {
-		return nil, h.refuse(ErrNoGrant)
+		return nil, h.refuse(ErrNoGrant, app, "")
 	}
 	if device != "" {
 		if err := CheckDevice(device); err != nil {
-			return nil, h.refuse(fmt.Errorf("%w: %w", ErrBadValue, err))
+			return nil, h.refuse(fmt.Errorf("%w: %w", ErrBadValue, err), app, email)
 		}
 	}
 	return h.notify(&g, device, m)
 }
 
-func (h *Hub) refuse(err error) error {
+// refuse counts and shows a refusal; email "": nobody's, because the peer is a stranger to the app.
+func (h *Hub) refuse(err error, app, email string) error {
 	h.refused.Add(1)
+	h.tell(Event{Kind: Refused, Email: email, App: app, Detail: whyRefused(err), By: ByApp})
 	return err
+}
+
+// whyRefused is a refusal in a word or two, the same for all of a kind.
+func whyRefused(err error) string {
+	for _, r := range []struct {
+		err error
+		why string
+	}{
+		{ErrStranger, "no such user"}, {ErrNoGrant, "no such user"}, {ErrNotAllowed, "not allowed"}, {ErrTooLarge, "too large"},
+		{ErrTTL, "ttl"}, {ErrBadValue, "bad value"}, {ErrStorage, "storage"},
+	} {
+		if errors.Is(err, r.err) {
+			return r.why
+		}
+	}
+	return "other"
 }
 
 // notify hands an allowed notification on. The user's stripe is held for reading, so a revoke's purge comes
@@ -136,6 +155,7 @@ func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 	h.notified.Add(1)
 	if !n.isLasting() {
 		h.giveLive(n)
+		h.tellNotified(n)
 		return &Delivery{hub: h, n: n}, nil
 	}
 	return &Delivery{hub: h, n: n, commit: h.cfg.Store.Enqueue(n)}, nil
@@ -144,12 +164,16 @@ func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 // compose makes the notification, if the grant and the limits allow it.
 func (h *Hub) compose(g *Grant, device string, m Message) (*Notification, error) {
 	if err := h.checkMessage(g, &m); err != nil {
-		return nil, h.refuse(err)
+		return nil, h.refuse(err, g.App, g.Email)
 	}
 	now := h.cfg.Now().UTC()
 	return &Notification{Email: g.Email, Device: device, App: g.App, PUID: g.PUID, Ref: m.Ref, From: m.From,
 		Receipt: m.Receipt, Source: m.Source, Message: m.Message, Action: m.Action, Data: m.Data,
 		High: m.High, Collapse: m.Collapse, Time: now, Expires: now.Add(m.TTL)}, nil
+}
+
+func (h *Hub) tellNotified(n *Notification) {
+	h.tell(Event{Kind: Notified, Email: n.Email, App: n.App, Device: n.Device, Detail: n.Ref, By: ByApp})
 }
 
 // isLasting reports whether the notification waits where nobody is there; else it never touches the disk.
@@ -266,6 +290,7 @@ func (d *Delivery) pass(n *Notification) {
 	} else {
 		d.hub.giveLive(n)
 	}
+	d.hub.tellNotified(n)
 }
 
 // Waiting counts, after Wait, what waits for the (last) recipient from the app. ErrStorage.
@@ -281,6 +306,7 @@ const receiptBacklog = 4096
 type receiptJob struct {
 	conf *Confirmation  // nil: live holds what was confirmed
 	live []Notification //
+	by   string         // the device
 	seen []*grant       // through which an app saw the device when it confirmed
 }
 
@@ -288,7 +314,7 @@ type receiptJob struct {
 // receipts go out. Unknown ones are ignored. It does not wait for the disk, unless very much is on the way.
 func (s *Session) Confirm(seqs []uint64) {
 	h := s.hub
-	job := receiptJob{seen: h.seenThrough(s.dev)}
+	job := receiptJob{by: s.dev.id, seen: h.seenThrough(s.dev)}
 	if i := slices.IndexFunc(seqs, func(q uint64) bool { return q&transientSeq != 0 }); i >= 0 {
 		live := job
 		if live.live = s.confirmLive(seqs); len(live.live) > 0 {
@@ -323,9 +349,11 @@ func (h *Hub) sendReceipts() {
 		}
 		h.confirmed.Add(uint64(len(confirmed)))
 		for i := range confirmed {
-			if n := &confirmed[i]; n.Receipt {
+			n := &confirmed[i]
+			if n.Receipt {
 				j.sendReceipt(n)
 			}
+			h.tell(Event{Kind: Delivered, Email: n.Email, App: n.App, Device: j.by, Detail: n.Ref, By: ByUser})
 		}
 	}
 }
