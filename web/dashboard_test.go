@@ -35,19 +35,6 @@ func (h *house) putApp(id, name string, grants ...presence.Grant) {
 	}
 }
 
-// attach is a device of hers with this status.
-func (h *house) attach(email, device string, st presence.Status) *presence.Session {
-	h.t.Helper()
-	s, err := h.hub.Attach(presence.Attach{Email: email, Device: device, Ready: presence.NewReady()})
-	if err == nil {
-		err = s.Publish(st, time.Time{})
-	}
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return s
-}
-
 // request lets an app ask for her.
 func (h *house) request(app, email, purpose string) {
 	h.t.Helper()
