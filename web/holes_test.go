@@ -82,6 +82,19 @@ func (h *house) link(app string) *presence.Link {
 	return l
 }
 
+// attach connects a device and sets its status.
+func (h *house) attach(email, device string, st presence.Status) *presence.Session {
+	h.t.Helper()
+	s, err := h.hub.Attach(presence.Attach{Email: email, Device: device, Ready: presence.NewReady()})
+	if err == nil {
+		err = s.Publish(st, time.Time{})
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return s
+}
+
 // wantNothing checks that an app has not been told anything that it did not take.
 func (h *house) wantNothing(l *presence.Link) {
 	h.t.Helper()
