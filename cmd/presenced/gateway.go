@@ -41,7 +41,7 @@ const (
 // is what `serve` runs, and what tests and demonstrations run inside themselves. Start it with startGateway,
 // end it with Stop, once.
 type gateway struct {
-	cfg     Config // immutable, like all up to bridge
+	cfg     Config // immutable, like all up to site
 	log     *slog.Logger
 	started time.Time
 	origin  string
@@ -49,6 +49,11 @@ type gateway struct {
 	hub     *presence.Hub
 	xmpp    *xmppsrv.Server
 	bridge  *wsbridge.Bridge
+	site    *web.Site
+
+	oidc     []*identity.OIDC   // where people sign in; immutable, as are the next two
+	attempts *identity.Attempts // one limit for devices and pages
+	verifier identity.Verifier
 
 	bound   map[string]net.Listener // by the names of listenerNames
 	socket  net.Listener            // admin.sock
@@ -279,9 +284,12 @@ func (g *gateway) wire() error {
 	if err != nil {
 		return err
 	}
+	if err := g.identify(); err != nil {
+		return err
+	}
 	d, x := &g.cfg.Device, &g.cfg.XMPP
 	g.bridge = wsbridge.New(wsbridge.Config{
-		Hub: g.hub, Verifier: g.verifier(), Log: g.log, Now: time.Now,
+		Hub: g.hub, Verifier: g.verifier, Attempts: g.attempts, Log: g.log, Now: time.Now,
 		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate,
 		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
 		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
@@ -295,35 +303,44 @@ func (g *gateway) wire() error {
 	return nil
 }
 
-// verifier is the chain of those that are on.
-func (g *gateway) verifier() identity.Verifier {
-	var chain []identity.Verifier
-	if g.cfg.Identity.Token {
-		chain = append(chain, identity.NewToken(g.store, time.Now))
+// adminEmails are the e-mails of config.admins in the form of keys.
+func (c *Config) adminEmails() []string {
+	var emails []string
+	for _, e := range c.Admins {
+		if email, err := presence.NormalEmail(e); err == nil {
+			emails = append(emails, email)
+		}
 	}
-	if g.cfg.Dev {
-		chain = append(chain, identity.Dev{})
-		g.log.Warn("DEV MODE: anybody who reaches this machine's loopback can be anybody, with the assertion \"dev\"")
-	}
-	if len(chain) == 0 {
-		g.log.Warn("no device can identify itself: every verifier under [identity] is off")
-	}
-	return identity.Chain(chain...)
+	return emails
 }
 
 // pages is everything on the HTTP listener.
 func (g *gateway) pages() (http.Handler, error) {
-	c := web.Config{Origin: g.origin, Domain: g.cfg.Domain, Version: programVersion().Version}
+	proxies, err := parsePrefixes(g.cfg.HTTP.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	c := web.Config{
+		Origin: g.origin, Domain: g.cfg.Domain, Version: programVersion().Version,
+		Hub: g.hub, Store: g.store, Verifier: g.verifier, OIDC: g.oidc, Attempts: g.attempts,
+		Admins: g.cfg.adminEmails(), Dev: g.cfg.Dev, TrustedProxies: proxies, Log: g.log, Now: time.Now,
+	}
 	if l := g.bound["xmpp"]; l != nil {
 		c.Component = l.Addr().String()
 	}
-	site, err := web.New(c)
-	if err != nil {
+	if g.site, err = web.New(c); err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/presence", g.bridge)
-	mux.Handle("/", site)
+	mux.HandleFunc("/myapps/{appid}", func(w http.ResponseWriter, r *http.Request) {
+		if wsbridge.IsUpgrade(r) {
+			g.bridge.ServeApp(w, r)
+			return
+		}
+		g.site.ServeHTTP(w, r)
+	})
+	mux.Handle("/", g.site)
 	return mux, nil
 }
 
@@ -443,6 +460,7 @@ func (g *gateway) Failed() <-chan struct{} { return g.running.Done() }
 func (g *gateway) Stop() error {
 	g.drain()
 	g.stopping.Store(true)
+	g.site.Close()
 	g.hub.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
