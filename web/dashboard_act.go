@@ -221,11 +221,14 @@ func (s *Site) revokeToken(r *http.Request, email string) error {
 var errNotConfirmed = &Error{Status: http.StatusUnprocessableEntity, Errno: 13,
 	Text: "Nothing was erased: the e-mail address you typed is not yours. Please go back and try again."}
 
-// erase forgets her, if she typed her e-mail: tokens first, so that who is ended does not come back.
+// erase forgets her, if she typed her e-mail: sessions and tokens first, so that who is ended does not come back.
 func (s *Site) erase(r *http.Request, email string) (string, error) {
 	typed, err := presence.NormalEmail(strings.TrimSpace(r.PostForm.Get("email")))
 	if err != nil || typed != email {
 		return "", errNotConfirmed
+	}
+	if err := s.cfg.Store.EndSessions(email); err != nil {
+		return "", storageError(err)
 	}
 	revoked, err := s.cfg.Store.RevokeTokens(email, "")
 	if err != nil {
@@ -236,9 +239,6 @@ func (s *Site) erase(r *http.Request, email string) (string, error) {
 		return "", err
 	}
 	if err := s.cfg.Store.RemoveUser(email); err != nil && !errors.Is(err, presence.ErrNoUser) {
-		return "", storageError(err)
-	}
-	if err := s.cfg.Store.EndSessions(email); err != nil {
 		return "", storageError(err)
 	}
 	return "/", s.sessions.Destroy(r.Context())

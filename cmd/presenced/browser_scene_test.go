@@ -74,12 +74,12 @@ func (w *scene) token(email string, more ...string) string {
 // chat is an app: its own web site, on another origin than the gateway, and its component.
 type chat struct {
 	*scene
-	server   *httptest.Server
-	peer     *peer // the component
-	appID    string
-	landing  string // the registered redirect
+	server  *httptest.Server
+	peer    *peer // the component
+	appID   string
+	landing string // the registered redirect
 	secret  string
-	puids    chan string // of those who came back
+	puids   chan string // of those who came back
 }
 
 const chatDomain = "chat.example"

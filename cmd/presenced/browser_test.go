@@ -14,6 +14,28 @@ func TestBrowser(t *testing.T) {
 		args []string // of serve; nil: --dev
 	}{
 		{name: "she allows an app, is seen, is pinged, and revokes", tell: screencast},
+		{name: "signing in, and a wrong token", tell: signsIn},
+		{name: "signing in with a token", tell: signsInByToken, args: []string{}},
+		{name: "signing in at an issuer", tell: signsInAtIssuer, args: []string{}},
+		{name: "signing out everywhere", tell: signsOutEverywhere},
+		{name: "a planted session", tell: fixesSessions},
+		{name: "allowing in a window", tell: grantsInATime},
+		{name: "allowing until a day", tell: grantsUntil},
+		{name: "not allowing", tell: denies},
+		{name: "back to registered addresses only", tell: returnsExactly},
+		{name: "without scripts", tell: withoutScripts},
+		{name: "markup in names", tell: markupInNames},
+		{name: "posts, frames and scripts of another site", tell: fromElsewhere},
+		{name: "an app asks", tell: answersRequest},
+		{name: "the dashboard steers", tell: steers},
+		{name: "erasing everything", tell: erasesAll},
+		{name: "notified on the desktop", tell: isNotified},
+		{name: "away from the page, and idle", tell: goesAway},
+		{name: "the network is cut, the gateway crashes", tell: losesTheNetwork},
+		{name: "the sidebar in a frame", tell: framesSidebar},
+		{name: "error pages", tell: errorPages},
+		{name: "every page in every shape", tell: looksRight},
+		{name: "by keyboard alone", tell: byKeyboard},
 	} {
 		t.Run(story.name, func(t *testing.T) {
 			t.Parallel() // they wait more than they work
