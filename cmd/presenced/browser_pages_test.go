@@ -17,7 +17,7 @@ import (
 func framesSidebar(w *scene) {
 	host := func(kind string) (origin string) {
 		server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
-			fmt.Fprintf(out, `<!doctype html><html lang="en"><title>%s</title><link rel="icon" href="data:,"><iframe title="Presence" width="340" height="500" src="%s%s"></iframe>`,
+			fmt.Fprintf(out, `<!doctype html><html lang="en"><title>%s</title><link rel="icon" href="data:,"><main><h1>Hello</h1></main><iframe title="Presence" width="340" height="500" src="%s%s"></iframe>`,
 				kind, w.origin, r.URL.RequestURI())
 		}))
 		w.t.Cleanup(server.Close)
@@ -36,8 +36,9 @@ func framesSidebar(w *scene) {
 	inside("await f.getByRole('button', {name: 'Online'}).click()")
 	inside("await f.getByText('Apps see it as online.').waitFor()")
 	device := c.online(c.address(puid))
-	ann.accessible()
 	ann.quiet()
+	ann.accessible()
+	ann.complaints() // the checks themselves ask the frame's window in a way that it warns of
 	inside("await f.getByRole('button', {name: 'Revoke Chat'}).click()")
 	inside("await f.getByText('No app may see you.').waitFor()")
 	c.leaves(device)
@@ -91,6 +92,7 @@ func looksRight(w *scene) {
 	settled.press("Allow")
 	c.granted(settled)
 	c.asks("settled@example.org", "again") // answered at once
+	settled.close()
 	for _, shape := range []struct {
 		name    string
 		options []any
@@ -115,7 +117,8 @@ func looksRight(w *scene) {
 			p.looks(name + " " + shape.name)
 		}
 		p.complains("404")
-		p.command(map[string]any{"close": true}, nil)
+		p.close()
+		stranger.close()
 	}
 }
 
@@ -209,7 +212,7 @@ func byKeyboard(w *scene) {
 	tabTo("Time zone")
 	tabTo("Allow")
 	key("Enter")
-	<-c.puids
+	c.granted(ann)
 	ann.open(w.origin+"/dashboard", 200)
 	ann.seesIn("#app-chat", "Tue 09:00–17:00")
 	ann.seesIn("#app-chat", "May not send notifications.")

@@ -47,12 +47,13 @@ async function axe (page) {
 }
 
 async function obey (browser, command) {
+  if (command.close) {
+    const known = await pages.get(command.page)
+    pages.delete(command.page)
+    return known?.context.close()
+  }
   const known = await pageNamed(browser, command.page, command.options)
   if (command.complaints) return known.complaints.splice(0)
-  if (command.close) {
-    pages.delete(command.page)
-    return known.context.close()
-  }
   const run = new AsyncFunction('page', 'context', 'args', 'axe', command.run)
   return run(known.page, known.context, command.args || {}, axe)
 }
