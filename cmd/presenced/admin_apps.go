@@ -152,7 +152,7 @@ func (a *admin) switchApp(r *http.Request, disabled bool) (any, error) {
 		return nil, err
 	}
 	if app.Disabled != disabled {
-		app.Disabled = disabled
+		app.Disabled, app.Held = disabled, disabled && app.Owner != ""
 		if err := a.putApp(app); err != nil {
 			return nil, err
 		}
