@@ -49,6 +49,7 @@ type Store interface {
 	Sessions
 	Tokens
 	Grants
+	Mine
 }
 
 const (
@@ -67,7 +68,8 @@ type Site struct {
 	static   map[string]asset
 	nav      []link
 	sessions *scs.SessionManager
-	flows    cipher.AEAD   // seals what a browser carries through a sign-in at an issuer
+	flows    cipher.AEAD // seals what a browser carries through a sign-in at an issuer
+	streams  streams
 	done     chan struct{} // closed by Close
 
 	registering sync.Mutex // held while a developer's apps are counted and one is added
@@ -121,6 +123,7 @@ func (s *Site) routes() {
 	s.loginRoutes(s.mux)
 	s.consentRoutes(s.mux)
 	s.grantRoutes(s.mux)
+	s.dashboardRoutes(s.mux)
 	s.myappsRoutes(s.mux)
 }
 
