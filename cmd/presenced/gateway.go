@@ -325,6 +325,9 @@ func (g *gateway) pages() (http.Handler, error) {
 		Hub: g.hub, Store: g.store, Verifier: g.verifier, OIDC: g.oidc, Attempts: g.attempts,
 		Admins: g.cfg.adminEmails(), Dev: g.cfg.Dev, TrustedProxies: proxies, Log: g.log, Now: time.Now,
 	}
+	if err := g.siteFetcher(&c); err != nil {
+		return nil, err
+	}
 	if l := g.bound["xmpp"]; l != nil {
 		c.Component = l.Addr().String()
 	}
