@@ -413,6 +413,16 @@ func TestShortSignature(t *testing.T) {
 	}
 }
 
+// Persona's library makes keys of 2047 bits as often as of 2048.
+func TestLengthOfKeys(t *testing.T) {
+	for bits, kind := range map[int]identity.Kind{2046: identity.Invalid, 2047: good, 3072: good} {
+		key := browseridtest.NewRSA("RS256", bits)
+		p := newPersona(t)
+		p.world.Publish(idp, browseridtest.Support(newPeople().rsa))
+		p.check(bundle(func(b *browseridtest.Bundle) { b.User = key }), kind)
+	}
+}
+
 // Who signs for an e-mail is its domain's word, however it says it.
 func TestSupportDocument(t *testing.T) {
 	k := newPeople()

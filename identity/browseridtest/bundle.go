@@ -26,14 +26,15 @@ type Key struct {
 func NewKey(algorithm string) Key {
 	switch algorithm {
 	case "RS256":
-		return newRSA(algorithm, 2048)
+		return NewRSA(algorithm, 2048)
 	case "RS128":
-		return newRSA(algorithm, 1024)
+		return NewRSA(algorithm, 1024)
 	}
 	return newDSA(algorithm)
 }
 
-func newRSA(algorithm string, bits int) Key {
+// NewRSA makes one of another length.
+func NewRSA(algorithm string, bits int) Key {
 	k, err := rsa.GenerateKey(rand.Reader, bits)
 	must(err)
 	return Key{algorithm, map[string]string{"algorithm": "RS", "n": k.N.String(), "e": big.NewInt(int64(k.E)).String()},
