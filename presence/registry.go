@@ -22,10 +22,13 @@ type app struct {
 	meta   atomic.Pointer[App]
 	joined atomic.Pointer[[]*Link] // its open links, oldest first; replaced as a whole under linking
 	// linking is held while links come and go, over the walk through the shards. Order: before shard.
-	linking sync.Mutex
-	serials uint64 // guarded by linking
+	linking  sync.Mutex
+	serials  uint64 // guarded by linking
+	troubles troubles
 	// removing is the last removal of messages that the app has; who reads them anew waits for it.
 	removing atomic.Pointer[Commit]
+	// readUpTo is, for each kind, the ID of the last notice that was read from the store for links that share the app.
+	readUpTo [linkKinds]atomic.Uint64
 }
 
 func (a *app) nextSerial() uint64 {
@@ -33,45 +36,13 @@ func (a *app) nextSerial() uint64 {
 	return a.serials
 }
 
-// concerns reports whether the link is told of the user. Where component connections share an app, one of
-// them is, chosen so that few users move when a connection comes or goes (rendezvous hashing).
-func (a *app) concerns(l *Link, email string) bool {
-	if l.kind != ComponentLink || a.meta.Load().Conflict != Share {
-		return true
-	}
-	mine := l.weight(email)
-	for _, o := range a.links() {
-		if o != l && o.kind == ComponentLink && o.weight(email) > mine {
-			return false
-		}
-	}
-	return true
-}
-
-func (l *Link) weight(email string) uint64 {
-	w := l.hub.placing.of(email) ^ l.serial*0x9e3779b97f4a7c15
-	w ^= w >> 32 // finished as in splitmix64, so that near serials differ everywhere
-	w *= 0xd6e8feb86659fd93
-	w ^= w >> 32
-	w *= 0xd6e8feb86659fd93
-	return w ^ w>>32
-}
-
-// carrier is the one link that takes the user's messages: the newest component, or of those that share the
-// chosen one; without a component the newest socket. nil: the app is away.
-func (a *app) carrier(email string) (best *Link) {
-	for _, l := range a.links() {
-		if best == nil || best.kind != ComponentLink || l.kind == ComponentLink && a.concerns(l, email) {
-			best = l
-		}
-	}
-	return best
-}
-
 // pushNotice and pushLetter tell every link that is concerned.
 func (g *grant) pushNotice(n *Notice) {
 	for _, l := range g.app.links() {
-		if g.app.concerns(l, g.owner.email) {
+		if n.ID != 0 && n.ID <= g.app.readUpTo[l.kind].Load() {
+			continue // the first of the links that share the app has it from the store
+		}
+		if g.app.concerns(l, g.owner.email) && l.hears(n) {
 			l.pushNotice(g, n)
 		}
 	}
@@ -79,7 +50,7 @@ func (g *grant) pushNotice(n *Notice) {
 
 func (g *grant) pushLetter(u Update) {
 	for _, l := range g.app.links() {
-		if g.app.concerns(l, g.owner.email) {
+		if l.kind == CCSLink || g.app.concerns(l, g.owner.email) {
 			l.pushLetter(letter{g, u})
 		}
 	}
@@ -167,34 +138,52 @@ func (h *Hub) Apps() []App {
 	return list
 }
 
-// PutApp adds or changes an app. ErrExists: another app has the component domain. Disabling one, changing
-// its secret or component ends its links (EndDisabled).
+// PutApp adds or changes an app. ErrExists: another app has the component domain. Disabling one or changing
+// its component ends its links (EndDisabled), changing its secret ends components and changing its API key the
+// others, unless the old one is still good. Changing its policy ends all too (EndChanged).
 func (h *Hub) PutApp(meta App) error {
+	h.apps.changing.Lock()
+	defer h.apps.changing.Unlock()
+	_, err := h.putAppLocked(meta)
+	return err
+}
+
+// putAppLocked is PutApp with changing held; it returns the app as it is stored.
+func (h *Hub) putAppLocked(meta App) (App, error) {
 	if meta.Created.IsZero() {
 		meta.Created = h.cfg.Now().UTC()
 	}
 	if err := meta.Check(); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadValue, err)
+		return App{}, fmt.Errorf("%w: %w", ErrBadValue, err)
 	}
-	h.apps.changing.Lock()
-	defer h.apps.changing.Unlock()
 	if other, ok := h.AppByComponent(meta.Component); ok && other.ID != meta.ID {
-		return fmt.Errorf("%w: component %s belongs to app %s", ErrExists, meta.Component, other.ID)
+		return App{}, fmt.Errorf("%w: component %s belongs to app %s", ErrExists, meta.Component, other.ID)
 	}
 	old, existed := h.App(meta.ID)
 	if err := h.cfg.Store.PutApp(meta); err != nil {
-		return storage(err)
+		return App{}, storage(err)
 	}
 	a := h.apps.put(meta)
-	switch {
-	case existed && (meta.Disabled || meta.Secret != old.Secret || meta.Component != old.Component):
-		h.endLinks(a, EndDisabled)
-	case existed && meta.Conflict != old.Conflict:
-		a.linking.Lock()
-		h.relink(a)
-		a.linking.Unlock()
+	if existed {
+		h.endChanged(a, &old, &meta)
 	}
-	return nil
+	return meta, nil
+}
+
+// endChanged ends the links that may not go on as they are.
+func (h *Hub) endChanged(a *app, old, meta *App) {
+	now := h.cfg.Now()
+	secrets, keys := meta.Secrets(now), meta.APIKeys(now)
+	badSecret := old.Secret != "" && !slices.Contains(secrets[:], old.Secret)
+	badKey := old.APIKey != "" && !slices.Contains(keys[:], old.APIKey)
+	switch {
+	case meta.Disabled || meta.Component != old.Component:
+		h.endLinks(a, EndDisabled, nil)
+	case meta.Conflict != old.Conflict:
+		h.endLinks(a, EndChanged, nil) // each link goes by the policy under which it was made
+	case badSecret || badKey:
+		h.endLinks(a, EndDisabled, func(l *Link) bool { return badSecret && l.kind == ComponentLink || badKey && l.kind != ComponentLink })
+	}
 }
 
 // RemoveApp revokes every grant of the app, then removes it. ErrNoApp.
@@ -205,7 +194,7 @@ func (h *Hub) RemoveApp(id string, by Actor) error {
 	if a == nil {
 		return ErrNoApp
 	}
-	h.endLinks(a, EndRemoved)
+	h.endLinks(a, EndRemoved, nil)
 	meta := *a.meta.Load()
 	meta.Disabled = true // nobody links while its grants go
 	a.meta.Store(&meta)
@@ -234,8 +223,14 @@ func (h *Hub) RemoveApp(id string, by Actor) error {
 	return nil
 }
 
-func (h *Hub) endLinks(a *app, why End) {
+// endLinks ends all links of an app, or those that match, after what changed it: who links meanwhile is either ended
+// or goes by it.
+func (h *Hub) endLinks(a *app, why End, match func(*Link) bool) {
+	a.linking.Lock()
+	defer a.linking.Unlock()
 	for _, l := range a.links() {
-		h.endLink(l, why)
+		if match == nil || match(l) {
+			h.endLinkLocked(l, why)
+		}
 	}
 }

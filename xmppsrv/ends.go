@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"presenced/presence"
+	"presenced/xmppsrv/xmlstream"
 )
 
 // end is why a stream ended: the word in the log, the label in the metrics, the stream error on the wire.
@@ -59,6 +60,7 @@ const (
 	endRemoved
 	endShutdown
 	endOverflow
+	endChanged
 	endInternal
 
 	endCount
@@ -76,6 +78,9 @@ type endRow struct {
 var unclean = [endCount]bool{
 	endGone: true, endStalled: true, endSilent: true, endUnanswered: true, endPeerError: true, endReplaced: true,
 }
+
+// ours are the ends of which the component is not the cause.
+var ours = [endCount]bool{endReplaced: true, endDisabled: true, endRemoved: true, endChanged: true, endShutdown: true, endInternal: true}
 
 // ends is the one table of how streams end. docs and tests are made from it.
 var ends = [endCount]endRow{
@@ -125,11 +130,25 @@ var ends = [endCount]endRow{
 	endRemoved:  {"removed", "not-authorized", "The app was removed"},
 	endShutdown: {"shutdown", "system-shutdown", "The server is going away"},
 	endOverflow: {"overflow", "resource-constraint", "The component did not take what it was given"},
+	endChanged:  {"changed", "reset", "The policy for this app's connections was changed"},
 	endInternal: {"internal", "internal-server-error", "The server could not do its part"},
 }
 
 // String is the end's word.
 func (e end) String() string { return ends[e].word }
+
+// xmlEnds says how what the reader refuses is told.
+var xmlEnds = [xmlstream.Kinds]end{
+	xmlstream.Malformed:         endMalformed,
+	xmlstream.Restricted:        endRestricted,
+	xmlstream.Encoding:          endEncoding,
+	xmlstream.Text:              endText,
+	xmlstream.TooBig:            endTooBig,
+	xmlstream.TooDeep:           endTooDeep,
+	xmlstream.TooManyAttributes: endTooManyAttributes,
+	xmlstream.TooManyNamespaces: endTooManyNamespaces,
+	xmlstream.LongName:          endLongName,
+}
 
 // linkEnds says how an end that the hub decides is told.
 var linkEnds = map[presence.End]end{
@@ -138,6 +157,7 @@ var linkEnds = map[presence.End]end{
 	presence.EndRemoved:  endRemoved,
 	presence.EndShutdown: endShutdown,
 	presence.EndOverflow: endOverflow,
+	presence.EndChanged:  endChanged,
 }
 
 // linkError says how a failed Hub.Link is told.

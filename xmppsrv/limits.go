@@ -7,11 +7,6 @@ const (
 	minStanza = 10_000 // RFC 6120 §13.12: a limit must not be below
 	maxBefore = minStanza
 
-	maxDepth      = 64  // nested elements in a stanza
-	maxAttributes = 64  // of one element, declarations of namespaces included
-	maxName       = 256 // bytes of a name with its prefix
-	maxNamespaces = 64  // declarations in force at one place
-
 	flushAt     = 64 << 10     // bytes after which the writer writes
 	maxWrite    = 256 << 10    // bytes of one write, so that its deadline means something
 	maxAnswers  = 64 << 10     // bytes of answers that wait for the writer; then the peer is not read from
@@ -29,10 +24,14 @@ const (
 	askAgain         = 5 * time.Second // after an <r/> that was not answered with all that had been sent
 	ackWait          = time.Second     // to answer an <r/> with all that came before it; then with what is handled
 
+	maxKeptOfApp = 16       // sessions of one app without a connection that can be resumed
+	maxKeptBytes = 64 << 20 // what all of them have unacknowledged
+
 	maxLinger  = 256 << 10   // bytes read and thrown away behind a stream error
 	lingerTime = time.Second // and how long
 
-	snapshotWait = 250 * time.Millisecond // for the first element after the handshake
+	snapshotWait = 250 * time.Millisecond // for the first element after the handshake, then presence begins
+	holdWait     = 5 * time.Second        // and then everything else, and older sessions end
 	finalWrite   = 5 * time.Second        // to write a stream error to a peer that may be stalled
 	maxPongWait  = 30 * time.Second       // for any byte after a ping
 	maxRefusals  = 64                     // connections being told that there are too many

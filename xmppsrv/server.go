@@ -61,6 +61,8 @@ type Server struct {
 
 	countFrom uint32        // what both counts of stream management begin with; other than 0 in tests
 	pongWait  time.Duration // for any byte after a ping; immutable
+	maxKept   int           // maxKeptBytes; other in tests
+	holdWait  time.Duration // likewise
 
 	closing   chan struct{}   // closed when Shutdown begins
 	running   context.Context // ends then too; immutable
@@ -81,6 +83,8 @@ func New(c Config) *Server {
 		cfg:       c,
 		started:   c.Now(),
 		pongWait:  min(c.PingInterval, maxPongWait),
+		maxKept:   maxKeptBytes,
+		holdWait:  holdWait,
 		decoy:     rand.Text(),
 		gate:      gate{max: c.MaxWaiting, maxEach: c.MaxWaitingPerAddress, each: make(map[netip.Prefix]int)},
 		closing:   make(chan struct{}),
@@ -218,6 +222,9 @@ func (s *Server) serve(c *conn) {
 	c.joined.Store(&Component{sess.appID, sess.app, c.RemoteAddr().String(), s.cfg.Now()})
 	s.cfg.Log.Info("component connected", "app", sess.appID, "domain", sess.app, "address", c.RemoteAddr().String())
 	why, err := sess.run()
+	if ends[why].cond != "" && !ours[why] {
+		sess.began.Refused(why.String(), "the stream was ended: "+ends[why].text)
+	}
 	s.count.sessions.Add(-1)
 	s.count.ends[why].Add(1)
 	s.cfg.Log.Info("component left", "app", sess.appID, "address", c.RemoteAddr().String(), "reason", why.String(), "error", err)

@@ -1,11 +1,14 @@
 package xmppsrv
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"sync"
+	"time"
 
 	"presenced/presence"
+	"presenced/xmppsrv/xmlstream"
 )
 
 // session is a stream that has shown who it is. Its reader is the goroutine that runs it; see the package's
@@ -13,7 +16,7 @@ import (
 type session struct {
 	srv    *Server
 	c      *conn
-	r      *reader // owned by the reader
+	r      *xmlstream.Reader // owned by the reader
 	enc    *encoder
 	out    *outbox
 	gw     string // the gateway's domain; immutable
@@ -21,8 +24,12 @@ type session struct {
 	appID  string // immutable
 	serial uint64 // which of the server's sessions it is; immutable
 
-	link *presence.Link // owned by the reader; changes when an older stream is resumed
-	led  *ledger        // owned by the reader; nil: no stream management
+	began *presence.Link // the connection's own; immutable
+	link  *presence.Link // owned by the reader; changes when an older stream is resumed
+	led   *ledger        // owned by the reader; nil: no stream management
+
+	going context.Context // what the reader does for the component ends with it; immutable
+	halt  context.CancelFunc
 
 	stopping  sync.Mutex // held by stop
 	concluded bool       // guarded by stopping: nobody stops it any more
@@ -42,13 +49,14 @@ type arrival struct {
 
 func newSession(st *stream, l *presence.Link, serial uint64) *session {
 	s := &session{
-		srv: st.srv, c: st.c, r: st.r, link: l, serial: serial,
+		srv: st.srv, c: st.c, r: st.r, began: l, link: l, serial: serial,
 		gw: st.srv.cfg.Domain, app: l.App().Component, appID: l.App().ID,
 		enc: newEncoder(st.srv.cfg.Domain, l.App().Component), out: newOutbox(),
 		first:    make(chan struct{}),
 		inFlight: make(chan arrival, maxInFlight),
 	}
-	s.r.allow(st.srv.cfg.MaxStanza, 32<<10)
+	s.going, s.halt = context.WithCancel(st.srv.running)
+	s.r.Allow(st.srv.cfg.MaxStanza, 32<<10)
 	s.c.identified.Store(true)
 	s.c.live(st.srv.cfg.PingInterval, st.srv.pongWait, s.ping)
 	return s
@@ -58,10 +66,13 @@ func newSession(st *stream, l *presence.Link, serial uint64) *session {
 func (s *session) run() (end, error) {
 	w := newWriter(s.c, s.link, s.out, s.enc, s.srv.cfg.PingInterval, &s.srv.count)
 	w.grace = s.srv.cfg.PingInterval + s.srv.pongWait
+	w.begun, w.hold, w.unhold = time.Now(), s.srv.holdWait, s.unhold
+	defer s.halt()
 	wrote := make(chan end, 1)
 	go func() {
 		why := w.run(s.first, s.srv.closing)
 		s.out.release()
+		s.halt()
 		s.c.kick()
 		wrote <- why
 	}()
@@ -98,9 +109,12 @@ func (s *session) conclude(w *writer, why end, err error) end {
 	if high := (*streamError)(nil); errors.As(err, &high) && high.why == why {
 		w.cause = high.cause
 	}
-	if s.resumable(why, err) && s.srv.roll.keep(s) {
-		s.srv.cfg.Log.Info("session kept", "app", s.appID, "for", s.led.keep)
-		return w.finish(why)
+	if s.resumable(why, err) {
+		s.link.Detach() // before another session can have it
+		if s.srv.roll.keep(s) {
+			s.srv.cfg.Log.Info("session kept", "app", s.appID, "for", s.led.keep)
+			return w.finish(why)
+		}
 	}
 	s.srv.roll.leave(s)
 	w.last()
@@ -121,6 +135,7 @@ func (s *session) stop(why end) {
 		return
 	}
 	s.out.finish(why)
+	s.halt()
 	s.c.cutWrites()
 	s.c.kick()
 }
@@ -150,23 +165,31 @@ func (s *session) ping() {
 
 // read handles elements until the stream ends, and returns why; io.EOF is the closing tag.
 func (s *session) read() error {
-	e, err := s.r.next()
+	e, err := s.r.Next()
 	if err == nil {
-		err = s.handle(e)
-		s.srv.roll.supersede(s)
+		if err = s.handle(e); s.link == s.began {
+			s.unhold()
+		}
 	}
 	close(s.first)
 	for err == nil {
-		if e, err = s.r.next(); err == nil {
+		if e, err = s.r.Next(); err == nil {
 			err = s.handle(e)
 		}
 	}
 	return err
 }
 
+// unhold is for a connection that resumes nothing: the older sessions of its app end, and it gets all that there is. It
+// is called by the reader behind the first element, or by the writer if that does not come.
+func (s *session) unhold() {
+	s.srv.roll.supersede(s)
+	s.began.Open()
+}
+
 // stanza is one of the three kinds with its addresses; all points into the reader's buffer.
 type stanza struct {
-	element
+	xmlstream.Element
 	kind             string // presence, message, iq
 	typ              []byte
 	from, to, id     []byte
@@ -174,20 +197,20 @@ type stanza struct {
 }
 
 // handle does what one element asks for. An error ends the stream.
-func (s *session) handle(e element) error {
-	st := stanza{element: e}
+func (s *session) handle(e xmlstream.Element) error {
+	st := stanza{Element: e}
 	switch {
-	case e.is("presence", nsAccept):
+	case e.Is("presence", nsAccept):
 		st.kind = "presence"
-	case e.is("message", nsAccept):
+	case e.Is("message", nsAccept):
 		st.kind = "message"
-	case e.is("iq", nsAccept):
+	case e.Is("iq", nsAccept):
 		st.kind = "iq"
-	case string(e.space()) == nsSM:
+	case string(e.Space()) == nsSM:
 		return s.manage(e)
-	case e.is("error", nsStream):
+	case e.Is("error", nsStream):
 		return &streamError{why: endPeerError}
-	case isOtherContent(e.space()):
+	case isOtherContent(e.Space()):
 		return &streamError{why: endOtherContent}
 	default:
 		return &streamError{why: endUnknownElement} // RFC 6120 §4.9.3.24
@@ -224,7 +247,7 @@ func (s *session) carryOut(st *stanza) (handled bool) {
 
 // address checks from and to (XEP-0114 §3; RFC 6120 §8.1.1, §8.1.2).
 func (s *session) address(st *stanza) error {
-	st.from, st.to, st.id, st.typ = st.attr("from"), st.attr("to"), st.attr("id"), st.attr("type")
+	st.from, st.to, st.id, st.typ = st.Attr("from"), st.Attr("to"), st.Attr("id"), st.Attr("type")
 	if len(st.from) == 0 && st.answers() {
 		st.from = []byte(s.app)
 	}
@@ -265,19 +288,21 @@ func (s *session) bounce(st *stanza, why refusal) {
 
 // refuseStanza answers with a stanza error; inner is what of the payload is to be repeated.
 func (s *session) refuseStanza(st *stanza, why refusal, inner []byte) {
-	s.count(why)
+	s.count(why, st.kind, string(st.to))
 	s.out.add(func(dst []byte) []byte { return appendError(dst, st.kind, st.from, st.to, st.id, why, inner) })
 }
 
 // refuse is refuseStanza for one that is long gone from the reader.
 func (s *session) refuse(kind, from, to, id string, why refusal, inner []byte) {
-	s.count(why)
+	s.count(why, kind, to)
 	s.out.add(func(dst []byte) []byte { return appendError(dst, kind, from, to, id, why, inner) })
 }
 
-func (s *session) count(why refusal) {
+// count notes a refusal of a stanza to that address, for the administrator and for the app's developer.
+func (s *session) count(why refusal, kind, to string) {
 	s.srv.count.answers.Add(1)
 	s.srv.count.refused[why].Add(1)
+	s.began.Refused(why.String(), kind+" to "+to)
 }
 
 // presence handles what an app may send to a user. Being available or not is an app's own matter, answers to
@@ -307,8 +332,8 @@ func (s *session) subscription(st *stanza, typ string) {
 	var err error
 	if typ == "subscribe" {
 		purpose := ""
-		if status, ok := st.child("status", nsAccept); ok { // RFC 6121 §3.1.1
-			purpose = string(status.text())
+		if status, ok := st.Child("status", nsAccept); ok { // RFC 6121 §3.1.1
+			purpose = string(status.Text())
 		}
 		err = s.link.Subscribe(p, bareOf(string(st.from)), purpose)
 	} else {
