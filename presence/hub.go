@@ -197,7 +197,7 @@ func (h *Hub) fireSome(sh *shard, now moment) (more bool) {
 		if n == fireSlice {
 			return true
 		}
-		if t := sh.timers[0]; t.device != nil {
+		if t := sh.timers[0].timer; t.device != nil {
 			h.tickLocked(sh, t.device, now)
 		} else {
 			h.flipAndTellLocked(sh, t.grant, now)
