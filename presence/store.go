@@ -84,7 +84,8 @@ type Notices interface {
 // DeviceRecord is what is kept of a device that is not there.
 type DeviceRecord struct {
 	ID   string    `json:"device"`
-	Seen time.Time `json:"seen,omitzero"` // when it last came or went
+	Name string    `json:"name,omitempty"` // what she calls it; "": nothing
+	Seen time.Time `json:"seen,omitzero"`  // when it last came or went
 	// Gone is when each app saw it go: the end of its last presence, or of the app's view of it.
 	Gone map[string]time.Time `json:"gone,omitempty"`
 }

@@ -9,29 +9,25 @@ import (
 	"presenced/presence"
 )
 
-// User is somebody who has or had a grant or a token.
-type User struct {
-	Email   string    `json:"email"`
-	Created time.Time `json:"created,omitzero"`
-}
-
 // User returns one; false: there is none.
-func (s *Store) User(email string) (User, bool, error) {
-	return lookJSON[User](s, inUsers, []byte(email))
+func (s *Store) User(email string) (presence.User, bool, error) {
+	return lookJSON[presence.User](s, inUsers, []byte(email))
 }
 
 // EachUser calls f with every user, in the order of e-mail; see EachGrant.
-func (s *Store) EachUser(f func(User) error) error { return each(s, inUsers, nil, unmarshal[User], f) }
+func (s *Store) EachUser(f func(presence.User) error) error {
+	return each(s, inUsers, nil, unmarshal[presence.User], f)
+}
 
 // PutUser writes a user, new or changed.
-func (s *Store) PutUser(u User) error {
+func (s *Store) PutUser(u presence.User) error {
 	if err := checkKeys("e-mail", u.Email); err != nil {
 		return err
 	}
 	return s.update(nil, func(tx *bbolt.Tx) error { return putUser(tx, u) })
 }
 
-func putUser(tx *bbolt.Tx, u User) error {
+func putUser(tx *bbolt.Tx, u presence.User) error {
 	value, err := json.Marshal(&u)
 	if err != nil {
 		return err
@@ -44,7 +40,7 @@ func ensureUser(tx *bbolt.Tx, email string, now time.Time) error {
 	if inUsers.of(tx).Get([]byte(email)) != nil {
 		return nil
 	}
-	return putUser(tx, User{Email: email, Created: now})
+	return putUser(tx, presence.User{Email: email, Created: now})
 }
 
 // RemoveUser removes all that is stored of the user, grants, queue and audit too, in one commit. presence.ErrNoUser:
