@@ -1,0 +1,118 @@
+package account
+
+import (
+	"errors"
+	"time"
+
+	"presenced/identity"
+	"presenced/presence"
+)
+
+// Store is what a Desk needs of the disk beside what the hub keeps.
+type Store interface {
+	GrantsOf(email string) ([]presence.Grant, error)
+	Grant(email, app string) (presence.Grant, bool, error)
+	TokensOf(email string) ([]presence.Token, error)
+	PutTokens([]presence.Token) error
+	RevokeToken(hash [32]byte) (presence.Token, bool, error)
+	RevokeTokens(email, device string) ([]presence.Token, error)
+	EndSessions(email string) error // of the pages
+	User(email string) (presence.User, bool, error)
+	RemoveUser(email string) error
+	RemoveDevice(email, device string) error
+}
+
+// Desk carries out what is asked. It is immutable and safe for concurrent use. E-mails are in key form.
+type Desk struct {
+	Hub    *presence.Hub
+	Store  Store
+	Domain string // the gateway's own, for addresses
+	Now    func() time.Time
+}
+
+// User returns one. presence.ErrNoUser.
+func (d *Desk) User(email string) (presence.User, error) {
+	u, ok, err := d.Store.User(email)
+	if err == nil && !ok {
+		err = presence.ErrNoUser
+	}
+	return u, err
+}
+
+// Remove ends all that the user has, and forgets her. presence.ErrNoUser.
+func (d *Desk) Remove(email string, by presence.Actor) error {
+	if _, err := d.EndTokens(email, ""); err != nil { // first: who is ended must not come back
+		return err
+	}
+	if err := d.Store.EndSessions(email); err != nil {
+		return err
+	}
+	if err := d.Hub.RemoveUser(email, by); err != nil {
+		return err
+	}
+	return d.Store.RemoveUser(email)
+}
+
+// Disable switches the account off: nothing lets her in any more, and what is open ends. Her grants, and what waits
+// for her, stay. Or it switches the account on again. presence.ErrNoUser.
+func (d *Desk) Disable(email string, disabled bool, by presence.Actor) error {
+	if err := d.Hub.SetDisabled(email, disabled, by); err != nil {
+		return err
+	}
+	if !disabled {
+		return nil
+	}
+	return d.Store.EndSessions(email)
+}
+
+// Ended counts what went with revoked tokens.
+type Ended struct {
+	Revoked  int // tokens
+	Sessions int // of devices
+}
+
+// EndTokens revokes the user's tokens for the device ("": all, those for the API too) and ends the sessions that came
+// with them.
+func (d *Desk) EndTokens(email, device string) (e Ended, err error) {
+	revoked, err := d.Store.RevokeTokens(email, device)
+	for i := range revoked {
+		e.Sessions += d.Hub.EndCredential(email, identity.CredentialOf(revoked[i].Hash))
+	}
+	e.Revoked = len(revoked)
+	return e, err
+}
+
+// EndToken revokes one of the user's tokens and ends the sessions that came with it; false: she has no such token.
+func (d *Desk) EndToken(email string, hash [32]byte) (bool, error) {
+	tokens, err := d.Store.TokensOf(email)
+	if err != nil {
+		return false, err
+	}
+	for i := range tokens {
+		if tokens[i].Hash == hash {
+			_, ok, err := d.Store.RevokeToken(hash)
+			d.Hub.EndCredential(email, identity.CredentialOf(hash))
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+// SignOut ends the device's connection and revokes the tokens that are for it alone. A token for any device stays:
+// a device that has one can come back.
+func (d *Desk) SignOut(email, device string) (e Ended, err error) {
+	if device == "" {
+		return e, errors.New("account: no device named")
+	}
+	e, err = d.EndTokens(email, device)
+	e.Sessions += d.Hub.Kick(email, device)
+	return e, err
+}
+
+// Forget signs the device out and forgets it.
+func (d *Desk) Forget(email, device string) error {
+	if _, err := d.SignOut(email, device); err != nil {
+		return err
+	}
+	return d.Store.RemoveDevice(email, device)
+}
