@@ -74,8 +74,9 @@ func (h *Hub) importLocked(gs []Grant, by Actor) error {
 	err := h.endReplaced(replaced, momentOf(now))
 	for i := range gs { // they hold, whatever fails from here on
 		h.noteUntil(gs[i].Until)
-		err = errors.Join(err, h.settleRequest(&gs[i]))
+		err = errors.Join(err, h.settleRequest(&gs[i], by))
 		h.applyGrant(&gs[i], momentOf(now))
+		h.tell(Event{Kind: GrantChanged, Email: gs[i].Email, App: gs[i].App, Detail: audit[i].What, By: by})
 	}
 	return err
 }
@@ -122,6 +123,7 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (replaced *Grant, what stri
 	if err != nil {
 		return nil, "", storage(err)
 	}
+	g.Settle(now)
 	g.PUID = strings.ToLower(g.PUID) // the local part of an address is folded: RFC 7622 §3.3
 	what = "allow"
 	if exists && !old.Ended(now) && (g.PUID == "" || g.PUID == old.PUID) {
@@ -205,17 +207,18 @@ func (h *Hub) newGrantLocked(sh *shard, u *user, stored *Grant, now moment) *gra
 		return nil
 	}
 	g := &grant{app: a, puid: stored.PUID, owner: u, byEmail: stored.Address == ByEmail,
-		calendar: stored.calendar(), paused: stored.Paused}
+		hours: stored.hours(h.weekLocked(sh, stored)), paused: stored.pause()}
 	g.setLocked(grantIdle, stored.Idle)
-	g.flipped.Store(int64(momentOf(g.calendar.last(now.time(), stored.Created))))
-	g.setLocked(grantHidden, g.paused || !g.calendar.open(now.time()))
-	h.scheduleLocked(sh, g, now)
+	g.flipped.Store(int64(g.hours.lastLocked(now, momentOf(stored.Created))))
+	hidden, next := g.lookLocked(now)
+	g.setLocked(grantHidden, hidden)
+	h.scheduleLocked(sh, g, next, now)
 	return g
 }
 
 // setGrantLocked changes a grant in place: its address and so its views stay.
 func (h *Hub) setGrantLocked(sh *shard, g *grant, stored *Grant, now moment) {
-	g.calendar, g.paused = stored.calendar(), stored.Paused
+	g.hours, g.paused = stored.hours(h.weekLocked(sh, stored)), stored.pause()
 	idle := g.setLocked(grantIdle, stored.Idle)
 	if !h.flipLocked(sh, g, now) && idle {
 		pushGrantLocked(g)
@@ -225,7 +228,7 @@ func (h *Hub) setGrantLocked(sh *shard, g *grant, stored *Grant, now moment) {
 // flipLocked makes the grant hidden or shown as it has to be now and sets its next timer; it reports
 // whether that was a change.
 func (h *Hub) flipLocked(sh *shard, g *grant, now moment) bool {
-	hidden := g.paused || !g.calendar.open(now.time())
+	hidden, next := g.lookLocked(now)
 	changed := hidden != g.is(grantHidden)
 	if changed {
 		flipped := now
@@ -238,17 +241,26 @@ func (h *Hub) flipLocked(sh *shard, g *grant, now moment) bool {
 		g.setLocked(grantHidden, hidden)
 		pushGrantLocked(g)
 	}
-	h.scheduleLocked(sh, g, now)
+	h.scheduleLocked(sh, g, next, now)
 	return changed
 }
 
-func (h *Hub) scheduleLocked(sh *shard, g *grant, now moment) {
-	var due moment
-	if !g.paused {
-		due = momentOf(g.calendar.next(now.time()))
-		if due != 0 && due <= now {
-			due = now + 1
-		}
+// flipAndTellLocked is flipLocked for a change that nobody made.
+func (h *Hub) flipAndTellLocked(sh *shard, g *grant, now moment) {
+	if !h.flipLocked(sh, g, now) {
+		return
+	}
+	what := "shown"
+	if g.is(grantHidden) {
+		what = "hidden"
+	}
+	h.tell(Event{Kind: GrantChanged, Email: g.owner.email, App: g.app.id, Detail: what, By: BySystem})
+}
+
+// scheduleLocked sets the grant's timer; due 0: it does nothing by itself.
+func (h *Hub) scheduleLocked(sh *shard, g *grant, due, now moment) {
+	if due != 0 && due <= now {
+		due = now + 1
 	}
 	sh.setLocked(&g.timer, due, nil, g)
 	h.ringBefore(due)
@@ -337,6 +349,7 @@ func (h *Hub) endGrants(gs []Grant, e ending) (int, error) {
 			n = &notices[i]
 		}
 		h.dropGrant(&gs[i], n, momentOf(now))
+		h.tell(Event{Kind: GrantChanged, Email: gs[i].Email, App: gs[i].App, Detail: e.what, By: e.by})
 	}
 	return len(gs), nil
 }
@@ -380,46 +393,6 @@ func (h *Hub) dropGrant(stored *Grant, n *Notice, now moment) {
 	}
 }
 
-// SetPaused hides or shows presence without ending the grant; to the app it looks like going offline.
-func (h *Hub) SetPaused(email, app string, paused bool, by Actor) error {
-	defer h.lockStripes([]string{email})()
-	g, ok, err := h.cfg.Store.Grant(email, app)
-	if err != nil {
-		return storage(err)
-	}
-	if !ok {
-		return ErrNoGrant
-	}
-	if g.Paused == paused {
-		return nil
-	}
-	now := h.cfg.Now().UTC()
-	what := "resume"
-	if g.Paused = paused; paused {
-		what = "pause"
-	}
-	audit := []AuditEntry{{Time: now, Email: email, App: app, What: what, By: by}}
-	if err := h.cfg.Store.PutGrants([]Grant{g}, audit); err != nil {
-		return storage(err)
-	}
-	h.changes.Add(1)
-	h.applyGrant(&g, momentOf(now))
-	return nil
-}
-
-// Pause hides presence without ending the grant until the moment comes, or if it is zero until SetPaused resumes
-// it; to the app it looks like going offline. ErrNoGrant; ErrBadValue: the moment is past.
-func (h *Hub) Pause(email, app string, until time.Time, by Actor) error {
-	return h.SetPaused(email, app, true, by)
-}
-
-// SetInvisible hides her from every app, those that she grants later too, or shows her again; her grants stay as
-// they are. With a moment it ends by itself; zero: when it is told. ErrNoUser; ErrBadValue: the moment is past.
-func (h *Hub) SetInvisible(email string, on bool, until time.Time, by Actor) error { return nil }
-
-// SetDisabled ends her sessions and refuses her new ones, or lets her in again. Her grants stay. ErrNoUser.
-func (h *Hub) SetDisabled(email string, disabled bool, by Actor) error { return nil }
-
 // RemoveUser revokes all her grants and ends her sessions (EndRemoved); removing what the store keeps of
 // her beside is the caller's.
 func (h *Hub) RemoveUser(email string, by Actor) error {
@@ -432,8 +405,10 @@ func (h *Hub) RemoveUser(email string, by Actor) error {
 	sh.mu.Lock()
 	defer h.unlock(sh)
 	if u := sh.users[email]; u != nil {
+		u.veil, u.barred = 0, false // who comes by this name again is somebody new
 		h.endDevicesLocked(sh, u, EndRemoved, h.now())
 	}
+	h.tell(Event{Kind: UserChanged, Email: email, Detail: "removed", By: by})
 	return err
 }
 

@@ -130,6 +130,7 @@ func (h *Hub) Link(id string, kind LinkKind, beside ...*Link) (*Link, error) {
 		l.keptUpTo = l.kept[n-1].ID // a notice that was pushed as well is not told twice
 	}
 	h.relink(a)
+	h.tell(Event{Kind: Linked, App: id})
 	l.ring()
 	return l, nil
 }
@@ -200,6 +201,7 @@ func (h *Hub) endLinkLocked(l *Link, why End) {
 	}
 	l.app.setLinks(slices.DeleteFunc(slices.Clone(links), func(o *Link) bool { return o == l }))
 	h.relink(l.app)
+	h.tell(Event{Kind: Unlinked, App: l.app.id, Detail: l.Ended().String()})
 }
 
 func (l *Link) end(why End) {
@@ -407,4 +409,4 @@ func (l *Link) Told(id uint64) error {
 func (l *Link) Ended() End { return End(l.ended.Load()) }
 
 // Close ends the link because its connection did. Closing twice, or after it ended, changes nothing.
-func (l *Link) Close() { l.hub.endLink(l, EndReplaced) }
+func (l *Link) Close() { l.hub.endLink(l, EndClosed) }

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -36,13 +37,13 @@ func (l *Link) Notify(p Peer, m Message) (*Delivery, error) {
 	h := l.hub
 	g, release, err := h.findGrant(l.app, p)
 	if err != nil {
-		return nil, h.refuse(err)
+		return nil, h.refuse(err, l.app.id, "")
 	}
 	defer release()
 	device := ""
 	if p.Tag != "" {
 		if device, err = h.deviceOf(&g, p.Tag); err != nil {
-			return nil, h.refuse(err)
+			return nil, h.refuse(err, l.app.id, "")
 		}
 	}
 	return h.notify(&g, device, m)
@@ -59,29 +60,47 @@ func (h *Hub) NotifyUser(app, email, device string, m Message) (*Delivery, error
 	defer st.RUnlock()
 	g, ok, err := h.cfg.Store.Grant(email, app)
 	if err != nil {
-		return nil, h.refuse(storage(err))
+		return nil, h.refuse(storage(err), app, email)
 	}
 	if !ok || g.Ended(h.cfg.Now()) {
-		return nil, h.refuse(ErrNoGrant)
+		return nil, h.refuse(ErrNoGrant, app, "")
 	}
 	if device != "" {
 		if err := CheckDevice(device); err != nil {
-			return nil, h.refuse(fmt.Errorf("%w: %w", ErrBadValue, err))
+			return nil, h.refuse(fmt.Errorf("%w: %w", ErrBadValue, err), app, email)
 		}
 	}
 	return h.notify(&g, device, m)
 }
 
-func (h *Hub) refuse(err error) error {
+// refuse counts and shows a refusal; email "": nobody's, because the peer is a stranger to the app.
+func (h *Hub) refuse(err error, app, email string) error {
 	h.refused.Add(1)
+	h.tell(Event{Kind: Refused, Email: email, App: app, Detail: whyRefused(err), By: ByApp})
 	return err
+}
+
+// whyRefused is a refusal in a word or two, the same for all of a kind.
+func whyRefused(err error) string {
+	for _, r := range []struct {
+		err error
+		why string
+	}{
+		{ErrStranger, "no such user"}, {ErrNoGrant, "no such user"}, {ErrNotAllowed, "not allowed"}, {ErrTooLarge, "too large"},
+		{ErrTTL, "ttl"}, {ErrBadValue, "bad value"}, {ErrStorage, "storage"},
+	} {
+		if errors.Is(err, r.err) {
+			return r.why
+		}
+	}
+	return "other"
 }
 
 // notify hands an allowed notification on. The user's stripe is held for reading, so a revoke's purge comes
 // behind it.
 func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 	if err := h.checkMessage(g, &m); err != nil {
-		return nil, h.refuse(err)
+		return nil, h.refuse(err, g.App, g.Email)
 	}
 	now := h.cfg.Now().UTC()
 	n := &Notification{Email: g.Email, Device: device, App: g.App, PUID: g.PUID, Ref: m.Ref, From: m.From,
@@ -90,9 +109,14 @@ func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 	h.notified.Add(1)
 	if m.TTL == 0 {
 		h.giveLive(n)
+		h.tellNotified(n)
 		return &Delivery{}, nil
 	}
-	return &Delivery{hub: h, email: n.Email, device: device, commit: h.cfg.Store.Enqueue(n)}, nil
+	return &Delivery{hub: h, n: n, commit: h.cfg.Store.Enqueue(n)}, nil
+}
+
+func (h *Hub) tellNotified(n *Notification) {
+	h.tell(Event{Kind: Notified, Email: n.Email, App: n.App, Device: n.Device, Detail: n.Ref, By: ByApp})
 }
 
 func (h *Hub) checkMessage(g *Grant, m *Message) error {
@@ -174,9 +198,9 @@ func (h *Hub) eachAttached(email, device string, f func(*Session)) {
 
 // Delivery is a notification on its way to the disk.
 type Delivery struct {
-	hub           *Hub
-	commit        *Commit // nil: nothing to wait for
-	email, device string
+	hub    *Hub
+	n      *Notification
+	commit *Commit // nil: nothing to wait for
 }
 
 // Wait blocks until the notification is accepted (it is on disk, or it has TTL 0 and was handed to whoever
@@ -188,7 +212,8 @@ func (d *Delivery) Wait() error {
 	if err := d.commit.Wait(); err != nil {
 		return storage(err)
 	}
-	d.hub.wakeUser(d.email, d.device)
+	d.hub.wakeUser(d.n.Email, d.n.Device)
+	d.hub.tellNotified(d.n)
 	return nil
 }
 
@@ -199,6 +224,7 @@ const receiptBacklog = 4096
 type receiptJob struct {
 	conf *Confirmation  // nil: live holds what was confirmed
 	live []Notification //
+	by   string         // the device
 	seen []*grant       // through which an app saw the device when it confirmed
 }
 
@@ -206,7 +232,7 @@ type receiptJob struct {
 // receipts go out. Unknown ones are ignored. It does not wait for the disk, unless very much is on the way.
 func (s *Session) Confirm(seqs []uint64) {
 	h := s.hub
-	job := receiptJob{seen: h.seenThrough(s.dev)}
+	job := receiptJob{by: s.dev.id, seen: h.seenThrough(s.dev)}
 	if i := slices.IndexFunc(seqs, func(q uint64) bool { return q&transientSeq != 0 }); i >= 0 {
 		live := job
 		if live.live = s.confirmLive(seqs); len(live.live) > 0 {
@@ -241,9 +267,11 @@ func (h *Hub) sendReceipts() {
 		}
 		h.confirmed.Add(uint64(len(confirmed)))
 		for i := range confirmed {
-			if n := &confirmed[i]; n.Receipt {
+			n := &confirmed[i]
+			if n.Receipt {
 				j.sendReceipt(n)
 			}
+			h.tell(Event{Kind: Delivered, Email: n.Email, App: n.App, Device: j.by, Detail: n.Ref, By: ByUser})
 		}
 	}
 }

@@ -17,14 +17,15 @@ const (
 	EndReplaced     // a newer connection took its place
 	EndKicked       // an administrator or the user disconnected it
 	EndExpired      // the credential expired or was revoked
-	EndRemoved      // the user or the app is gone
+	EndRemoved      // the user or the app is gone, or she was disabled
 	EndDisabled     // the app was disabled or its secret changed
 	EndDraining     // the server goes away (session)
 	EndShutdown     // the server goes away (link)
 	EndOverflow     // it did not take what it was given
+	EndClosed       // its owner closed it (link)
 )
 
-var endNames = [...]string{"alive", "replaced", "kicked", "expired", "removed", "disabled", "draining", "shutdown", "overflow"}
+var endNames = [...]string{"alive", "replaced", "kicked", "expired", "removed", "disabled", "draining", "shutdown", "overflow", "closed"}
 
 func (e End) String() string { return endNames[e] }
 
@@ -109,28 +110,41 @@ func (h *Hub) Attach(a Attach) (*Session, error) {
 // shard's lock; she may come or leave meanwhile. Called under her stripe.
 func (h *Hub) attach(s *Session, a Attach, now moment) (isNew bool, err error) {
 	sh := h.shard(a.Email)
-	var stored []Grant
+	var kept stored
 	for read := false; ; read = true {
 		sh.mu.Lock()
 		if read || sh.users[a.Email] != nil {
-			isNew, err = h.attachLocked(sh, s, a, stored, now)
+			isNew, err = h.attachLocked(sh, s, a, kept, now)
 			h.unlock(sh)
 			return isNew, err
 		}
 		sh.mu.Unlock()
-		if stored, err = h.cfg.Store.GrantsOf(a.Email); err != nil {
-			return false, storage(err)
+		if kept, err = h.readUser(a.Email); err != nil {
+			return false, err
 		}
 	}
 }
 
-// userLocked returns the user, made from her stored grants if she was not in memory.
-func (h *Hub) userLocked(sh *shard, email string, stored []Grant, now moment) *user {
+// stored is what the store knows of a user and the core needs while she is there.
+type stored struct {
+	user   User // the zero one where she is unknown
+	grants []Grant
+}
+
+func (h *Hub) readUser(email string) (s stored, err error) {
+	if s.user, _, err = h.cfg.Store.User(email); err == nil {
+		s.grants, err = h.cfg.Store.GrantsOf(email)
+	}
+	return s, storage(err)
+}
+
+// userLocked returns the user, made from what is stored if she was not in memory.
+func (h *Hub) userLocked(sh *shard, email string, kept stored, now moment) *user {
 	u := sh.users[email]
 	if u == nil {
-		u = &user{email: email}
-		for i := range stored {
-			if g := h.newGrantLocked(sh, u, &stored[i], now); g != nil {
+		u = &user{email: email, veil: kept.user.veil(now.time()), barred: kept.user.Disabled}
+		for i := range kept.grants {
+			if g := h.newGrantLocked(sh, u, &kept.grants[i], now); g != nil {
 				u.grants = append(u.grants, g)
 			}
 		}
@@ -139,14 +153,17 @@ func (h *Hub) userLocked(sh *shard, email string, stored []Grant, now moment) *u
 	return u
 }
 
-func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, stored []Grant, now moment) (isNew bool, err error) {
+func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, kept stored, now moment) (isNew bool, err error) {
 	if h.closed.Load() { // Close has passed here already, or will find the session
 		return false, ErrDraining
 	}
 	if h.revoked.has(s.credential) { // the same for EndCredential
 		return false, ErrCredential
 	}
-	u := h.userLocked(sh, a.Email, stored, now)
+	if u := sh.users[a.Email]; kept.user.Disabled || u != nil && u.barred {
+		return false, ErrCredential
+	}
+	u := h.userLocked(sh, a.Email, kept, now)
 	d := u.device(a.Device)
 	all, attached := u.countDevices()
 	if (d == nil || d.session == nil) && attached >= h.cfg.Limits.SocketsPerUser {

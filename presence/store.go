@@ -13,6 +13,7 @@ type Store interface {
 	Notices
 	Requests
 	Upstreams
+	Users
 }
 
 // Apps holds the registered apps; they are few and all in memory.
@@ -47,8 +48,8 @@ type Grants interface {
 type AuditEntry struct {
 	Time   time.Time `json:"time"`
 	Email  string    `json:"email"`
-	App    string    `json:"appid"`
-	What   string    `json:"what"` // allow, change, revoke, pause, resume, ended, deny, app removed
+	App    string    `json:"appid"` // "": it is about all apps
+	What   string    `json:"what"`  // allow, change, revoke, unsubscribe, pause, resume, ended, deny, app removed; without an app: invisible, visible, disabled, enabled
 	By     Actor     `json:"by"`
 	Detail string    `json:"detail,omitempty"`
 }

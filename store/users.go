@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -25,6 +26,20 @@ func (s *Store) PutUser(u presence.User) error {
 		return err
 	}
 	return s.update(nil, func(tx *bbolt.Tx) error { return putUser(tx, u) })
+}
+
+// ChangeUser writes a user who is known, and the audit in the same commit. presence.ErrNoUser: she is not.
+func (s *Store) ChangeUser(u presence.User, audit []presence.AuditEntry) error {
+	lines, err := linesOf(audit)
+	if err != nil {
+		return err
+	}
+	return s.update(func(tx *bbolt.Tx) error {
+		if inUsers.of(tx).Get([]byte(u.Email)) == nil {
+			return presence.ErrNoUser
+		}
+		return nil
+	}, func(tx *bbolt.Tx) error { return errors.Join(putUser(tx, u), appendAudit(tx, lines)) })
 }
 
 func putUser(tx *bbolt.Tx, u presence.User) error {
@@ -91,7 +106,7 @@ func removeUser(tx *bbolt.Tx, email string) error {
 	if err := purgeUpstream(tx, prefix); err != nil {
 		return err
 	}
-	for _, in := range []bucket{inDevices, inAudit} {
+	for _, in := range []bucket{inDevices, inAudit, inActivity} {
 		if err := deleteKeys(in.of(tx), keysOf(in.of(tx), prefix, 0)); err != nil {
 			return err
 		}
