@@ -43,6 +43,7 @@ type Config struct {
 // Store is what the pages need of the disk, beside what the hub keeps. Each part is with its user.
 type Store interface {
 	Sessions
+	Accounts
 }
 
 const (
@@ -106,6 +107,7 @@ func (s *Site) routes() {
 	s.mux.HandleFunc("GET /static/{name}", s.getStatic)
 	s.frontRoutes(s.mux)
 	s.loginRoutes(s.mux)
+	s.apiRoutes(s.mux)
 }
 
 // Close ends the streams that are open; what is asked later is still answered. It may be called more than once.
@@ -121,13 +123,21 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, errWrongHost)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, bodyLimit(r.URL.Path))
 	if strings.HasPrefix(r.URL.Path, "/static/") {
 		s.mux.ServeHTTP(w, r) // the same for everybody: no session
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store") // pages are personal
 	s.handler.ServeHTTP(w, r)
+}
+
+// bodyLimit is how many bytes a body may have: one of many notifications has more than a form.
+func bodyLimit(path string) int64 {
+	if path == apiRoot+"/notifications" {
+		return maxNotesBody
+	}
+	return maxBody
 }
 
 // dispatch is the mux, with what it refuses by itself in our form.
