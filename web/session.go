@@ -2,28 +2,27 @@ package web
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
-	"time"
 
 	"github.com/alexedwards/scs/v2"
-	"github.com/alexedwards/scs/v2/memstore"
 
 	"presenced/identity"
+	"presenced/presence"
 )
 
-// Sessions keeps who is signed in. Names are opaque to it and no secrets: they are hashes of what is in the cookie.
-// It bounds how many sessions one user has, and forgets expired ones.
+// Sessions keeps who is signed in. It stores only hashes of what is in the cookies: who reads the disk cannot take
+// them. It forgets expired ones.
 type Sessions interface {
-	Find(name string) (data []byte, found bool, err error)
-	Commit(name string, data []byte, expiry time.Time) error
-	Delete(name string) error
+	scs.Store
 	// BindSession says whose session it is, so that EndSessions finds it.
-	BindSession(name, email string) error
+	BindSession(token, email string) error
+	// EndSessions ends all of the user's sessions, also those that a request has just read.
 	EndSessions(email string) error
 	// LookupToken tells whether the token that a session was made with is still good.
 	identity.TokenLookup
+	// User tells whether she is disabled.
+	User(email string) (presence.User, bool, error)
 }
 
 // What a session holds.
@@ -32,30 +31,13 @@ const (
 	sessionToken = "token" // hex of the hash of the token that was shown; "": another verifier vouched
 )
 
-// hashedSessions keeps in the store only hashes of the cookies: who reads the data file cannot take them.
-type hashedSessions struct{ Sessions }
-
-func sessionName(cookie string) string {
-	sum := sha256.Sum256([]byte(cookie))
-	return hex.EncodeToString(sum[:])
-}
-
-func (h hashedSessions) Find(c string) ([]byte, bool, error) { return h.Sessions.Find(sessionName(c)) }
-func (h hashedSessions) Delete(c string) error               { return h.Sessions.Delete(sessionName(c)) }
-func (h hashedSessions) Commit(c string, b []byte, expiry time.Time) error {
-	return h.Sessions.Commit(sessionName(c), b, expiry)
-}
-
 // newSessions sets up the cookie: not for scripts, not for other sites' requests, and by https only for this very
 // host (RFC 6265bis §4.1.3.2).
 func (s *Site) newSessions() *scs.SessionManager {
-	m := scs.New()
-	m.Store.(*memstore.MemStore).StopCleanup() // the goroutine of the one we replace
-	m.Store = hashedSessions{s.cfg.Store}
-	m.Lifetime = s.cfg.SessionLife
-	m.ErrorFunc = s.fail
-	m.Cookie.Name = "presenced"
-	m.Cookie.HttpOnly, m.Cookie.SameSite, m.Cookie.Path = true, http.SameSiteLaxMode, "/"
+	m := &scs.SessionManager{ // not by its New, which starts a goroutine that nobody can end for certain
+		Store: s.cfg.Store, Codec: scs.GobCodec{}, Lifetime: s.cfg.SessionLife, ErrorFunc: s.fail,
+		Cookie: scs.SessionCookie{Name: "presenced", Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Persist: true},
+	}
 	if s.secure() {
 		m.Cookie.Name, m.Cookie.Secure = "__Host-presenced", true
 	}
@@ -78,7 +60,18 @@ func (s *Site) user(r *http.Request) (email string, err error) {
 			return "", err
 		}
 	}
+	if disabled, err := s.isDisabled(email); err != nil || disabled {
+		return "", err
+	}
 	return email, nil
+}
+
+func (s *Site) isDisabled(email string) (bool, error) {
+	u, _, err := s.cfg.Store.User(email)
+	if err != nil {
+		return false, &identity.Error{Kind: identity.Unavailable, Cause: err}
+	}
+	return u.Disabled, nil
 }
 
 // withSession is the mark of a request whose session was looked up.
@@ -92,6 +85,11 @@ func markSession(next http.Handler) http.Handler {
 
 // signIn starts a session for who was confirmed. Whatever cookie the browser came with is worth nothing from here on.
 func (s *Site) signIn(ctx context.Context, id identity.Identity) error {
+	if disabled, err := s.isDisabled(id.Email); err != nil {
+		return err
+	} else if disabled {
+		return errDisabled
+	}
 	if err := s.sessions.RenewToken(ctx); err != nil {
 		return err
 	}
@@ -102,11 +100,11 @@ func (s *Site) signIn(ctx context.Context, id identity.Identity) error {
 	if id.By == "token" {
 		s.sessions.Put(ctx, sessionToken, id.Credential)
 	}
-	name, _, err := s.sessions.Commit(ctx)
+	token, _, err := s.sessions.Commit(ctx)
 	if err != nil {
 		return err
 	}
-	return s.cfg.Store.BindSession(sessionName(name), id.Email)
+	return s.cfg.Store.BindSession(token, id.Email)
 }
 
 func (s *Site) tokenHolds(name, email string) (bool, error) {

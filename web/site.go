@@ -21,7 +21,7 @@ import (
 //go:embed pages static
 var files embed.FS
 
-// Config is what a Site is made of. Origin, Hub, Store, Verifier, Log and Now are needed.
+// Config is what a Site is made of. Origin, Hub, Store, Verifier, Attempts, Log and Now are needed.
 type Config struct {
 	Origin         string // public origin, such as https://presence.example.org, without a path
 	Domain         string // the gateway's own XMPP domain
@@ -30,10 +30,12 @@ type Config struct {
 	Hub            *presence.Hub
 	Store          Store
 	Verifier       identity.Verifier
-	Admins         []string       // e-mails in lower case of those who may open /admin
-	Dev            bool           // the assertion "dev" is good: only loopback may be the host, and the sign-in form says so
-	Sidebar        string         // frame-ancestors of /sidebar; "": nobody may frame it
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts
+	OIDC           []*identity.OIDC   // issuers that have a button in the sign-in form
+	Attempts       *identity.Attempts // who failed to sign in too often; shared with the other doors
+	Admins         []string           // e-mails in lower case of those who may open /admin
+	Dev            bool               // the assertion "dev" is good: only loopback may be the host, and the sign-in form says so
+	Sidebar        string             // frame-ancestors of /sidebar; "": nobody may frame it
+	TrustedProxies []netip.Prefix     // whose X-Forwarded-For counts
 	Log            *slog.Logger
 	Now            func() time.Time
 	SessionLife    time.Duration // of a sign-in; 0: two weeks
