@@ -1,7 +1,6 @@
 package presence
 
 import (
-	"errors"
 	"slices"
 	"time"
 )
@@ -33,9 +32,6 @@ type Token struct {
 	Created time.Time `json:"created,omitzero"`
 	Expires time.Time `json:"expires,omitzero"` // zero: never
 }
-
-// ErrTokens is what a store says when a user has as many tokens as she may.
-var ErrTokens = errors.New("presence: this user has as many tokens as a user may have")
 
 const (
 	maxName   = 128 // bytes, of a token or a device

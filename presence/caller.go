@@ -54,3 +54,6 @@ func (h *Hub) AppByKey(key string) (App, bool) {
 	}
 	return *found, true
 }
+
+// NotifyAll is [Link.NotifyAll].
+func (c *Caller) NotifyAll(all []Addressed) (*Delivery, error) { return c.link.NotifyAll(all) }

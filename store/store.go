@@ -26,7 +26,7 @@ var (
 	ErrInUse   = errors.New("in use by another process")
 	ErrFormat  = errors.New("not a data file that this version can read")
 	ErrDamaged = errors.New("damaged, restore it from a backup")
-	ErrFull    = presence.ErrTokens
+	ErrFull    = errors.New("store: too many for one user")
 )
 
 // formatVersion is the layout that doc.go describes.

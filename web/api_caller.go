@@ -56,13 +56,13 @@ func (a *api) bearer(r *http.Request, header string) (*caller, error) {
 	if !strings.EqualFold(scheme, "Bearer") || secret == "" {
 		return nil, errNoToken
 	}
-	addr := a.site.address(r)
-	if wait, ok := a.site.attempts.Allow(addr); !ok {
+	addr := a.site.clientAddr(r)
+	if wait, ok := a.site.cfg.Attempts.Allow(addr); !ok {
 		return nil, &Error{Status: http.StatusTooManyRequests, Errno: 40, Text: "Too many wrong tokens from this address.", Retry: wait}
 	}
 	c, err := a.holder(secret)
 	if err == errBadToken || err == errOldToken {
-		a.site.attempts.Failed(addr)
+		a.site.cfg.Attempts.Failed(addr)
 	}
 	return c, err
 }

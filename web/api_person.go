@@ -2,6 +2,7 @@ package web
 
 import (
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -449,11 +450,16 @@ func (c *call) makeToken() (any, error) {
 		return nil, err
 	}
 	made, err := c.desk.MakeToken(c.email, n)
+	if errors.Is(err, presence.ErrFull) {
+		return nil, errTokens
+	}
 	if err == nil {
 		c.header.Set("Location", apiRoot+"/tokens/"+made.Hash)
 	}
 	return made, err
 }
+
+var errTokens = &Error{Status: http.StatusConflict, Kind: "too-many", Text: "You have as many tokens as anybody may have. Revoke some."}
 
 func compact(list []string) []string {
 	list = slices.Clone(list)

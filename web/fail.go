@@ -69,8 +69,6 @@ func asError(err error) *Error {
 		return refusedIdentity(refused)
 	case errors.As(err, &field):
 		return &Error{Status: http.StatusBadRequest, Errno: 13, Field: field.Field, Text: field.Error(), Cause: err}
-	case is(presence.ErrTokens):
-		return &Error{Status: http.StatusConflict, Kind: "too-many", Text: "You have as many tokens as anybody may have. Revoke some.", Cause: err}
 	case is(presence.ErrDraining):
 		return &Error{Status: http.StatusServiceUnavailable, Errno: 51, Text: "This server is going away; try again in a moment.", Retry: retryStorage, Cause: err}
 	case is(presence.ErrNoApp):

@@ -30,6 +30,7 @@ type Config struct {
 	Hub            *presence.Hub
 	Store          Store
 	Verifier       identity.Verifier
+	Attempts       *identity.Attempts // who failed to sign in too often; shared with the other doors
 	OIDC           []*identity.OIDC   // issuers that have a button in the sign-in form
 	Attempts       *identity.Attempts // who failed to sign in too often; shared with the other doors
 	Admins         []string           // e-mails in lower case of those who may open /admin
