@@ -32,7 +32,6 @@ type Config struct {
 	Verifier       identity.Verifier
 	Attempts       *identity.Attempts // who failed to sign in too often; shared with the other doors
 	OIDC           []*identity.OIDC   // issuers that have a button in the sign-in form
-	Attempts       *identity.Attempts // who failed to sign in too often; shared with the other doors
 	Admins         []string           // e-mails in lower case of those who may open /admin
 	Dev            bool               // the assertion "dev" is good: only loopback may be the host, and the sign-in form says so
 	Sidebar        string             // frame-ancestors of /sidebar; "": nobody may frame it
