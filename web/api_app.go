@@ -168,7 +168,7 @@ type note struct {
 const (
 	maxNotes     = 100
 	maxNotesBody = 1 << 20 // bytes of a body with several
-	maxSeconds = 1 << 32 // what fits a time.Duration; the core knows the real limit
+	maxSeconds   = 1 << 32 // what fits a time.Duration; the core knows the real limit
 )
 
 // message is the note as the core takes it.

@@ -52,13 +52,13 @@ func strict(b []byte, v any) error {
 	if err := checkNames(d, reflect.TypeOf(v), ""); err != nil {
 		return err
 	}
-	var wrong *json.UnmarshalTypeError
+	var wrong *json.UnmarshalTypeError // its Field has the names of embedded types too, of which there is one
 	err := json.Unmarshal(b, v)
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &wrong) && wrong.Field != "":
-		return badField(wrong.Field, "is "+wrong.Value+" where something else belongs")
+		return badField(strings.TrimPrefix(wrong.Field, "terms."), "is "+wrong.Value+" where something else belongs")
 	}
 	return &Error{Status: http.StatusUnprocessableEntity, Errno: 13, Text: "A value is not of the kind that belongs there.", Cause: err}
 }
