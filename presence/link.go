@@ -55,6 +55,7 @@ type Link struct {
 	head   atomic.Pointer[view] // the list of what changed, newest first; any shard pushes, Take swaps it out
 	wake   chan struct{}
 	ended  atomic.Uint32 // an End, written once
+	bye    atomic.Bool   // its owner closed it
 	kind   LinkKind      // immutable, as are the next four
 	serial uint64        // which of the app's links it is
 	hub    *Hub
@@ -201,7 +202,7 @@ func (h *Hub) endLinkLocked(l *Link, why End) {
 	}
 	l.app.setLinks(slices.DeleteFunc(slices.Clone(links), func(o *Link) bool { return o == l }))
 	h.relink(l.app)
-	h.tell(Event{Kind: Unlinked, App: l.app.id, Detail: l.Ended().String()})
+	h.tell(Event{Kind: Unlinked, App: l.app.id, Detail: l.goodbye()})
 }
 
 func (l *Link) end(why End) {
@@ -409,4 +410,15 @@ func (l *Link) Told(id uint64) error {
 func (l *Link) Ended() End { return End(l.ended.Load()) }
 
 // Close ends the link because its connection did. Closing twice, or after it ended, changes nothing.
-func (l *Link) Close() { l.hub.endLink(l, EndClosed) }
+func (l *Link) Close() {
+	l.bye.Store(l.Ended() == Alive)
+	l.hub.endLink(l, EndReplaced)
+}
+
+// goodbye is why it ended, for those who look.
+func (l *Link) goodbye() string {
+	if l.bye.Load() {
+		return "closed"
+	}
+	return l.Ended().String()
+}

@@ -22,10 +22,9 @@ const (
 	EndDraining     // the server goes away (session)
 	EndShutdown     // the server goes away (link)
 	EndOverflow     // it did not take what it was given
-	EndClosed       // its owner closed it (link)
 )
 
-var endNames = [...]string{"alive", "replaced", "kicked", "expired", "removed", "disabled", "draining", "shutdown", "overflow", "closed"}
+var endNames = [...]string{"alive", "replaced", "kicked", "expired", "removed", "disabled", "draining", "shutdown", "overflow"}
 
 func (e End) String() string { return endNames[e] }
 

@@ -26,8 +26,15 @@ var (
 	ErrInUse   = errors.New("in use by another process")
 	ErrFormat  = errors.New("not a data file that this version can read")
 	ErrDamaged = errors.New("damaged, restore it from a backup")
-	ErrFull    = errors.New("store: too many for one user")
+
+	// ErrFull is a presence.ErrFull too, for those who do not know the store.
+	ErrFull error = full{}
 )
+
+type full struct{}
+
+func (full) Error() string        { return "store: too many for one user" }
+func (full) Is(target error) bool { return target == presence.ErrFull }
 
 // formatVersion is the layout that doc.go describes.
 const formatVersion = 1

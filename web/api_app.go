@@ -87,7 +87,7 @@ func (c *appCall) listGrants() (any, error) {
 	}
 	stored, err := c.site.cfg.Store.GrantsOfApp(c.meta.ID, after, limit+1)
 	if err != nil {
-		return nil, storageError(err)
+		return nil, unread(err)
 	}
 	p := page[seenGrant]{Items: []seenGrant{}}
 	for i, g := range stored {

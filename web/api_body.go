@@ -58,7 +58,7 @@ func strict(b []byte, v any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &wrong) && wrong.Field != "":
-		return badField(strings.TrimPrefix(wrong.Field, "terms."), "is "+wrong.Value+" where something else belongs")
+		return badField(strings.TrimPrefix(wrong.Field, "apiTerms."), "is "+wrong.Value+" where something else belongs")
 	}
 	return &Error{Status: http.StatusUnprocessableEntity, Errno: 13, Text: "A value is not of the kind that belongs there.", Cause: err}
 }

@@ -32,7 +32,7 @@ func (c *call) getMe() (any, error) {
 	}
 	u, _, err := c.site.cfg.Store.User(c.email)
 	if err != nil {
-		return nil, storageError(err)
+		return nil, unread(err)
 	}
 	if m.Invisible = u.Hidden(c.now()); m.Invisible {
 		m.InvisibleUntil = u.InvisibleUntil
@@ -158,7 +158,7 @@ func (c *call) removeDevice() (any, error) {
 func (c *call) listGrants() (any, error) {
 	stored, err := c.site.cfg.Store.GrantsOf(c.email)
 	if err != nil {
-		return nil, storageError(err)
+		return nil, unread(err)
 	}
 	all := []account.Grant{}
 	for _, g := range stored {
@@ -174,7 +174,7 @@ func (c *call) grant() (presence.Grant, error) {
 	g, ok, err := c.site.cfg.Store.Grant(c.email, c.r.PathValue("party"))
 	switch {
 	case err != nil && presence.CheckAppID(c.r.PathValue("party")) == nil:
-		return g, storageError(err)
+		return g, unread(err)
 	case !ok || g.Ended(c.now()):
 		return g, presence.ErrNoGrant
 	}
@@ -189,8 +189,8 @@ func (c *call) getGrant() (any, error) {
 	return c.desk.GrantOf(g), nil
 }
 
-// terms are what a body may say of a grant.
-type terms struct {
+// apiTerms are what a body may say of a grant.
+type apiTerms struct {
 	Windows maybe[[]presence.Window] `json:"windows"`
 	TZ      maybe[string]            `json:"tz"`
 	Until   maybe[string]            `json:"until"`
@@ -198,8 +198,8 @@ type terms struct {
 	Idle    maybe[bool]              `json:"idle"`
 }
 
-// check tells what is wrong with the terms by themselves, by name, and returns the end.
-func (t *terms) check(now time.Time) (until *time.Time, err error) {
+// check tells what is wrong with the apiTerms by themselves, by name, and returns the end.
+func (t *apiTerms) check(now time.Time) (until *time.Time, err error) {
 	until, err = moment("until", t.Until)
 	switch {
 	case err != nil:
@@ -217,7 +217,7 @@ func (t *terms) check(now time.Time) (until *time.Time, err error) {
 	}
 	for i := range t.Windows.V {
 		if err := t.Windows.V[i].Check(); err != nil {
-			return nil, badField("windows", "has one that is none: "+plain(err))
+			return nil, badField("windows", "has one that is none: "+coreText(err))
 		}
 	}
 	return until, nil
@@ -228,18 +228,18 @@ func isZone(name string) bool {
 	return err == nil && name != "Local"
 }
 
-// plain is an error of the core without the name of its package.
-func plain(err error) string {
+// coreText is an error of the core without the name of its package.
+func coreText(err error) string {
 	return strings.NewReplacer("presence: ", "", "\n", "; ").Replace(err.Error())
 }
 
-// any reports whether the terms name anything.
-func (t *terms) any() bool {
+// any reports whether the apiTerms name anything.
+func (t *apiTerms) any() bool {
 	return t.Windows.Set || t.TZ.Set || t.Until.Set || t.Notify.Set || t.Idle.Set
 }
 
-// lay changes in the grant what the terms name.
-func (t *terms) lay(g *presence.Grant, until *time.Time) {
+// lay changes in the grant what the apiTerms name.
+func (t *apiTerms) lay(g *presence.Grant, until *time.Time) {
 	if t.Windows.Set {
 		g.Windows = t.Windows.V
 	}
@@ -258,7 +258,7 @@ func (t *terms) lay(g *presence.Grant, until *time.Time) {
 }
 
 func (c *call) allow() (any, error) {
-	var b terms
+	var b apiTerms
 	if err := decode(c.r, &b); err != nil {
 		return nil, err
 	}
@@ -277,7 +277,7 @@ func (c *call) allow() (any, error) {
 
 // grantChange is the body of PATCH /grants/{party}.
 type grantChange struct {
-	terms
+	apiTerms
 	Paused      maybe[bool]   `json:"paused"`
 	PausedUntil maybe[string] `json:"paused_until"`
 }
@@ -365,7 +365,7 @@ var errNoRequest = &Error{Status: http.StatusNotFound, Errno: 60, Text: "No such
 
 func (c *call) answerRequest() (any, error) {
 	var b struct {
-		terms
+		apiTerms
 		Allow maybe[bool] `json:"allow"`
 	}
 	if err := decode(c.r, &b); err != nil {
@@ -408,7 +408,7 @@ func (c *call) answered(app string, allowed bool) (any, error) {
 	}
 	g, ok, err := c.site.cfg.Store.Grant(c.email, app)
 	if err != nil {
-		return nil, storageError(err)
+		return nil, unread(err)
 	}
 	if ok {
 		view := c.desk.GrantOf(g)
@@ -420,7 +420,7 @@ func (c *call) answered(app string, allowed bool) (any, error) {
 func (c *call) listTokens() (any, error) {
 	all, err := c.desk.Tokens(c.email, "")
 	if err != nil {
-		return nil, storageError(err)
+		return nil, unread(err)
 	}
 	return pageOf(all, func(t *account.Token) string { return t.Hash }, c.r, c.header)
 }
@@ -501,7 +501,7 @@ func (c *call) revokeToken() (any, error) {
 func (c *call) listAudit() (any, error) {
 	all, err := c.site.cfg.Store.AuditOf(c.email, maxHistory)
 	if err != nil {
-		return nil, storageError(err)
+		return nil, unread(err)
 	}
 	return pageBack(all, func(e *presence.AuditEntry) time.Time { return e.Time }, c.r, c.header)
 }
@@ -509,7 +509,7 @@ func (c *call) listAudit() (any, error) {
 func (c *call) listActivity() (any, error) {
 	all, err := c.site.cfg.Store.ActivityOf(c.email, time.Time{}, maxHistory)
 	if err != nil {
-		return nil, storageError(err)
+		return nil, unread(err)
 	}
 	return pageBack(all, func(e *presence.Event) time.Time { return e.Time }, c.r, c.header)
 }

@@ -122,14 +122,18 @@ func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
 		level = slog.LevelError
 	}
 	s.cfg.Log.Log(r.Context(), level, "request failed", "method", r.Method, "path", r.URL.Path, "status", e.Status, "error", err)
-	if e.Retry > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.Retry.Seconds()))))
-	}
+	setRetry(w, e)
 	if wantsJSON(r) {
 		s.failJSON(w, e)
 		return
 	}
 	s.renderStatus(w, r, e.Status, "error", e)
+}
+
+func setRetry(w http.ResponseWriter, e *Error) {
+	if e.Retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.Retry.Seconds()))))
+	}
 }
 
 func (s *Site) failJSON(w http.ResponseWriter, e *Error) {
@@ -149,8 +153,12 @@ func writeJSON(w http.ResponseWriter, kind string, status int, v any) {
 	_ = enc.Encode(v)        // who has gone needs no answer
 }
 
-// wantsJSON tells programs from people: those that send or ask for JSON, and all that use the API.
+// wantsJSON tells programs from people: those that send or ask for JSON, and all at addresses that know nothing else.
 func wantsJSON(r *http.Request) bool {
+	switch r.URL.Path {
+	case deviceLoginPath, getAppsPath:
+		return true
+	}
 	return strings.HasPrefix(r.URL.Path, "/api/") || sendsJSON(r) || strings.Contains(r.Header.Get("Accept"), "application/json")
 }
 

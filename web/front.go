@@ -17,7 +17,7 @@ func (s *Site) getFront(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	s.render(w, r, "front", s.frontData(email, s.newLoginForm(r)))
+	s.render(w, r, "front", s.frontData(email, s.newLoginForm(r.URL.Query().Get("next"))))
 }
 
 func (s *Site) frontData(email string, form loginForm) front {

@@ -3,7 +3,9 @@ package web
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"net/http"
+	"time"
 
 	"github.com/alexedwards/scs/v2"
 
@@ -54,24 +56,34 @@ func (s *Site) user(r *http.Request) (email string, err error) {
 	if email == "" {
 		return "", nil
 	}
-	if name := s.sessions.GetString(ctx, sessionToken); name != "" {
-		good, err := s.tokenHolds(name, email)
-		if err != nil || !good {
-			return "", err
+	if hash, ok := s.sessionHash(ctx); ok {
+		owner, _, expires, known, err := s.cfg.Store.LookupToken(hash)
+		if err != nil {
+			return "", storageError(err)
+		}
+		if !known || owner != email || !expires.IsZero() && !s.cfg.Now().Before(expires) {
+			return "", nil
 		}
 	}
-	if disabled, err := s.isDisabled(email); err != nil || disabled {
+	switch err := s.checkEnabled(email); {
+	case errors.Is(err, errDisabled):
+		return "", nil
+	case err != nil:
 		return "", err
 	}
 	return email, nil
 }
 
-func (s *Site) isDisabled(email string) (bool, error) {
+// checkEnabled refuses who is disabled, with errDisabled.
+func (s *Site) checkEnabled(email string) error {
 	u, _, err := s.cfg.Store.User(email)
-	if err != nil {
-		return false, &identity.Error{Kind: identity.Unavailable, Cause: err}
+	switch {
+	case err != nil:
+		return storageError(err)
+	case u.Disabled:
+		return errDisabled
 	}
-	return u.Disabled, nil
+	return nil
 }
 
 // withSession is the mark of a request whose session was looked up.
@@ -85,10 +97,11 @@ func markSession(next http.Handler) http.Handler {
 
 // signIn starts a session for who was confirmed. Whatever cookie the browser came with is worth nothing from here on.
 func (s *Site) signIn(ctx context.Context, id identity.Identity) error {
-	if disabled, err := s.isDisabled(id.Email); err != nil {
+	if id.Device != "" {
+		return errDeviceToken
+	}
+	if err := s.checkEnabled(id.Email); err != nil {
 		return err
-	} else if disabled {
-		return errDisabled
 	}
 	if err := s.sessions.RenewToken(ctx); err != nil {
 		return err
@@ -107,14 +120,23 @@ func (s *Site) signIn(ctx context.Context, id identity.Identity) error {
 	return s.cfg.Store.BindSession(token, id.Email)
 }
 
-func (s *Site) tokenHolds(name, email string) (bool, error) {
-	var hash [32]byte
-	if n, err := hex.Decode(hash[:], []byte(name)); err != nil || n != len(hash) {
-		return false, nil
+// sessionHash is the hash of the token that the session was made with; false: another verifier vouched.
+func (s *Site) sessionHash(ctx context.Context) (hash [32]byte, ok bool) {
+	name := s.sessions.GetString(ctx, sessionToken)
+	if name == "" {
+		return hash, false
 	}
-	owner, _, expires, ok, err := s.cfg.Store.LookupToken(hash)
-	if err != nil {
-		return false, &identity.Error{Kind: identity.Unavailable, Cause: err}
+	raw, _ := hex.DecodeString(name) // of our own making
+	copy(hash[:], raw)
+	return hash, true
+}
+
+// tokenLimit is when the token of the session expires; zero: never, or there is none.
+func (s *Site) tokenLimit(r *http.Request) (time.Time, error) {
+	hash, ok := s.sessionHash(r.Context())
+	if !ok {
+		return time.Time{}, nil
 	}
-	return ok && owner == email && (expires.IsZero() || s.cfg.Now().Before(expires)), nil
+	_, _, expires, _, err := s.cfg.Store.LookupToken(hash)
+	return expires, storageError(err)
 }

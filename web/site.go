@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/cipher"
 	"embed"
 	"html/template"
 	"log/slog"
@@ -45,6 +46,8 @@ type Config struct {
 // Store is what the pages need of the disk, beside what the hub keeps. Each part is with its user.
 type Store interface {
 	Sessions
+	Tokens
+	Grants
 	Accounts
 }
 
@@ -64,6 +67,7 @@ type Site struct {
 	static   map[string]asset
 	nav      []link
 	sessions *scs.SessionManager
+	flows    cipher.AEAD   // seals what a browser carries through a sign-in at an issuer
 	done     chan struct{} // closed by Close
 	close    sync.Once
 }
@@ -94,6 +98,9 @@ func New(c Config) (*Site, error) {
 		return nil, err
 	}
 	s.sessions = s.newSessions()
+	if s.flows, err = newSeal(); err != nil {
+		return nil, err
+	}
 	s.routes()
 	guard := http.NewCrossOriginProtection()
 	if err := guard.AddTrustedOrigin(c.Origin); err != nil {
@@ -109,6 +116,8 @@ func (s *Site) routes() {
 	s.mux.HandleFunc("GET /static/{name}", s.getStatic)
 	s.frontRoutes(s.mux)
 	s.loginRoutes(s.mux)
+	s.consentRoutes(s.mux)
+	s.grantRoutes(s.mux)
 	s.apiRoutes(s.mux)
 }
 
