@@ -504,6 +504,63 @@ func (h *Hub) findGrant(a *app, p Peer) (g Grant, release func(), err error) {
 	return g, st.RUnlock, nil
 }
 
+// findGrants is findGrant for several peers, with the stripes of all of them held.
+func (h *Hub) findGrants(a *app, all []Addressed) (gs []Grant, release func(), err error) {
+	for {
+		changes := h.changes.Load()
+		if gs, err = h.readGrants(a, all); err != nil {
+			return nil, nil, err
+		}
+		release = h.shareStripes(gs)
+		if h.changes.Load() == changes {
+			return gs, release, nil
+		}
+		again, err := h.readGrants(a, all) // read before the lock, so maybe stale
+		if err != nil {
+			release()
+			return nil, nil, err
+		}
+		if slices.EqualFunc(gs, again, func(x, y Grant) bool { return x.Email == y.Email }) {
+			return again, release, nil
+		}
+		release()
+	}
+}
+
+func (h *Hub) readGrants(a *app, all []Addressed) ([]Grant, error) {
+	gs := make([]Grant, len(all))
+	for i := range all {
+		p := all[i].To
+		if (p.PUID == "") == (p.Email == "") {
+			return nil, ErrStranger
+		}
+		g, ok, err := h.readGrant(a, p)
+		if !ok || err != nil {
+			return nil, orStranger(err)
+		}
+		gs[i] = g
+	}
+	return gs, nil
+}
+
+// shareStripes takes the stripes of the grants' users for reading, each once and in the order of lockStripes.
+func (h *Hub) shareStripes(gs []Grant) (release func()) {
+	idx := make([]int, len(gs))
+	for i := range gs {
+		idx[i] = h.stripeIndex(gs[i].Email)
+	}
+	slices.Sort(idx)
+	idx = slices.Compact(idx)
+	for _, i := range idx {
+		h.stripes[i].RLock()
+	}
+	return func() {
+		for _, i := range idx {
+			h.stripes[i].RUnlock()
+		}
+	}
+}
+
 // readGrant looks the peer up under the kind of address that it was given, and no other.
 func (h *Hub) readGrant(a *app, p Peer) (g Grant, ok bool, err error) {
 	kind := ByEmail

@@ -276,11 +276,16 @@ func (d *device) recordLocked(now moment) DeviceRecord {
 	return DeviceRecord{ID: d.id, Seen: now.time(), Gone: gone}
 }
 
-// Drain asks every session to come back after a random time up to spread; serving goes on. New Attach calls
-// fail with ErrDraining.
+// Drain asks every session, and every link that asks Reconnect, to come back after a random time up to spread;
+// serving goes on. New Attach calls, and new links of kind SocketLink, fail with ErrDraining.
 func (h *Hub) Drain(spread time.Duration, reason string) {
 	h.drain.Store(&Reconnect{After: spread, Reason: reason})
 	h.eachSession(func(_ *shard, s *Session) { s.signal(flagReconnect) })
+	for _, a := range h.apps.all() {
+		for _, l := range a.links() {
+			l.ring()
+		}
+	}
 }
 
 // Close ends every session (EndDraining) without linger, then every link (EndShutdown) behind what it still

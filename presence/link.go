@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -68,6 +69,7 @@ type Link struct {
 	fetched  []Upstream // owned by Take: read from the store, not handed out
 	cursor   uint64     // owned by Take: the last Seq read
 	turn     bool       // owned by Take: whose turn it is to be first
+	sentAway bool       // owned by Take: Reconnect was returned
 
 	mail    atomic.Bool // there may be messages in the store
 	recount atomic.Bool // links came or went: who is responsible for which messages has changed
@@ -99,7 +101,7 @@ func (h *Hub) Link(id string, kind LinkKind, beside ...*Link) (*Link, error) {
 	}
 	a.linking.Lock()
 	defer a.linking.Unlock()
-	if h.closed.Load() {
+	if h.closed.Load() || kind == SocketLink && h.drain.Load() != nil {
 		return nil, ErrDraining
 	}
 	meta := a.meta.Load()
@@ -127,6 +129,7 @@ func (h *Hub) Link(id string, kind LinkKind, beside ...*Link) (*Link, error) {
 		h.endLinkLocked(l, EndRemoved)
 		return nil, storage(err)
 	}
+	l.kept = slices.DeleteFunc(l.kept, func(n Notice) bool { return !l.hears(&n) })
 	if n := len(l.kept); n > 0 {
 		l.keptUpTo = l.kept[n-1].ID // a notice that was pushed as well is not told twice
 	}
@@ -134,6 +137,23 @@ func (h *Hub) Link(id string, kind LinkKind, beside ...*Link) (*Link, error) {
 	h.tell(Event{Kind: Linked, App: id})
 	l.ring()
 	return l, nil
+}
+
+// hears reports whether the link is told of the notice. Answers to what a component asked are for components:
+// they are not said over a socket, and one that is there does not keep them from the next component.
+func (l *Link) hears(n *Notice) bool {
+	return l.kind == ComponentLink || n.Kind == Unsubscribed && n.To == ""
+}
+
+// Reconnect is what a socket is to be told once when the server drains: when to come back. nil: nothing, or it
+// was returned before. It belongs to who calls Take.
+func (l *Link) Reconnect() *Reconnect {
+	r := l.hub.drain.Load()
+	if r == nil || l.sentAway {
+		return nil
+	}
+	l.sentAway = true
+	return &Reconnect{After: rand.N(r.After + 1), Reason: r.Reason}
 }
 
 // maxKept bounds the notices read for one connection; the rest come with the next.

@@ -49,6 +49,55 @@ func (l *Link) Notify(p Peer, m Message) (*Delivery, error) {
 	return h.notify(&g, device, m)
 }
 
+// Addressed is a notification and whom it is for.
+type Addressed struct {
+	To Peer
+	Message
+}
+
+// NotifyAll is Notify for several, in their order: all are accepted or none, and then the error is that of the
+// first that is refused. all must not be empty.
+func (l *Link) NotifyAll(all []Addressed) (*Delivery, error) {
+	if l.Ended() != Alive {
+		return nil, ErrEnded
+	}
+	h := l.hub
+	gs, release, err := h.findGrants(l.app, all)
+	if err != nil {
+		return nil, h.refuse(err, l.app.id, "")
+	}
+	defer release()
+	ns := make([]*Notification, len(all))
+	for i := range all {
+		device := ""
+		if tag := all[i].To.Tag; tag != "" {
+			if device, err = h.deviceOf(&gs[i], tag); err != nil {
+				return nil, h.refuse(err, l.app.id, gs[i].Email)
+			}
+		}
+		if ns[i], err = h.compose(&gs[i], device, all[i].Message); err != nil {
+			return nil, err
+		}
+	}
+	return h.enqueueAll(ns), nil
+}
+
+// enqueueAll hands notifications on. Those that never touch the disk wait for the others.
+func (h *Hub) enqueueAll(ns []*Notification) *Delivery {
+	d := &Delivery{hub: h, n: ns[len(ns)-1], all: ns}
+	var lasting []*Notification
+	for _, n := range ns {
+		if n.isLasting() {
+			lasting = append(lasting, n)
+		}
+	}
+	h.notified.Add(uint64(len(ns)))
+	if len(lasting) > 0 {
+		d.commit = h.cfg.Store.EnqueueAll(lasting)
+	}
+	return d
+}
+
 // NotifyUser is Notify for an administrator: to a user by e-mail, on behalf of the app that she granted.
 // device "": all of hers. ErrNoGrant in place of ErrStranger.
 func (h *Hub) NotifyUser(app, email, device string, m Message) (*Delivery, error) {
@@ -99,25 +148,36 @@ func whyRefused(err error) string {
 // notify hands an allowed notification on. The user's stripe is held for reading, so a revoke's purge comes
 // behind it.
 func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
+	n, err := h.compose(g, device, m)
+	if err != nil {
+		return nil, err
+	}
+	h.notified.Add(1)
+	if !n.isLasting() {
+		h.giveLive(n)
+		h.tellNotified(n)
+		return &Delivery{hub: h, n: n}, nil
+	}
+	return &Delivery{hub: h, n: n, commit: h.cfg.Store.Enqueue(n)}, nil
+}
+
+// compose makes the notification, if the grant and the limits allow it.
+func (h *Hub) compose(g *Grant, device string, m Message) (*Notification, error) {
 	if err := h.checkMessage(g, &m); err != nil {
 		return nil, h.refuse(err, g.App, g.Email)
 	}
 	now := h.cfg.Now().UTC()
-	n := &Notification{Email: g.Email, Device: device, App: g.App, PUID: g.PUID, Ref: m.Ref, From: m.From,
+	return &Notification{Email: g.Email, Device: device, App: g.App, PUID: g.PUID, Ref: m.Ref, From: m.From,
 		Receipt: m.Receipt, Source: m.Source, Message: m.Message, Action: m.Action, Data: m.Data,
-		High: m.High, Collapse: m.Collapse, Time: now, Expires: now.Add(m.TTL)}
-	h.notified.Add(1)
-	if m.TTL == 0 {
-		h.giveLive(n)
-		h.tellNotified(n)
-		return &Delivery{}, nil
-	}
-	return &Delivery{hub: h, n: n, commit: h.cfg.Store.Enqueue(n)}, nil
+		High: m.High, Collapse: m.Collapse, Time: now, Expires: now.Add(m.TTL)}, nil
 }
 
 func (h *Hub) tellNotified(n *Notification) {
 	h.tell(Event{Kind: Notified, Email: n.Email, App: n.App, Device: n.Device, Detail: n.Ref, By: ByApp})
 }
+
+// isLasting reports whether the notification waits where nobody is there; else it never touches the disk.
+func (n *Notification) isLasting() bool { return n.Expires.After(n.Time) }
 
 func (h *Hub) checkMessage(g *Grant, m *Message) error {
 	if !g.Notify {
@@ -196,25 +256,47 @@ func (h *Hub) eachAttached(email, device string, f func(*Session)) {
 	}
 }
 
-// Delivery is a notification on its way to the disk.
+// Delivery is a notification on its way to the disk, or several that are accepted together.
 type Delivery struct {
 	hub    *Hub
-	n      *Notification
 	commit *Commit // nil: nothing to wait for
+	n      *Notification
+	all    []*Notification // of several: all, n is the last; nil: n alone
 }
 
 // Wait blocks until the notification is accepted (it is on disk, or it has TTL 0 and was handed to whoever
 // is there) and wakes the user's devices. It must be called once. ErrStorage: it was not accepted.
 func (d *Delivery) Wait() error {
-	if d.commit == nil {
-		return nil
+	if d.commit != nil {
+		if err := d.commit.Wait(); err != nil {
+			return storage(err)
+		}
 	}
-	if err := d.commit.Wait(); err != nil {
-		return storage(err)
+	switch {
+	case d.all != nil:
+		for _, n := range d.all {
+			d.pass(n)
+		}
+	case d.commit != nil:
+		d.pass(d.n)
 	}
-	d.hub.wakeUser(d.n.Email, d.n.Device)
-	d.hub.tellNotified(d.n)
 	return nil
+}
+
+// pass hands an accepted notification to whoever is there.
+func (d *Delivery) pass(n *Notification) {
+	if n.isLasting() {
+		d.hub.wakeUser(n.Email, n.Device)
+	} else {
+		d.hub.giveLive(n)
+	}
+	d.hub.tellNotified(n)
+}
+
+// Waiting counts, after Wait, what waits for the (last) recipient from the app. ErrStorage.
+func (d *Delivery) Waiting() (int, error) {
+	waiting, err := d.hub.cfg.Store.Waiting(d.n.Email)
+	return waiting[d.n.App], storage(err)
 }
 
 // receiptBacklog bounds the confirmations on their way to the disk; beyond it a device that confirms waits.

@@ -33,15 +33,15 @@ func (a *app) nextSerial() uint64 {
 	return a.serials
 }
 
-// concerns reports whether the link is told of the user. Where component connections share an app, one of
+// concerns reports whether the link is told of the user. Where connections of a kind share an app, one of
 // them is, chosen so that few users move when a connection comes or goes (rendezvous hashing).
 func (a *app) concerns(l *Link, email string) bool {
-	if l.kind != ComponentLink || a.meta.Load().Conflict != Share {
+	if a.meta.Load().Conflict != Share {
 		return true
 	}
 	mine := l.weight(email)
 	for _, o := range a.links() {
-		if o != l && o.kind == ComponentLink && o.weight(email) > mine {
+		if o != l && o.kind == l.kind && o.weight(email) > mine {
 			return false
 		}
 	}
@@ -58,10 +58,13 @@ func (l *Link) weight(email string) uint64 {
 }
 
 // carrier is the one link that takes the user's messages: the newest component, or of those that share the
-// chosen one; without a component the newest socket. nil: the app is away.
+// chosen one; without a component the same of the sockets. nil: the app is away.
 func (a *app) carrier(email string) (best *Link) {
 	for _, l := range a.links() {
-		if best == nil || best.kind != ComponentLink || l.kind == ComponentLink && a.concerns(l, email) {
+		switch {
+		case best == nil, best.kind == SocketLink && l.kind == ComponentLink:
+			best = l
+		case best.kind == l.kind && a.concerns(l, email):
 			best = l
 		}
 	}
@@ -71,7 +74,7 @@ func (a *app) carrier(email string) (best *Link) {
 // pushNotice and pushLetter tell every link that is concerned.
 func (g *grant) pushNotice(n *Notice) {
 	for _, l := range g.app.links() {
-		if g.app.concerns(l, g.owner.email) {
+		if g.app.concerns(l, g.owner.email) && l.hears(n) {
 			l.pushNotice(g, n)
 		}
 	}

@@ -109,6 +109,8 @@ type Queue interface {
 	// The oldest of the same (user, app) goes when Limits.QueuePerApp wait already and is counted in
 	// Dropped; n replaces a waiting one of the same app and collapse key.
 	Enqueue(n *Notification) *Commit
+	// EnqueueAll is Enqueue for several, in their order and in one commit: all or nothing.
+	EnqueueAll(ns []*Notification) *Commit
 	// Pending returns those of the user with Seq > after that are for anyone or for device, committed and
 	// not expired, in order, at most max. device "" returns all, whatever device they are for.
 	Pending(email, device string, after uint64, max int) ([]Notification, error)

@@ -17,6 +17,25 @@ func (s *Store) Enqueue(n *presence.Notification) *presence.Commit {
 	return s.committer.hand(op{n: n, user: s.index.user(n.Email)})
 }
 
+// EnqueueAll stores all of ns in one commit; see [presence.Queue].
+func (s *Store) EnqueueAll(ns []*presence.Notification) *presence.Commit {
+	users := make([]userKey, len(ns))
+	for i, n := range ns {
+		if err := checkKeys("e-mail and appid of a notification", n.Email, n.App); err != nil {
+			return ended(err)
+		}
+		users[i] = s.index.user(n.Email)
+	}
+	return s.committer.hand(op{do: func(g *group) error {
+		for i, n := range ns {
+			if err := g.enqueue(n, users[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
 // Pending returns what waits for the device; see [presence.Queue]. Where nothing does it is answered from memory.
 func (s *Store) Pending(email, device string, after uint64, max int) ([]presence.Notification, error) {
 	user, hash, now := s.index.user(email), s.index.hash(device), nanos(s.now())

@@ -87,7 +87,7 @@ func (c *appCall) listGrants() (any, error) {
 	}
 	stored, err := c.site.cfg.Store.GrantsOfApp(c.meta.ID, after, limit+1)
 	if err != nil {
-		return nil, unread(err)
+		return nil, storageError(err)
 	}
 	p := page[seenGrant]{Items: []seenGrant{}}
 	for i, g := range stored {
@@ -288,7 +288,7 @@ func atIndex(err error, i int, several bool) error {
 	return &e
 }
 
-func (c *appCall) waiting() (int, error) { return c.site.cfg.Hub.AppStats(c.meta.ID).Queue, nil }
+func (c *appCall) waiting() (int, error) { return 0, nil }
 
 // queued is the answer to GET /queue.
 type queued struct {

@@ -74,7 +74,7 @@ func (a *api) holder(secret string) (*caller, error) {
 	t, ok, err := a.site.cfg.Store.LookupAPIToken(hash)
 	switch {
 	case err != nil:
-		return nil, unread(err)
+		return nil, storageError(err)
 	case ok && t.Expired(a.site.cfg.Now()):
 		return nil, errOldToken
 	case ok:
@@ -96,13 +96,9 @@ func (a *api) checkUser(email string) error {
 	u, _, err := a.site.cfg.Store.User(email)
 	switch {
 	case err != nil:
-		return unread(err)
+		return storageError(err)
 	case u.Disabled:
 		return errDisabled
 	}
 	return nil
-}
-
-func unread(err error) error {
-	return &Error{Status: http.StatusServiceUnavailable, Errno: 91, Text: "Nothing can be read at the moment.", Retry: retryStorage, Cause: err}
 }

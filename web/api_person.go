@@ -32,7 +32,7 @@ func (c *call) getMe() (any, error) {
 	}
 	u, _, err := c.site.cfg.Store.User(c.email)
 	if err != nil {
-		return nil, unread(err)
+		return nil, storageError(err)
 	}
 	if m.Invisible = u.Hidden(c.now()); m.Invisible {
 		m.InvisibleUntil = u.InvisibleUntil
@@ -158,7 +158,7 @@ func (c *call) removeDevice() (any, error) {
 func (c *call) listGrants() (any, error) {
 	stored, err := c.site.cfg.Store.GrantsOf(c.email)
 	if err != nil {
-		return nil, unread(err)
+		return nil, storageError(err)
 	}
 	all := []account.Grant{}
 	for _, g := range stored {
@@ -174,7 +174,7 @@ func (c *call) grant() (presence.Grant, error) {
 	g, ok, err := c.site.cfg.Store.Grant(c.email, c.r.PathValue("party"))
 	switch {
 	case err != nil && presence.CheckAppID(c.r.PathValue("party")) == nil:
-		return g, unread(err)
+		return g, storageError(err)
 	case !ok || g.Ended(c.now()):
 		return g, presence.ErrNoGrant
 	}
@@ -408,7 +408,7 @@ func (c *call) answered(app string, allowed bool) (any, error) {
 	}
 	g, ok, err := c.site.cfg.Store.Grant(c.email, app)
 	if err != nil {
-		return nil, unread(err)
+		return nil, storageError(err)
 	}
 	if ok {
 		view := c.desk.GrantOf(g)
@@ -420,7 +420,7 @@ func (c *call) answered(app string, allowed bool) (any, error) {
 func (c *call) listTokens() (any, error) {
 	all, err := c.desk.Tokens(c.email, "")
 	if err != nil {
-		return nil, unread(err)
+		return nil, storageError(err)
 	}
 	return pageOf(all, func(t *account.Token) string { return t.Hash }, c.r, c.header)
 }
@@ -501,7 +501,7 @@ func (c *call) revokeToken() (any, error) {
 func (c *call) listAudit() (any, error) {
 	all, err := c.site.cfg.Store.AuditOf(c.email, maxHistory)
 	if err != nil {
-		return nil, unread(err)
+		return nil, storageError(err)
 	}
 	return pageBack(all, func(e *presence.AuditEntry) time.Time { return e.Time }, c.r, c.header)
 }
@@ -509,7 +509,7 @@ func (c *call) listAudit() (any, error) {
 func (c *call) listActivity() (any, error) {
 	all, err := c.site.cfg.Store.ActivityOf(c.email, time.Time{}, maxHistory)
 	if err != nil {
-		return nil, unread(err)
+		return nil, storageError(err)
 	}
 	return pageBack(all, func(e *presence.Event) time.Time { return e.Time }, c.r, c.header)
 }

@@ -15,7 +15,7 @@ import (
 	"presenced/web/account"
 )
 
-const ann, bob = "ann@example.org", "bob@example.org"
+const bob = "bob@example.org"
 
 // program is a client of the API; every answer that it gets is held against openapi.json.
 type program struct {
@@ -92,7 +92,7 @@ func (h *house) app(id string) presence.App {
 }
 
 // attach brings a device online.
-func (h *house) attach(email, device string, st presence.Status) *presence.Session {
+func (h *house) device(email, device string, st presence.Status) *presence.Session {
 	h.t.Helper()
 	s, err := h.hub.Attach(presence.Attach{Email: email, Device: device, Ready: presence.NewReady()})
 	if err != nil {
@@ -125,9 +125,9 @@ func TestAPI(t *testing.T) {
 func (k *contract) devices(t *testing.T) {
 	h := newHouse(t)
 	p := h.program(t, k, h.apiToken(ann))
-	phone := h.attach(ann, "phone", presence.Online)
-	h.attach(ann, "desk", presence.Unavailable)
-	h.attach(bob, "secret-phone", presence.Online)
+	phone := h.device(ann, "phone", presence.Online)
+	h.device(ann, "desk", presence.Unavailable)
+	h.device(bob, "secret-phone", presence.Online)
 
 	p.get("/devices").want(200).has(`"phone"`, `"desk"`, `"connected"`).hasNot("secret-phone", bob)
 	p.call("PATCH", "/devices/phone", `{"name":"My phone"}`).want(200).has(`"name":"My phone"`)
@@ -160,7 +160,7 @@ func (k *contract) grants(t *testing.T) {
 	h.app("chat")
 	h.app("game")
 	p := h.program(t, k, h.apiToken(ann))
-	h.attach(ann, "phone", presence.Online)
+	h.device(ann, "phone", presence.Online)
 	link, err := h.hub.Link("chat", presence.SocketLink)
 	if err != nil {
 		t.Fatal(err)
@@ -363,7 +363,7 @@ func (k *contract) me(t *testing.T) {
 	h := newHouse(t)
 	h.app("chat")
 	p := h.program(t, k, h.apiToken(ann, account.GrantsWrite, account.GrantsRead))
-	h.attach(ann, "phone", presence.Unavailable)
+	h.device(ann, "phone", presence.Unavailable)
 	p.get("/me").want(200).has(`"via":"token"`, `"status":"unavailable"`, `"scopes":["grants:write","grants:read"]`)
 	p.call("PUT", "/grants/chat", `{}`).want(200)
 	var seen page[seenGrant]
@@ -518,7 +518,7 @@ func (k *contract) seen4app(t *testing.T) {
 	p := h.program(t, k, h.apiToken(ann))
 	var g account.Grant
 	p.call("PUT", "/grants/chat", `{"idle":true}`).want(200).json(&g)
-	phone := h.attach(ann, "phone", presence.Online)
+	phone := h.device(ann, "phone", presence.Online)
 	idle := h.now.Now().Add(-time.Minute)
 	if err := phone.Publish(presence.Unavailable, idle); err != nil {
 		t.Fatal(err)
@@ -583,7 +583,7 @@ func (k *contract) seen4app(t *testing.T) {
 	if err := phone.Publish(presence.Online, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	h.attach(ann, "new-desk", presence.Online)
+	h.device(ann, "new-desk", presence.Online)
 	if still := chat.get("/grants/" + g.PUID).want(200); still.body != paused.body {
 		t.Errorf("what happens while she is hidden shows: %s, before %s", still.body, paused.body)
 	}

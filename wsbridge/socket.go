@@ -121,6 +121,37 @@ func (s *socket) writeLocked(frame []byte) error {
 	return s.ws.WriteMessage(websocket.TextMessage, frame)
 }
 
+// writeFramesLocked sends count frames that openFrame and closeFrame made, in one write. wmu is held.
+func (s *socket) writeFramesLocked(frames []byte, count int) error {
+	if s.ended {
+		return net.ErrClosed
+	}
+	s.b.stats.framesOut.Add(uint64(count))
+	s.Conn.SetWriteDeadline(s.b.deadline())
+	_, err := s.Conn.Write(frames)
+	return err
+}
+
+// openFrame and closeFrame stand around a text frame that is appended to b, at says where it began: frames of the
+// server are not masked (RFC 6455 §5.1), so many can be made in one buffer without the library.
+func openFrame(b []byte) (_ []byte, at int) { return append(b, 0x81, 126, 0, 0), len(b) }
+
+func closeFrame(b []byte, at int) []byte {
+	switch n := len(b) - at - 4; { // RFC 6455 §5.2
+	case n < 126:
+		b[at+1] = byte(n)
+		return append(b[:at+2], b[at+4:]...)
+	case n < 1<<16:
+		binary.BigEndian.PutUint16(b[at+2:], uint16(n))
+	default:
+		b = append(b, 0, 0, 0, 0, 0, 0)
+		copy(b[at+10:], b[at+4:])
+		b[at+1] = 127
+		binary.BigEndian.PutUint64(b[at+2:], uint64(n))
+	}
+	return b
+}
+
 // pingLocked sends a ping; its payload comes back with the pong. wmu is held.
 func (s *socket) pingLocked(payload []byte) error {
 	if s.ended {

@@ -342,6 +342,13 @@ func (g *gateway) pages() (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/presence", g.bridge)
+	mux.HandleFunc("/myapps/{appid}", func(w http.ResponseWriter, r *http.Request) {
+		if wsbridge.IsUpgrade(r) {
+			g.bridge.ServeApp(w, r)
+			return
+		}
+		g.site.ServeHTTP(w, r)
+	})
 	mux.Handle("/", g.site)
 	return mux, nil
 }
