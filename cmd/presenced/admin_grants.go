@@ -6,48 +6,15 @@ import (
 	"strings"
 	"time"
 
-	"mellium.im/xmpp/jid"
-
 	"presenced/presence"
+	"presenced/web/account"
 )
-
-// grantView is a grant in lists. Its address is the whole XMPP address under which the app knows the user.
-type grantView struct {
-	Email   string            `json:"email"`
-	App     string            `json:"appid"`
-	PUID    string            `json:"puid"`
-	Address string            `json:"address"`
-	Windows []presence.Window `json:"windows"`
-	TZ      string            `json:"tz,omitempty"`
-	Until   *time.Time        `json:"until"`
-	Notify  bool              `json:"notify"`
-	Idle    bool              `json:"idle"`
-	Paused  bool              `json:"paused"`
-	Shown   bool              `json:"shown"` // presence is visible now, if there is any
-	Created time.Time         `json:"created,omitzero"`
-}
-
-func (a *admin) grantViewOf(g presence.Grant) grantView {
-	return grantView{
-		Email: g.Email, App: g.App, PUID: g.PUID, Address: a.address(g),
-		Windows: append([]presence.Window{}, g.Windows...), TZ: g.TZ, Until: g.Until,
-		Notify: g.Notify, Idle: g.Idle, Paused: g.Paused, Shown: g.Shown(a.now()), Created: g.Created,
-	}
-}
-
-// address is PUID@DOMAIN, or the escaped e-mail in front of the domain (XEP-0106).
-func (a *admin) address(g presence.Grant) string {
-	if g.Address == presence.ByEmail {
-		return jid.Escape.String(g.Email) + "@" + a.domain
-	}
-	return g.PUID + "@" + a.domain
-}
 
 func (a *admin) listGrants(w http.ResponseWriter, r *http.Request) {
 	email, app := r.URL.Query().Get("email"), r.URL.Query().Get("app")
 	stream(w, func(emit func(any) error) error {
 		if email == "" {
-			return a.store.EachGrant(app, func(g presence.Grant) error { return emit(a.grantViewOf(g)) })
+			return a.store.EachGrant(app, func(g presence.Grant) error { return emit(a.desk().GrantOf(g)) })
 		}
 		key, err := keyEmail(email)
 		if err != nil {
@@ -58,7 +25,7 @@ func (a *admin) listGrants(w http.ResponseWriter, r *http.Request) {
 			return err
 		}
 		for _, g := range grants {
-			if err := emit(a.grantViewOf(g)); err != nil {
+			if err := emit(a.desk().GrantOf(g)); err != nil {
 				return err
 			}
 		}
@@ -100,15 +67,12 @@ func (a *admin) allow(r *http.Request) (any, error) {
 	if n.Until != nil && !n.Until.After(a.now()) {
 		return nil, badRequest("until %s is over", timeText(*n.Until))
 	}
-	g, err := a.hub.Edit(email, n.App, presence.ByAdmin, func(g *presence.Grant, _ bool) error {
-		// All of it but a pause, which ends by resume only.
-		g.Windows, g.TZ, g.Until, g.Notify, g.Idle = n.Windows, n.TZ, n.Until, n.Notify, n.Idle
-		return nil
-	})
+	terms := account.Terms{Windows: n.Windows, TZ: n.TZ, Until: n.Until, Notify: n.Notify, Idle: n.Idle}
+	g, err := a.desk().Allow(email, n.App, terms, presence.ByAdmin)
 	if err != nil {
 		return nil, err
 	}
-	return allowed{Email: g.Email, App: g.App, PUID: g.PUID, Address: a.address(g)}, nil
+	return allowed{Email: g.Email, App: g.App, PUID: g.PUID, Address: g.Address}, nil
 }
 
 func (a *admin) revoke(r *http.Request) (any, error) {

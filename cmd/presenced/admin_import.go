@@ -15,6 +15,7 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/web/account"
 )
 
 const (
@@ -198,6 +199,8 @@ func (im *importer) takeApp(body json.RawMessage) error {
 type tokenRecord struct {
 	Email   string     `json:"email"`
 	Device  string     `json:"device"`
+	Name    string     `json:"name,omitempty"`
+	Scopes  []string   `json:"scopes,omitempty"` // of a token for the API
 	Token   string     `json:"token,omitempty"`
 	Hash    string     `json:"hash,omitempty"`
 	Created time.Time  `json:"created,omitzero"`
@@ -221,7 +224,7 @@ func (im *importer) takeToken(body json.RawMessage) error {
 }
 
 func (rec *tokenRecord) open() (presence.Token, error) {
-	t := presence.Token{Device: rec.Device, Created: rec.Created}
+	t := presence.Token{Device: rec.Device, Name: rec.Name, Scopes: rec.Scopes, Created: rec.Created}
 	var err error
 	if t.Email, err = presence.NormalEmail(rec.Email); err != nil {
 		return t, fmt.Errorf("email %q: %v", rec.Email, err)
@@ -229,6 +232,11 @@ func (rec *tokenRecord) open() (presence.Token, error) {
 	if rec.Device != "" {
 		if err := presence.CheckDevice(rec.Device); err != nil {
 			return t, err
+		}
+	}
+	for _, scope := range rec.Scopes {
+		if !account.IsScope(scope) {
+			return t, fmt.Errorf("there is no scope %s", quoteShort(scope))
 		}
 	}
 	if rec.Expires != nil {
@@ -383,6 +391,6 @@ func (a *admin) exportAll(out *bufio.Writer) error {
 }
 
 func tokenRecordOf(t presence.Token) tokenRecord {
-	v := tokenViewOf(t)
-	return tokenRecord{Email: v.Email, Device: v.Device, Hash: v.Hash, Created: v.Created, Expires: v.Expires}
+	v := account.TokenOf(t)
+	return tokenRecord{Email: v.Email, Device: v.Device, Name: v.Name, Scopes: v.Scopes, Hash: v.Hash, Created: v.Created, Expires: v.Expires}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"presenced/presence"
+	"presenced/web/account"
 )
 
 func userCommand(c *cli) *cobra.Command {
@@ -26,12 +27,13 @@ func userCommand(c *cli) *cobra.Command {
 
 // tokenCommand is a command and a group: no e-mail is "list" or "revoke".
 func tokenCommand(c *cli) *cobra.Command {
-	var device string
-	var expires time.Duration
-	cmd := command("token EMAIL", "Make a token with which a user's devices identify themselves", 1, 1,
-		func(ctx context.Context, args []string) error { return c.tokenAdd(ctx, args[0], device, expires) })
-	cmd.Flags().StringVar(&device, "device", "", "only for the device with this `ID`")
-	cmd.Flags().DurationVar(&expires, "expires", 0, "how long it is good for, such as 720h (default: for ever)")
+	var n tokenFlags
+	cmd := command("token EMAIL", "Make a token with which a user's devices identify themselves, or for the HTTP API", 1, 1,
+		func(ctx context.Context, args []string) error { return c.tokenAdd(ctx, args[0], n) })
+	cmd.Flags().StringVar(&n.device, "device", "", "only for the device with this `ID`")
+	cmd.Flags().DurationVar(&n.expires, "expires", 0, "how long it is good for, such as 720h (default: for ever)")
+	cmd.Flags().StringArrayVar(&n.scopes, "scope", nil, "for the HTTP API and not for devices: it may do `WHAT`, such as devices:read (repeatable); all: everything")
+	cmd.Flags().StringVar(&n.name, "name", "", "what it is for, for lists")
 
 	var which string
 	ls := command("list EMAIL", "List a user's tokens", 1, 1,
@@ -55,30 +57,72 @@ func userAndDevice(email, device string) (string, string, error) {
 	return email, device, err
 }
 
-func (c *cli) tokenAdd(ctx context.Context, email, device string, expires time.Duration) error {
-	email, device, err := userAndDevice(email, device)
+// tokenFlags are those of `user token`.
+type tokenFlags struct {
+	device, name string
+	expires      time.Duration
+	scopes       []string
+}
+
+// query is the request for such a token.
+func (n *tokenFlags) query() (string, error) {
+	life := ""
+	if n.expires != 0 {
+		life = n.expires.String()
+	}
+	if n.expires < 0 {
+		return "", usagef("--expires %s is in the past", n.expires)
+	}
+	if n.device != "" && len(n.scopes) > 0 {
+		return "", usagef("a token is for a device or for the API: --device and --scope do not go together")
+	}
+	if slices.Equal(n.scopes, []string{"all"}) {
+		n.scopes = account.Scopes()
+	}
+	pairs := []string{"device", n.device, "expires", life, "name", n.name}
+	for _, scope := range n.scopes {
+		if !account.IsScope(scope) {
+			return "", withHint(usagef("--scope %q does not exist", scope), "there are "+strings.Join(account.Scopes(), ", "))
+		}
+		pairs = append(pairs, "scope", scope)
+	}
+	return query(pairs...), nil
+}
+
+func (c *cli) tokenAdd(ctx context.Context, email string, n tokenFlags) error {
+	email, device, err := userAndDevice(email, n.device)
 	if err != nil {
 		return err
 	}
-	life := ""
-	if expires != 0 {
-		life = expires.String()
-	}
-	if expires < 0 {
-		return usagef("--expires %s is in the past", expires)
+	n.device = device
+	q, err := n.query()
+	if err != nil {
+		return err
 	}
 	return c.with(ctx, true, func(cl *client) error {
 		var got newToken
-		path := pathOf("users", email, "tokens") + query("device", device, "expires", life)
-		if err := cl.call(ctx, http.MethodPost, path, nil, &got); err != nil {
+		if err := cl.call(ctx, http.MethodPost, pathOf("users", email, "tokens")+q, nil, &got); err != nil {
 			return err
 		}
 		return c.print(got, func(w io.Writer) {
-			facts(w, "email", got.Email, "device", anyDevice(got.Device), "token", got.Token,
+			how := "A device sends it as its assertion."
+			facts(w, "email", got.Email, "device", tokenUse(got.Device, got.Scopes), "token", got.Token,
 				"expires", never(got.Expires))
-			fmt.Fprintln(w, "\nThe token is not shown again. A device sends it as its assertion.")
+			if len(got.Scopes) > 0 {
+				how = "Programs send it as Authorization: Bearer."
+				facts(w, "scopes", strings.Join(got.Scopes, " "))
+			}
+			fmt.Fprintln(w, "\nThe token is not shown again. "+how)
 		})
 	})
+}
+
+// tokenUse is which devices a token lets in.
+func tokenUse(device string, scopes []string) string {
+	if len(scopes) > 0 {
+		return "none"
+	}
+	return anyDevice(device)
 }
 
 func anyDevice(d string) string {
@@ -100,9 +144,9 @@ func (c *cli) tokenList(ctx context.Context, email, device string) error {
 	if err != nil {
 		return err
 	}
-	t := c.newTable("no tokens", "DEVICE", "HASH", "CREATED", "EXPIRES")
-	return list(ctx, c, pathOf("users", email, "tokens")+query("device", device), t, func(v tokenView) []string {
-		return []string{anyDevice(v.Device), v.Hash[:12], timeText(v.Created), never(v.Expires)}
+	t := c.newTable("no tokens", "DEVICE", "HASH", "CREATED", "EXPIRES", "SCOPES", "NAME")
+	return list(ctx, c, pathOf("users", email, "tokens")+query("device", device), t, func(v account.Token) []string {
+		return []string{tokenUse(v.Device, v.Scopes), v.Hash[:12], timeText(v.Created), never(v.Expires), strings.Join(v.Scopes, ","), v.Name}
 	})
 }
 
@@ -272,13 +316,13 @@ func (c *cli) grantList(ctx context.Context, args []string) error {
 		}
 	}
 	t := c.newTable("no grants", "EMAIL", "APPID", "ADDRESS", "WHEN", "UNTIL", "NOTIFY", "STATE")
-	return list(ctx, c, "/grants"+query("email", email), t, func(g grantView) []string {
+	return list(ctx, c, "/grants"+query("email", email), t, func(g account.Grant) []string {
 		return []string{g.Email, g.App, g.Address, windowsText(g), never(g.Until), yesNo(g.Notify), grantState(g)}
 	})
 }
 
 // windowsText is "mon,tue 21:00-23:00 Europe/Paris", or "always".
-func windowsText(g grantView) string {
+func windowsText(g account.Grant) string {
 	if len(g.Windows) == 0 {
 		return "always"
 	}
@@ -289,8 +333,10 @@ func windowsText(g grantView) string {
 	return strings.TrimSpace(strings.Join(parts, "; ") + " " + g.TZ)
 }
 
-func grantState(g grantView) string {
+func grantState(g account.Grant) string {
 	switch {
+	case g.Paused && g.PausedUntil != nil:
+		return "paused until " + timeText(*g.PausedUntil)
 	case g.Paused:
 		return "paused"
 	case !g.Shown:

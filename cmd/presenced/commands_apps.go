@@ -152,7 +152,7 @@ func (c *commands) runGrants(ctx context.Context, in adhoc.Values) (*adhoc.Resul
 	p := newPage(in, "after")
 	app := in.One("app")
 	show := func(g presence.Grant) error {
-		v := c.grantViewOf(g)
+		v := c.desk().GrantOf(g)
 		until := ""
 		if v.Until != nil {
 			until = stamp(*v.Until)
