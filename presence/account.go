@@ -1,8 +1,10 @@
 package presence
 
 import (
+	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 )
 
 // User is somebody who has or had a grant, a device or a token.
@@ -34,7 +36,7 @@ type Token struct {
 }
 
 const (
-	maxName   = 128 // bytes, of a token or a device
+	maxName   = 128 // bytes, of a token's name
 	maxScopes = 32  // of a token
 	maxScope  = 64  // bytes
 )
@@ -47,3 +49,30 @@ func (t *Token) ForAPI() bool { return len(t.Scopes) > 0 }
 
 // May reports whether the token is good for the API within the scope.
 func (t *Token) May(scope string) bool { return slices.Contains(t.Scopes, scope) }
+
+// WebSession is one of her sessions on the web pages.
+type WebSession struct {
+	Created time.Time `json:"created,omitzero"`
+	Expires time.Time `json:"expires"`
+}
+
+// Check tells why the token cannot be stored: its name and its scopes are bounded, and one for the API has scopes and
+// no device.
+func (t *Token) Check() error {
+	switch {
+	case len(t.Name) > maxName || !utf8.ValidString(t.Name):
+		return fmt.Errorf("%w: a token's name is at most %d bytes of text", ErrBadValue, maxName)
+	case t.Scopes != nil && len(t.Scopes) == 0:
+		return fmt.Errorf("%w: a token for the API needs a scope", ErrBadValue)
+	case len(t.Scopes) > maxScopes:
+		return fmt.Errorf("%w: at most %d scopes", ErrBadValue, maxScopes)
+	case t.ForAPI() && t.Device != "":
+		return fmt.Errorf("%w: a token for the API is none for a device", ErrBadValue)
+	}
+	for _, s := range t.Scopes {
+		if s == "" || len(s) > maxScope {
+			return fmt.Errorf("%w: a scope is 1 to %d bytes", ErrBadValue, maxScope)
+		}
+	}
+	return nil
+}

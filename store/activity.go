@@ -2,8 +2,6 @@ package store
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -31,6 +29,7 @@ func (s *Store) AppendActivity(es []presence.Event) error {
 			return err
 		}
 	}
+	lower(&s.activity, nanos(s.now().Add(keepActivity)))
 	return s.update(nil, func(tx *bbolt.Tx) error {
 		for i := range es {
 			if inUsers.of(tx).Get([]byte(es[i].Email)) == nil {
@@ -65,9 +64,9 @@ func (s *Store) ActivityOf(email string, since time.Time, max int) (es []presenc
 	err = s.view(func(tx *bbolt.Tx) error {
 		c := inActivity.of(tx).Cursor()
 		for k, v := lastOf(c, prefix); bytes.HasPrefix(k, prefix) && len(es) < max; k, v = c.Prev() {
-			var e presence.Event
-			if err := json.Unmarshal(v, &e); err != nil {
-				return fmt.Errorf("store: the value of %q is damaged: %w", k, err)
+			e, err := unmarshal[presence.Event](tx, k, v)
+			if err != nil {
+				return err
 			}
 			if e.Time.Before(since) {
 				break
@@ -77,4 +76,60 @@ func (s *Store) ActivityOf(email string, since time.Time, max int) (es []presenc
 		return nil
 	})
 	return es, err
+}
+
+const (
+	trimUsers = 1000      // how many users' oldest events one trimActivity looks at
+	trimEvery = time.Hour // after all were looked at
+)
+
+// trimActivity removes at most max events that are too old to be shown, of the users behind those that the last call
+// looked at.
+func (s *Store) trimActivity(now time.Time, max int) (removed int, err error) {
+	s.trimming.Lock()
+	defer s.trimming.Unlock()
+	if nanos(now) < s.activity.Load() {
+		return 0, nil
+	}
+	limit := now.Add(-keepActivity)
+	var keys [][]byte
+	var all bool
+	err = s.view(func(tx *bbolt.Tx) error {
+		keys, s.trimmed, all, err = oldEvents(inActivity.of(tx).Cursor(), s.trimmed, limit, max)
+		return err
+	})
+	if err == nil && all {
+		s.activity.Store(nanos(now.Add(trimEvery)))
+	}
+	if err != nil || len(keys) == 0 {
+		return 0, err
+	}
+	return len(keys), s.update(nil, func(tx *bbolt.Tx) error { return deleteKeys(inActivity.of(tx), keys) })
+}
+
+// oldEvents collects the keys of at most max events before limit, of at most trimUsers users behind the one named,
+// and names the last one looked at; all: there is nobody behind her, so the next look begins anew.
+func oldEvents(c *bbolt.Cursor, behind string, limit time.Time, max int) (keys [][]byte, last string, all bool, err error) {
+	for range trimUsers {
+		k, v := c.Seek(append([]byte(behind), 1)) // behind all of hers, which go on with a zero
+		if k == nil {
+			return keys, "", true, nil
+		}
+		email, _ := splitPair(k)
+		for prefix := prefixOf(email); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+			e, err := unmarshal[presence.Event](nil, k, v)
+			if err != nil {
+				return nil, behind, false, err
+			}
+			if !e.Time.Before(limit) {
+				break
+			}
+			if len(keys) == max {
+				return keys, behind, false, nil
+			}
+			keys = append(keys, bytes.Clone(k))
+		}
+		behind = email
+	}
+	return keys, behind, false, nil
 }

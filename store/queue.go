@@ -123,7 +123,8 @@ func (s *Store) Dropped(email string) ([]presence.Dropped, error) {
 // HasDropped tells without I/O whether Dropped would return any.
 func (s *Store) HasDropped(email string) bool { return s.index.hasDropped(s.index.user(email)) }
 
-// Sweep deletes at most max notifications, and messages to apps, that have expired at now, in commits of at most 1,000, and returns how many.
+// Sweep deletes at most max notifications, messages to apps, sessions and events that have expired at now, in commits
+// of at most 1,000, and returns how many. Events are looked through a part at a time, from call to call.
 // Call it again while it returns max. When nothing has expired it writes nothing.
 func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
 	for removed < max {
@@ -144,6 +145,11 @@ func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
 	if removed == max {
 		return removed, nil
 	}
-	n, err := s.sweepUpstream(now, min(slice, max-removed))
-	return removed + n, err
+	for _, sweep := range []func(time.Time, int) (int, error){s.sweepUpstream, s.sweepSessions, s.trimActivity} {
+		n, err := sweep(now, min(slice, max-removed))
+		if removed += n; err != nil || removed == max {
+			return removed, err
+		}
+	}
+	return removed, nil
 }

@@ -258,7 +258,13 @@ func TestRemovedUserLeavesNothing(t *testing.T) {
 		g.Email, g.PUID = email, "p-"+email
 		b.must(b.PutGrants([]presence.Grant{g}, audit(email, "allow")))
 		b.must(b.PutTokens([]presence.Token{token(email, "phone", email)}))
+		api := token(email, "", "api of "+email)
+		api.Scopes = []string{"devices"}
+		b.must(b.PutTokens([]presence.Token{api}))
 		b.must(b.PutDevice(email, presence.DeviceRecord{ID: "phone"}).Wait())
+		b.must(b.Commit("cookie of "+email, []byte("x"), until))
+		b.must(b.BindSession("cookie of "+email, email))
+		b.must(b.AppendActivity([]presence.Event{{Time: b.clock.now(), Kind: presence.Notified, Email: email, App: "chat"}}))
 		b.put(b.note(email, "chat", "1"), b.note(email, "chat", "2"), b.note(email, "chat", "3"))
 	}
 	b.must(b.RemoveUser(ann))
@@ -292,8 +298,10 @@ func (b *bed) traces(email string) bool {
 	ts, err3 := b.TokensOf(email)
 	ds, err4 := b.DevicesOf(email)
 	as, err5 := b.AuditOf(email, 10)
-	b.must(errors.Join(err1, err2, err3, err4, err5))
-	known := []bool{user, len(gs) > 0, len(ts) > 0, len(ds) > 0, len(as) > 0, b.texts(email, "") != "", b.HasDropped(email)}
+	ws, err6 := b.SessionsOf(email)
+	es, err7 := b.ActivityOf(email, time.Time{}, 10)
+	b.must(errors.Join(err1, err2, err3, err4, err5, err6, err7))
+	known := []bool{user, len(gs) > 0, len(ts) > 0, len(ws) > 0, len(es) > 0, len(ds) > 0, len(as) > 0, b.texts(email, "") != "", b.HasDropped(email)}
 	if slices.Contains(known, !known[0]) {
 		b.t.Errorf("%s is known in parts: %v", email, known)
 	}

@@ -31,6 +31,9 @@ func (s *Store) PutTokens(ts []presence.Token) error {
 		if err := checkKeys("e-mail of a token", ts[i].Email); err != nil {
 			return err
 		}
+		if err := ts[i].Check(); err != nil {
+			return err
+		}
 	}
 	values, err := marshalAll(ts)
 	if err != nil {
@@ -126,21 +129,26 @@ func removeToken(tx *bbolt.Tx, t *presence.Token) error {
 	return inTokens.of(tx).Delete(t.Hash[:])
 }
 
-// LookupToken tells whose device token has this hash; one for the API is none. An expired one is found too: the
-// caller says why it is refused.
+// LookupToken tells whose device token has this hash; one for the API is none, and so is one of a user who is
+// disabled. An expired one is found too: the caller says why it is refused.
 func (s *Store) LookupToken(hash [32]byte) (email, device string, expires time.Time, ok bool, err error) {
 	t, ok, err := s.lookToken(hash, false)
 	return t.Email, t.Device, t.Expires, ok, err
 }
 
-// LookupAPIToken returns the token for the API that has this hash, also an expired one; a device's is none.
+// LookupAPIToken returns the token for the API that has this hash, also an expired one; a device's is none, and so is
+// one of a user who is disabled.
 func (s *Store) LookupAPIToken(hash [32]byte) (presence.Token, bool, error) {
 	return s.lookToken(hash, true)
 }
 
 func (s *Store) lookToken(hash [32]byte, api bool) (t presence.Token, ok bool, err error) {
 	err = s.view(func(tx *bbolt.Tx) error {
-		t, ok, err = getToken(tx, hash)
+		if t, ok, err = getToken(tx, hash); !ok {
+			return err
+		}
+		u, _, err := getJSON[presence.User](tx, inUsers, []byte(t.Email))
+		ok = err == nil && !u.Disabled
 		return err
 	})
 	if !ok || t.ForAPI() != api {

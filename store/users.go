@@ -75,7 +75,8 @@ func (s *Store) RemoveUser(email string) error {
 			return err
 		}
 		g.dirty = true
-		return removeUser(g.tx, email)
+		lower(&s.sessions, nanos(s.now().Add(bindTime)))
+		return removeUser(g.tx, email, s.now().Add(bindTime))
 	}}).Wait()
 	if err == nil && !known {
 		return presence.ErrNoUser
@@ -83,7 +84,8 @@ func (s *Store) RemoveUser(email string) error {
 	return err
 }
 
-func removeUser(tx *bbolt.Tx, email string) error {
+// removeUser removes what is hers; of her sessions is left until the moment that they are over.
+func removeUser(tx *bbolt.Tx, email string, until time.Time) error {
 	prefix := prefixOf(email)
 	ts, err := collectIn(tx, inTokensByEmail, prefix, tokenByEmail)
 	for i := 0; i < len(ts) && err == nil; i++ {
@@ -104,6 +106,9 @@ func removeUser(tx *bbolt.Tx, email string) error {
 		}
 	}
 	if err := purgeUpstream(tx, prefix); err != nil {
+		return err
+	}
+	if err := endSessions(tx, email, until); err != nil {
 		return err
 	}
 	for _, in := range []bucket{inDevices, inAudit, inActivity} {
