@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"hash/maphash"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -184,12 +185,14 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, app *channel) {
 	}
 	c := &conn{from: from, serial: b.serial.Add(1), app: app}
 	c.b = b
-	if err := c.accept(&b.upgrader, w, r, c.onPing, c.onPong); err != nil {
+	as := net.Conn(&c.socket)
+	if app != nil {
+		app.c, app.out.socket = c, &c.socket
+		as = &app.out
+	}
+	if err := c.accept(&b.upgrader, as, w, r, c.onPing, c.onPong); err != nil {
 		b.from.leave(from)
 		return // the upgrader has answered
-	}
-	if app != nil {
-		app.accepted(c)
 	}
 	if !b.table.enter(c, b.tick.Load(), &b.readers) {
 		b.from.leave(from)

@@ -4,12 +4,11 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/gorilla/websocket"
 
 	"presenced/presence"
 )
@@ -22,6 +21,8 @@ type channel struct {
 	id   string                        // of the app, as the URL has it; it may be anything
 	gone chan struct{}                 // closed by the reader when it leaves
 	link atomic.Pointer[presence.Link] // set once, by the reader, with wmu held
+
+	out gate // what stands in front of the socket; used by who holds wmu, and by the library
 
 	asked   uint64        // guarded by wmu: number of the last notice that has a ping behind it
 	arrived atomic.Uint64 // number of the last notice that has arrived, as a pong said
@@ -74,22 +75,36 @@ func (cs *channels) of(app string) (list []*channel) {
 	return list
 }
 
-// accepted ties the channel to its conn, before the first read.
-func (ch *channel) accepted(c *conn) {
-	ch.c = c
-	c.ws.SetCloseHandler(ch.onClose)
+// gate is the way out of an app's socket, which two use: the library, and the writer of many frames at once. It
+// sees to it that nothing follows a close frame, also one that the library answers with (RFC 6455 §5.5.1).
+type gate struct {
+	*socket
+
+	mu   sync.Mutex
+	shut bool // guarded by mu: a close frame went out
 }
 
-// onClose answers the peer's close frame; nothing follows it (RFC 6455 §5.5.1).
-func (ch *channel) onClose(code int, _ string) error {
-	c := ch.c
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	if !c.ended {
-		c.ended = true
-		c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(closeWrite))
+// Write is for the library, which writes a control frame as a whole.
+func (g *gate) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(p) >= 2 && p[0] == 0x88 && int(p[1]) == len(p)-2 {
+		g.shut = true
 	}
-	return nil
+	return g.Conn.Write(p)
+}
+
+// writeFramesLocked sends count frames that openFrame and closeFrame made, in one write. wmu is held.
+func (g *gate) writeFramesLocked(frames []byte, count int) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended || g.shut {
+		return net.ErrClosed
+	}
+	g.b.stats.framesOut.Add(uint64(count))
+	g.SetWriteDeadline(g.b.deadline())
+	_, err := g.Conn.Write(frames)
+	return err
 }
 
 // identify links the app and answers. The answer comes before the snapshot: the writer needs wmu.
@@ -324,7 +339,7 @@ func (ch *channel) updates(l *presence.Link, d *desk) (more bool, err error) {
 		return more, nil
 	}
 	ch.c.b.stats.updates.Add(uint64(frames))
-	if err := ch.c.writeFramesLocked(d.buf, frames); err != nil || last <= ch.asked {
+	if err := ch.out.writeFramesLocked(d.buf, frames); err != nil || last <= ch.asked {
 		return more, err
 	}
 	ch.asked = last

@@ -58,10 +58,11 @@ func (s *socket) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// hijacked hands the socket to the upgrader in place of the connection.
+// hijacked hands the socket, or what stands in front of it, to the upgrader in place of the connection.
 type hijacked struct {
 	http.ResponseWriter
-	s *socket
+	s  *socket
+	as net.Conn
 }
 
 func (h hijacked) Hijack() (c net.Conn, rw *bufio.ReadWriter, err error) {
@@ -70,13 +71,14 @@ func (h hijacked) Hijack() (c net.Conn, rw *bufio.ReadWriter, err error) {
 		return nil, nil, http.ErrNotSupported
 	}
 	h.s.Conn, rw, err = hj.Hijack()
-	return h.s, rw, err
+	return h.as, rw, err
 }
 
-// accept upgrades the request, or answers it with the reason why not. The handlers for control frames belong
-// to the socket's owner; before the first read, slot must be set.
-func (s *socket) accept(u *websocket.Upgrader, w http.ResponseWriter, r *http.Request, ping, pong func(string) error) error {
-	ws, err := u.Upgrade(hijacked{w, s}, r, nil)
+// accept upgrades the request, or answers it with the reason why not; the library gets as, which is the socket or
+// stands in front of it. The handlers for control frames belong to the socket's owner; before the first read, slot
+// must be set.
+func (s *socket) accept(u *websocket.Upgrader, as net.Conn, w http.ResponseWriter, r *http.Request, ping, pong func(string) error) error {
+	ws, err := u.Upgrade(hijacked{w, s, as}, r, nil)
 	if err != nil {
 		return err
 	}
@@ -119,17 +121,6 @@ func (s *socket) writeLocked(frame []byte) error {
 	s.b.stats.framesOut.Add(1)
 	s.ws.SetWriteDeadline(s.b.deadline())
 	return s.ws.WriteMessage(websocket.TextMessage, frame)
-}
-
-// writeFramesLocked sends count frames that openFrame and closeFrame made, in one write. wmu is held.
-func (s *socket) writeFramesLocked(frames []byte, count int) error {
-	if s.ended {
-		return net.ErrClosed
-	}
-	s.b.stats.framesOut.Add(uint64(count))
-	s.Conn.SetWriteDeadline(s.b.deadline())
-	_, err := s.Conn.Write(frames)
-	return err
 }
 
 // openFrame and closeFrame stand around a text frame that is appended to b, at says where it began: frames of the
