@@ -91,7 +91,7 @@ func (c *call) listDevices() (any, error) {
 	return pageOf(all, func(d *presence.DeviceInfo) string { return d.Device }, c.r, c.header)
 }
 
-var errNoDevice = &Error{Status: http.StatusNotFound, Errno: 13, Text: "You have no such device."}
+var errNotHers = &Error{Status: http.StatusNotFound, Errno: 13, Text: "You have no such device."}
 
 // device is the device that the path names.
 func (c *call) device() (presence.DeviceInfo, error) {
@@ -103,7 +103,7 @@ func (c *call) device() (presence.DeviceInfo, error) {
 	if i := slices.IndexFunc(all, func(d presence.DeviceInfo) bool { return d.Device == id }); i >= 0 {
 		return all[i], nil
 	}
-	return presence.DeviceInfo{}, errNoDevice
+	return presence.DeviceInfo{}, errNotHers
 }
 
 const maxDeviceName = 64 // characters

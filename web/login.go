@@ -19,7 +19,7 @@ func (s *Site) loginRoutes(mux *http.ServeMux) {
 }
 
 // home is where somebody gets who has just signed in and did not want anything else.
-const home = "/"
+const home = dashboardPath
 
 // errDeviceToken: who has the token of one device must not get at all that the person may do.
 var errDeviceToken = &Error{Status: http.StatusUnauthorized, Errno: 34,

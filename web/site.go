@@ -48,6 +48,7 @@ type Store interface {
 	Sessions
 	Tokens
 	Grants
+	Mine
 	Accounts
 }
 
@@ -67,7 +68,8 @@ type Site struct {
 	static   map[string]asset
 	nav      []link
 	sessions *scs.SessionManager
-	flows    cipher.AEAD   // seals what a browser carries through a sign-in at an issuer
+	flows    cipher.AEAD // seals what a browser carries through a sign-in at an issuer
+	streams  streams
 	done     chan struct{} // closed by Close
 	close    sync.Once
 }
@@ -118,6 +120,7 @@ func (s *Site) routes() {
 	s.loginRoutes(s.mux)
 	s.consentRoutes(s.mux)
 	s.grantRoutes(s.mux)
+	s.dashboardRoutes(s.mux)
 	s.apiRoutes(s.mux)
 }
 
