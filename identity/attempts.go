@@ -2,6 +2,7 @@ package identity
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ const (
 	attemptBurst     = 50          // failures at once
 	attemptEvery     = time.Second // then one in this time
 	attemptAddresses = 1 << 16     // remembered; about 4 MB
+	attemptLines     = 20          // in the log, a second
 	attemptSpan      = attemptBurst * attemptEvery
 )
 
@@ -18,13 +20,19 @@ const (
 // all of it): 50 at once, then one a second. What succeeds costs nothing. The limit is no wall against
 // guessing, which 130 random bits are; it bounds what a stranger can make us compute, fetch and log.
 //
+// Failures are logged with their address and reason, never with what was tried, 20 lines a second at most.
+//
 // It remembers 65,536 addresses that failed lately; one more, and another is forgotten. Safe for concurrent
 // use; a nil *Attempts does not limit.
 type Attempts struct {
+	Log *slog.Logger // nil: nothing is logged; not to be changed while in use
+
 	now func() time.Time // immutable
 
-	mu   sync.Mutex
-	full map[netip.Addr]time.Time // guarded by mu: when the address has its whole burst again
+	mu     sync.Mutex
+	full   map[netip.Addr]time.Time // guarded by mu: when the address has its whole burst again
+	second time.Time                // guarded by mu: in which lines are counted
+	lines  int                      // guarded by mu
 }
 
 // NewAttempts makes one; now is its clock.
@@ -47,7 +55,29 @@ func (a *Attempts) Allow(addr netip.Addr) (retryAfter time.Duration, ok bool) {
 	return max(wait, 0), wait <= 0
 }
 
-// Failed counts an attempt of addr that failed. [Counts] says of an error whether it does.
+// Refused notes that a Verifier refused addr with err: it logs that, and counts it where it [Counts].
+func (a *Attempts) Refused(addr netip.Addr, err error) {
+	if a == nil || !Counts(err) {
+		return
+	}
+	a.Failed(addr)
+	if a.Log != nil && a.mayLog() {
+		a.Log.Info("identification failed", "address", addr.Unmap(), "kind", KindOf(err).String(), "error", err)
+	}
+}
+
+// mayLog takes a line from this second's.
+func (a *Attempts) mayLog() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now := a.now(); now.Sub(a.second) >= time.Second {
+		a.second, a.lines = now, 0
+	}
+	a.lines++
+	return a.lines <= attemptLines
+}
+
+// Failed counts an attempt of addr that failed.
 func (a *Attempts) Failed(addr netip.Addr) {
 	if a == nil {
 		return

@@ -30,6 +30,7 @@ type FetchConfig struct {
 	AllowPrivate bool                                  // also private and loopback addresses, IP addresses for names, and ports other than 443
 	Roots        *x509.CertPool                        // nil: the system's
 	Proxy        func(*http.Request) (*url.URL, error) // nil: HTTPS_PROXY and NO_PROXY of the environment
+	Resolver     *net.Resolver                         // nil: the system's
 	Timeout      time.Duration                         // for the whole of a fetch (5 s)
 	MaxBytes     int64                                 // of a body (64 KiB)
 }
@@ -68,7 +69,7 @@ func NewFetcher(c FetchConfig) *Fetcher {
 }
 
 func (f *Fetcher) client(proxy func(*http.Request) (*url.URL, error), guard func(network, addr string, _ syscall.RawConn) error) *http.Client {
-	dialer := net.Dialer{Timeout: f.cfg.Timeout, FallbackDelay: -1, Control: guard}
+	dialer := net.Dialer{Timeout: f.cfg.Timeout, FallbackDelay: -1, Resolver: f.cfg.Resolver, Control: guard}
 	return &http.Client{
 		Timeout:       f.cfg.Timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -253,6 +254,7 @@ const (
 	FetchStatus                         // an answer, but not 200; redirects too
 	FetchTooLarge                       // more bytes than allowed
 	FetchUnknown                        // there is no host of that name
+	FetchCertificate                    // its certificate does not hold
 )
 
 var fetchTexts = [...]string{
@@ -261,6 +263,7 @@ var fetchTexts = [...]string{
 	FetchStatus:      "unexpected status",
 	FetchTooLarge:    "too large",
 	FetchUnknown:     "no such host",
+	FetchCertificate: "certificate not valid",
 }
 
 func (r FetchReason) String() string { return fetchTexts[r] }
@@ -293,7 +296,10 @@ func (e *FetchError) Temporary() bool {
 // unreachable sorts the errors of the HTTP client.
 func unreachable(err error) error {
 	var dns *net.DNSError
+	var cert *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &cert):
+		return &FetchError{Reason: FetchCertificate, Cause: err}
 	case errors.Is(err, errNotPublic):
 		return &FetchError{Reason: FetchRefused, Cause: errNotPublic}
 	case errors.As(err, &dns) && dns.IsNotFound:

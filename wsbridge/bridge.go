@@ -25,6 +25,7 @@ import (
 type Config struct {
 	Hub      *presence.Hub
 	Verifier identity.Verifier
+	Attempts *identity.Attempts // limits failed ones for each address; nil: no limit
 	Log      *slog.Logger
 	Now      func() time.Time
 

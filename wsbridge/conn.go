@@ -246,20 +246,35 @@ func (c *conn) identify(r *request) error {
 }
 
 // verify asks who the assertion speaks for, and wants it to be this e-mail on this device. A token of
-// another device is as good as none.
+// another device is as good as none. An address from which too much was refused lately is not heard.
 func (c *conn) verify(email, device, assertion string) (identity.Identity, *Error) {
+	if wait, ok := c.b.cfg.Attempts.Allow(c.from.addr()); !ok {
+		return identity.Identity{}, c.tooMany(wait)
+	}
 	ctx, cancel := context.WithTimeout(c.b.ctx, c.b.cfg.IdentifyTimeout)
 	defer cancel()
 	id, err := c.b.cfg.Verifier.Verify(ctx, email, assertion)
 	switch {
 	case err != nil:
-		return id, identityError(err)
 	case id.Email != email:
-		return id, &Error{Errno: NotConfirmed}
+		err = &identity.Error{Kind: identity.Email}
 	case id.Device != "" && id.Device != device:
-		return id, &Error{Errno: Invalid, Cause: errors.New("the token is of another device")}
+		err = &identity.Error{Kind: identity.Invalid, Cause: errors.New("the token is of another device")}
+	default:
+		return id, nil
 	}
-	return id, nil
+	c.b.cfg.Attempts.Refused(c.from.addr(), err)
+	return id, identityError(err)
+}
+
+// tooMany refuses an address to wait; where it is not identified, that ends the socket, so that waiting costs
+// us nothing.
+func (c *conn) tooMany(wait time.Duration) *Error {
+	e := &Error{Errno: SlowDown, Retry: wait, Cause: errors.New("too many failed attempts from this address")}
+	if c.session.Load() == nil {
+		e.Close = closeSlowDown
+	}
+	return e
 }
 
 // hash is what is kept of an assertion to know it again. 32 bits are enough: a device that found another

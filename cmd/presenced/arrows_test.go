@@ -20,15 +20,16 @@ func arrows() map[string]struct {
 		why string
 	}
 	return map[string]arrow{
-		"presence":          {nil, "the core has no socket, no disk and no format; it is used by everybody"},
-		"identity":          {nil, "verifiers confirm e-mails for whoever asks, and know nothing of presence"},
-		"store":             {[]string{"presence"}, "it implements the core's interfaces and is chosen by main only"},
-		"xmppsrv":           {[]string{"presence", "xmppsrv/adhoc"}, "an edge talks to the core; never to another edge, never to the disk"},
-		"wsbridge":          {[]string{"presence", "identity"}, "an edge talks to the core; never to another edge, never to the disk"},
-		"web":               {[]string{"presence", "identity", "web/account"}, "pages talk to the core; never to an edge, never to the disk"},
-		"web/account":       {[]string{"presence", "identity"}, "what is done with an account is the same for pages, API and command line, which all call it"},
-		"identity/oidctest": {nil, "an issuer for tests; nothing that is shipped uses it"},
-		"xmppsrv/adhoc":     {nil, "commands are forms and sessions; the streams they come over, and what they do, are others' business"},
+		"presence":               {nil, "the core has no socket, no disk and no format; it is used by everybody"},
+		"identity":               {nil, "verifiers confirm e-mails for whoever asks, and know nothing of presence"},
+		"store":                  {[]string{"presence"}, "it implements the core's interfaces and is chosen by main only"},
+		"xmppsrv":                {[]string{"presence", "xmppsrv/adhoc"}, "an edge talks to the core; never to another edge, never to the disk"},
+		"wsbridge":               {[]string{"presence", "identity"}, "an edge talks to the core; never to another edge, never to the disk"},
+		"web":                    {[]string{"presence", "identity", "web/account"}, "pages talk to the core; never to an edge, never to the disk"},
+		"web/account":            {[]string{"presence", "identity"}, "what is done with an account is the same for pages, API and command line, which all call it"},
+		"identity/browseridtest": {nil, "domains and bundles for tests; nothing that is shipped uses it"},
+		"identity/oidctest":      {nil, "an issuer for tests; nothing that is shipped uses it"},
+		"xmppsrv/adhoc":          {nil, "commands are forms and sessions; the streams they come over, and what they do, are others' business"},
 		"cmd/presenced": {[]string{"presence", "identity", "store", "xmppsrv", "xmppsrv/adhoc", "wsbridge", "web", "web/account"},
 			"main wires everything"},
 	}

@@ -20,6 +20,8 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -87,10 +89,12 @@ func Start(o Options) *Issuer {
 	}
 	i := &Issuer{options: o, codes: map[string]grant{}, access: map[string]grant{}}
 	i.Rotate(o.Algorithm, false)
+	i.server = httptest.NewUnstartedServer(i.routes())
+	i.server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that do not trust it
 	if o.TLS {
-		i.server = httptest.NewTLSServer(i.routes())
+		i.server.StartTLS()
 	} else {
-		i.server = httptest.NewServer(i.routes())
+		i.server.Start()
 	}
 	i.URL = i.server.URL
 	return i

@@ -104,9 +104,16 @@ func (d *Desk) SignOut(email, device string) (e Ended, err error) {
 	if device == "" {
 		return e, errors.New("account: no device named")
 	}
-	e, err = d.EndTokens(email, device)
-	e.Sessions += d.Hub.Kick(email, device)
-	return e, err
+	revoked, err := d.Store.RevokeTokens(email, device) // first: who is ended must not come back
+	if err != nil {
+		return e, err
+	}
+	e.Revoked = len(revoked)
+	e.Sessions = d.Hub.Kick(email, device) // before the tokens are told: it ends in words that mean to stay away
+	for i := range revoked {
+		e.Sessions += d.Hub.EndCredential(email, identity.CredentialOf(revoked[i].Hash))
+	}
+	return e, nil
 }
 
 // Forget signs the device out and forgets it.
