@@ -65,3 +65,18 @@ func (s *Store) FindUsers(part, after string, max int) (us []presence.User, next
 	})
 	return us, next, err
 }
+
+// CountUsers counts the users, up to most.
+func (s *Store) CountUsers(most int) (n int, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
+		c := inUsers.of(tx).Cursor()
+		for k, _ := c.First(); k != nil && n < most; k, _ = c.Next() {
+			n++
+		}
+		return nil
+	})
+	return n, err
+}
+
+// CountWaiting counts the notifications that wait, for all users.
+func (s *Store) CountWaiting() int { return s.index.total(nanos(s.now())) }

@@ -46,7 +46,6 @@ var (
 	errCrossOrigin = &Error{Status: http.StatusForbidden, Kind: "cross-origin", Text: "This form was sent from another site, so nothing was changed."}
 	errWrongHost   = &Error{Status: http.StatusMisdirectedRequest, Text: "This server is not known by that name."}
 	errSignedOut   = &Error{Status: http.StatusUnauthorized, Errno: 30, Text: "Please sign in first."}
-	errAdminsOnly  = &Error{Status: http.StatusForbidden, Text: "This page is for administrators."}
 	errDisabled    = &Error{Status: http.StatusForbidden, Errno: 34, Text: "This account is switched off."}
 )
 

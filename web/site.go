@@ -50,6 +50,7 @@ type Store interface {
 	Grants
 	Mine
 	Accounts
+	Everybody
 }
 
 const (
@@ -122,6 +123,7 @@ func (s *Site) routes() {
 	s.grantRoutes(s.mux)
 	s.dashboardRoutes(s.mux)
 	s.apiRoutes(s.mux)
+	s.adminRoutes(s.mux)
 }
 
 // Close ends the streams that are open; what is asked later is still answered. It may be called more than once.

@@ -20,6 +20,7 @@ type Store interface {
 	User(email string) (presence.User, bool, error)
 	RemoveUser(email string) error
 	RemoveDevice(email, device string) error
+	PutGrants([]presence.Grant, []presence.AuditEntry) error
 }
 
 // Desk carries out what is asked. It is immutable and safe for concurrent use. E-mails are in key form.
@@ -53,16 +54,15 @@ func (d *Desk) Remove(email string, by presence.Actor) error {
 	return d.Store.RemoveUser(email)
 }
 
-// Disable switches the account off: nothing lets her in any more, and what is open ends. Her grants, and what waits
-// for her, stay. Or it switches the account on again. presence.ErrNoUser.
-func (d *Desk) Disable(email string, disabled bool, by presence.Actor) error {
-	if err := d.Hub.SetDisabled(email, disabled, by); err != nil {
-		return err
+// Disconnect ends the connections of the user's devices, or of the one that is named, and returns how many those were.
+// They are told not to come back by themselves; nothing keeps their people from it. Her audit says who did it.
+func (d *Desk) Disconnect(email, device string, by presence.Actor) (int, error) {
+	n := d.Hub.Kick(email, device)
+	if n == 0 {
+		return 0, nil
 	}
-	if !disabled {
-		return nil
-	}
-	return d.Store.EndSessions(email)
+	line := presence.AuditEntry{Time: d.Now().UTC(), Email: email, What: "disconnect", By: by, Detail: device}
+	return n, d.Store.PutGrants(nil, []presence.AuditEntry{line})
 }
 
 // Ended counts what went with revoked tokens.
