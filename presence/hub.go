@@ -30,6 +30,7 @@ type Hub struct {
 	changes atomic.Uint64             // of grants; counted with the stripe held for writing
 
 	apps     registry
+	unseen   unseen
 	watchers watchers
 	zones    zones
 
@@ -224,6 +225,7 @@ func (h *Hub) stepLocked(sh *shard, d *device, e Input, now moment) {
 	if changed {
 		if before.Status == Offline && s.Status != Offline {
 			h.addViewsLocked(d)
+			h.showQueuesLocked(d.user)
 		}
 		fanoutLocked(d)
 	}
@@ -349,7 +351,7 @@ func (h *Hub) eachSession(f func(*shard, *Session)) {
 // Stats are counts for the metrics and for status; gauges unless said otherwise.
 type Stats struct {
 	Users, Sessions, Lingering int
-	Links                      int
+	Links                      int // of connections that are there
 	Apps                       int
 	// Counters since start.
 	Published, Notified, Confirmed, Refused uint64
@@ -379,7 +381,11 @@ func (h *Hub) Stats() Stats {
 	}
 	for _, a := range h.apps.all() {
 		s.Apps++
-		s.Links += len(a.links())
+		for _, l := range a.links() {
+			if !l.detached() {
+				s.Links++
+			}
+		}
 	}
 	return s
 }

@@ -396,6 +396,10 @@ func TestConflictPolicies(t *testing.T) {
 	app, _ := f.hub.App("chat")
 	app.Conflict = presence.Reject
 	f.must(f.hub.PutApp(app))
+	if second.Ended() != presence.EndChanged {
+		t.Errorf("another policy: %v", second.Ended())
+	}
+	second = f.link("chat")
 	if _, err := f.hub.Link("chat", presence.ComponentLink); !errors.Is(err, presence.ErrConflict) {
 		t.Errorf("reject: %v", err)
 	}
@@ -676,18 +680,6 @@ func TestShare(t *testing.T) {
 	if len(seen(c)) == 0 {
 		t.Error("the newcomer shares nothing")
 	}
-	app, _ := f.hub.App("chat")
-	app.Conflict = presence.Reject // who is there stays, and from now on all see all
-	f.must(f.hub.PutApp(app))
-	seen(b)
-	for _, s := range sessions {
-		f.must(s.Publish(presence.Online, time.Time{}))
-	}
-	if nb, nc := len(seen(b)), len(seen(c)); nb != users || nc != users {
-		t.Errorf("without sharing they see %d and %d of %d", nb, nc, users)
-	}
-	app.Conflict = presence.Share
-	f.must(f.hub.PutApp(app))
 	var last error
 	for range f.limits().LinksPerApp {
 		_, last = f.hub.Link("chat", presence.ComponentLink)

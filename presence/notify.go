@@ -72,7 +72,7 @@ func (l *Link) NotifyAll(all []Addressed) (*Delivery, error) {
 		device := ""
 		if tag := all[i].To.Tag; tag != "" {
 			if device, err = h.deviceOf(&gs[i], tag); err != nil {
-				return nil, h.refuse(err, l.app.id, gs[i].Email)
+				return nil, h.refuse(err, l.app.id, "")
 			}
 		}
 		if ns[i], err = h.compose(&gs[i], device, all[i].Message); err != nil {
@@ -293,11 +293,9 @@ func (d *Delivery) pass(n *Notification) {
 	d.hub.tellNotified(n)
 }
 
-// Waiting counts, after Wait, what waits for the (last) recipient from the app. ErrStorage.
-func (d *Delivery) Waiting() (int, error) {
-	waiting, err := d.hub.cfg.Store.Waiting(d.n.Email)
-	return waiting[d.n.App], storage(err)
-}
+// Waiting counts, after Wait, what waits for the (last) recipient from the app, as far as the app may know: what a
+// device that it does not see has taken counts as waiting. ErrStorage.
+func (d *Delivery) Waiting() (int, error) { return d.hub.waitingFor(d.n.Email, d.n.App, d.n.PUID) }
 
 // receiptBacklog bounds the confirmations on their way to the disk; beyond it a device that confirms waits.
 const receiptBacklog = 4096
@@ -323,6 +321,7 @@ func (s *Session) Confirm(seqs []uint64) {
 		seqs = slices.DeleteFunc(slices.Clone(seqs), func(q uint64) bool { return q&transientSeq != 0 })
 	}
 	if len(seqs) > 0 {
+		_ = h.noteUnseen(s, seqs, job.seen) // where the store fails the app is told a smaller size
 		job.conf = h.cfg.Store.Confirm(s.dev.user.email, s.dev.id, seqs)
 		h.queueReceipts(job)
 	}

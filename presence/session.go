@@ -22,9 +22,10 @@ const (
 	EndDraining     // the server goes away (session)
 	EndShutdown     // the server goes away (link)
 	EndOverflow     // it did not take what it was given
+	EndChanged      // the app's policy for its connections was changed (link)
 )
 
-var endNames = [...]string{"alive", "replaced", "kicked", "expired", "removed", "disabled", "draining", "shutdown", "overflow"}
+var endNames = [...]string{"alive", "replaced", "kicked", "expired", "removed", "disabled", "draining", "shutdown", "overflow", "changed"}
 
 func (e End) String() string { return endNames[e] }
 

@@ -5,8 +5,6 @@ import (
 	"math"
 	"strconv"
 	"time"
-
-	"presenced/presence"
 )
 
 // Stream management (XEP-0198), as far as it is the reader's.
@@ -85,7 +83,7 @@ func (s *session) resume(e element) error {
 	}
 	s.srv.count.resumed.Add(1)
 	s.srv.cfg.Log.Info("session resumed", "app", s.appID, "address", s.c.RemoteAddr().String())
-	s.out.turn(&turn{led: led, resumed: true, h: h, ours: led.in.h(), shared: s.link.App().Conflict == presence.Share})
+	s.out.turn(&turn{led: led, resumed: true, h: h, ours: led.in.h()})
 	s.led, s.link = led, led.link
 	return nil
 }
