@@ -57,3 +57,8 @@ func (h *Hub) AppByKey(key string) (App, bool) {
 
 // NotifyAll is [Link.NotifyAll].
 func (c *Caller) NotifyAll(all []Addressed) (*Delivery, error) { return c.link.NotifyAll(all) }
+
+// Waiting counts what waits for the user of a grant to the app, as far as the app may know.
+func (c *Caller) Waiting(g *Grant) (int, error) {
+	return c.link.hub.waitingFor(g.Email, c.link.app.id, g.PUID)
+}
