@@ -14,6 +14,10 @@ type LinkKind uint8
 const (
 	ComponentLink LinkKind = iota
 	SocketLink
+	// CCSLink is one for all CCS connections of an app: it gets messages and receipts, but neither presence nor
+	// notices, which that wire has no words for. It conflicts with none.
+	CCSLink
+	linkKinds = iota
 )
 
 // Kind of an Update.
@@ -48,6 +52,7 @@ type Update struct {
 	To      string    // Receipt, Subscribed, Unsubscribed: the address at the app that asked, if one did
 	ID      uint64    // Subscribed, Unsubscribed: for Told; FromDevice: for Delivered; 0: nothing is kept of it
 	Data    []byte    // FromDevice: one JSON object
+	Device  string    // Receipt: the tag of the device that confirmed
 }
 
 // Link is the handle of one connection of an app. Take is for one goroutine at a time; everything else is
@@ -133,7 +138,7 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 		return nil, ErrNoApp
 	}
 	older := slices.DeleteFunc(slices.Clone(a.links()), func(l *Link) bool {
-		return l.kind != kind || slices.Contains(beside, l) || meta.Conflict != Replace && l.detached()
+		return l.kind != kind || kind == CCSLink || slices.Contains(beside, l) || meta.Conflict != Replace && l.detached()
 	})
 	switch {
 	case meta.Conflict == Reject && len(older) > 0:
@@ -163,7 +168,10 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 // comes later is handed from one to the other.
 func (l *Link) readNotices() (err error) {
 	a := l.app
-	if l.shares() && slices.ContainsFunc(a.links(), func(o *Link) bool { return o != l && o.kind == ComponentLink }) {
+	if l.kind == CCSLink {
+		return nil
+	}
+	if l.shares() && slices.ContainsFunc(a.links(), func(o *Link) bool { return o != l && o.kind == l.kind }) {
 		return nil
 	}
 	if l.kept, err = l.hub.cfg.Store.NoticesOf(a.id, maxKept); err != nil {
@@ -173,7 +181,7 @@ func (l *Link) readNotices() (err error) {
 	if n := len(l.kept); n > 0 {
 		l.keptUpTo = l.kept[n-1].ID // a notice that was pushed as well is not told twice
 		if l.shares() {
-			a.readUpTo.Store(l.keptUpTo)
+			a.readUpTo[l.kind].Store(l.keptUpTo)
 		}
 	}
 	return nil
@@ -182,7 +190,7 @@ func (l *Link) readNotices() (err error) {
 // hears reports whether the link is told of the notice. Answers to what a component asked are for components:
 // they are not said over a socket, and one that is there does not keep them from the next component.
 func (l *Link) hears(n *Notice) bool {
-	return l.kind == ComponentLink || n.Kind == Unsubscribed && n.To == ""
+	return l.kind == ComponentLink || l.kind == SocketLink && n.Kind == Unsubscribed && n.To == ""
 }
 
 // Reconnect is what a socket is to be told once when the server drains: when to come back. nil: nothing, or it

@@ -20,6 +20,7 @@ type Message struct {
 	TTL      time.Duration // negative: the default; 0: now or never
 	Collapse string
 	High     bool
+	Dry      bool // accepted or refused as usual, and then forgotten
 }
 
 const (
@@ -152,6 +153,9 @@ func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.Dry {
+		return &Delivery{hub: h, n: n}, nil
+	}
 	h.notified.Add(1)
 	if !n.isLasting() {
 		h.giveLive(n)
@@ -170,10 +174,6 @@ func (h *Hub) compose(g *Grant, device string, m Message) (*Notification, error)
 	return &Notification{Email: g.Email, Device: device, App: g.App, PUID: g.PUID, Ref: m.Ref, From: m.From,
 		Receipt: m.Receipt, Source: m.Source, Message: m.Message, Action: m.Action, Data: m.Data,
 		High: m.High, Collapse: m.Collapse, Time: now, Expires: now.Add(m.TTL)}, nil
-}
-
-func (h *Hub) tellNotified(n *Notification) {
-	h.tell(Event{Kind: Notified, Email: n.Email, App: n.App, Device: n.Device, Detail: n.Ref, By: ByApp})
 }
 
 // isLasting reports whether the notification waits where nobody is there; else it never touches the disk.
@@ -293,6 +293,10 @@ func (d *Delivery) pass(n *Notification) {
 	d.hub.tellNotified(n)
 }
 
+func (h *Hub) tellNotified(n *Notification) {
+	h.tell(Event{Kind: Notified, Email: n.Email, App: n.App, Device: n.Device, Detail: n.Ref, By: ByApp})
+}
+
 // Waiting counts, after Wait, what waits for the (last) recipient from the app, as far as the app may know: what a
 // device that it does not see has taken counts as waiting. ErrStorage.
 func (d *Delivery) Waiting() (int, error) { return d.hub.waitingFor(d.n.Email, d.n.App, d.n.PUID) }
@@ -350,7 +354,7 @@ func (h *Hub) sendReceipts() {
 		for i := range confirmed {
 			n := &confirmed[i]
 			if n.Receipt {
-				j.sendReceipt(n)
+				h.sendReceipt(&j, n)
 			}
 			h.tell(Event{Kind: Delivered, Email: n.Email, App: n.App, Device: j.by, Detail: n.Ref, By: ByUser})
 		}
@@ -359,10 +363,10 @@ func (h *Hub) sendReceipts() {
 
 // sendReceipt tells the app, unless presence was hidden from it when the device confirmed: a receipt is
 // presence (XEP-0184 §8).
-func (j *receiptJob) sendReceipt(n *Notification) {
+func (h *Hub) sendReceipt(j *receiptJob, n *Notification) {
 	for _, g := range j.seen {
 		if g.app.id == n.App && g.puid == n.PUID {
-			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From})
+			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From, Device: h.tag(g.puid, j.by)})
 		}
 	}
 }

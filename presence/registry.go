@@ -26,8 +26,8 @@ type app struct {
 	serials uint64 // guarded by linking
 	// removing is the last removal of messages that the app has; who reads them anew waits for it.
 	removing atomic.Pointer[Commit]
-	// readUpTo is the ID of the last notice that was read from the store for links that share the app.
-	readUpTo atomic.Uint64
+	// readUpTo is, for each kind, the ID of the last notice that was read from the store for links that share the app.
+	readUpTo [linkKinds]atomic.Uint64
 }
 
 func (a *app) nextSerial() uint64 {
@@ -37,10 +37,10 @@ func (a *app) nextSerial() uint64 {
 
 // pushNotice and pushLetter tell every link that is concerned.
 func (g *grant) pushNotice(n *Notice) {
-	if n.ID != 0 && n.ID <= g.app.readUpTo.Load() {
-		return // the first of the links that share the app has it from the store
-	}
 	for _, l := range g.app.links() {
+		if n.ID != 0 && n.ID <= g.app.readUpTo[l.kind].Load() {
+			continue // the first of the links that share the app has it from the store
+		}
 		if g.app.concerns(l, g.owner.email) && l.hears(n) {
 			l.pushNotice(g, n)
 		}
@@ -49,7 +49,7 @@ func (g *grant) pushNotice(n *Notice) {
 
 func (g *grant) pushLetter(u Update) {
 	for _, l := range g.app.links() {
-		if g.app.concerns(l, g.owner.email) {
+		if l.kind == CCSLink || g.app.concerns(l, g.owner.email) {
 			l.pushLetter(letter{g, u})
 		}
 	}

@@ -15,8 +15,8 @@ import (
 
 const maxHistory = 1000 // lines of audit and activity; what the store keeps
 
-// me is the answer to GET /me.
-type me struct {
+// whoami is the answer to GET /me.
+type whoami struct {
 	Email          string    `json:"email"`
 	Via            string    `json:"via"`
 	Scopes         []string  `json:"scopes"`
@@ -26,7 +26,7 @@ type me struct {
 }
 
 func (c *call) getMe() (any, error) {
-	m := me{Email: c.email, Via: "session", Scopes: c.scopes, Status: presence.Offline.String()}
+	m := whoami{Email: c.email, Via: "session", Scopes: c.scopes, Status: presence.Offline.String()}
 	if c.token != nil {
 		m.Via = "token"
 	}

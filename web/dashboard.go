@@ -126,7 +126,7 @@ func (b *board) history() (*history, error) {
 // appName is what people call an app.
 func (s *Site) appName(id string) string {
 	if a, ok := s.cfg.Hub.App(id); ok {
-		return a.Name
+		return plain(a.Name)
 	}
 	return id
 }
@@ -251,7 +251,7 @@ func (b *board) loadRequests() error {
 		return err
 	}
 	for _, r := range list[:min(len(list), appsShown)] {
-		b.Requests = append(b.Requests, requestView{r.App, r.Name, r.Purpose, b.at(r.Time), b.Next})
+		b.Requests = append(b.Requests, requestView{r.App, plain(r.Name), plain(r.Purpose), b.at(r.Time), b.Next})
 	}
 	return nil
 }
@@ -265,13 +265,13 @@ type appsPart struct {
 
 // appView is a grant, for people.
 type appView struct {
-	App, Name, Site, Purpose string
-	Shown, Paused            bool
-	State                    string   // why not, or until when
-	When                     []string // its windows
-	Until                    string   // when the grant ends
-	Notify, Idle             bool
-	Tomorrow, Next           string
+	App, Name, Site string
+	Shown, Paused   bool
+	State           string   // why not, or until when
+	When            []string // its windows
+	Until           string   // when the grant ends
+	Notify, Idle    bool
+	Tomorrow, Next  string
 }
 
 func (b *board) loadApps() error {
@@ -305,7 +305,7 @@ func (b *board) appView(g *presence.Grant) (appView, error) {
 	v := appView{App: g.App, Name: g.App, Shown: sight.Shown, Paused: sight.Paused, Notify: g.Notify, Idle: g.Idle,
 		Tomorrow: b.at(tomorrow(b.now, b.zone)), Next: b.Next}
 	if a, ok := b.site.cfg.Hub.App(g.App); ok {
-		v.Name, v.Site, v.Purpose = a.Name, a.Component, a.Description
+		v.Name, v.Site = plain(a.Name), a.Component
 	}
 	for _, w := range g.Windows {
 		v.When = append(v.When, windowWords(w))
@@ -582,9 +582,19 @@ func (b *board) timeline(h *history, app string) (p timelinePart) {
 			p.Days = append(p.Days, timelineDay{Title: title})
 		}
 		day := &p.Days[len(p.Days)-1]
-		day.Lines = append(day.Lines, timelineLine{l.Time.In(b.zone).Format("15:04"), l.Time.UTC().Format(time.RFC3339), l.Text, l.Note})
+		day.Lines = append(day.Lines, timelineLine{l.Time.In(b.zone).Format("15:04"), l.Time.UTC().Format(time.RFC3339), l.Text, b.note(l.Note)})
 	}
 	return p
+}
+
+// note is a line's note, with the moment that an audit may name in the person's own time.
+func (b *board) note(text string) string {
+	if stamp, ok := strings.CutPrefix(text, "until "); ok {
+		if t, err := time.Parse(time.RFC3339, stamp); err == nil {
+			return "until " + b.at(t)
+		}
+	}
+	return plain(text)
 }
 
 // everCould is when each app could see her, as far back as activity is kept.

@@ -251,10 +251,14 @@ func seenBy(apps []string, names func(string) string) string {
 // told is a line of the audit in words.
 func told(e presence.AuditEntry, app string) string {
 	who := map[presence.Actor]string{presence.ByUser: "You", presence.ByAdmin: "An administrator", presence.ByApp: app}[e.By]
+	self := "you"
+	if e.By == presence.ByUser {
+		self = "yourself"
+	}
 	text, known := map[string]string{
 		"allow": "allowed " + app + " to see you", "change": "changed what " + app + " may see", "revoke": "ended what " + app + " may see",
 		"pause": "paused " + app, "resume": "let " + app + " see you again", "deny": "said no to " + app,
-		"invisible": "made you invisible to all apps", "visible": "made you visible again",
+		"invisible": "made " + self + " invisible to all apps", "visible": "made " + self + " visible again",
 		"disabled": "switched your account off", "enabled": "switched your account on",
 	}[e.What]
 	switch {

@@ -98,10 +98,7 @@ func (s *Site) attempt(r *http.Request, verify func() (identity.Identity, error)
 		id.Email, err = presence.NormalEmail(id.Email)
 		return id, err
 	}
-	if identity.Counts(err) {
-		s.cfg.Attempts.Failed(addr)
-		s.cfg.Log.Info("sign-in refused", "address", addr, "reason", identity.KindOf(err))
-	}
+	s.cfg.Attempts.Refused(addr, err)
 	return identity.Identity{}, err
 }
 

@@ -523,7 +523,7 @@ func TestAppChannelLiveness(t *testing.T) {
 	dead.ends(4008)
 	<-live.pings
 	live.quiet()
-	f.until("the dead one is gone", func() bool { return f.bridge.Stats().Apps == 1 })
+	f.until("only the living one is left", func() bool { return f.bridge.Stats().Apps == 1 })
 }
 
 func TestAppChannelDrains(t *testing.T) {

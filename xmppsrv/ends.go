@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"presenced/presence"
+	"presenced/xmppsrv/xmlstream"
 )
 
 // end is why a stream ended: the word in the log, the label in the metrics, the stream error on the wire.
@@ -132,6 +133,19 @@ var ends = [endCount]endRow{
 
 // String is the end's word.
 func (e end) String() string { return ends[e].word }
+
+// xmlEnds says how what the reader refuses is told.
+var xmlEnds = [xmlstream.Kinds]end{
+	xmlstream.Malformed:         endMalformed,
+	xmlstream.Restricted:        endRestricted,
+	xmlstream.Encoding:          endEncoding,
+	xmlstream.Text:              endText,
+	xmlstream.TooBig:            endTooBig,
+	xmlstream.TooDeep:           endTooDeep,
+	xmlstream.TooManyAttributes: endTooManyAttributes,
+	xmlstream.TooManyNamespaces: endTooManyNamespaces,
+	xmlstream.LongName:          endLongName,
+}
 
 // linkEnds says how an end that the hub decides is told.
 var linkEnds = map[presence.End]end{

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"presenced/presence"
+	"presenced/xmppsrv/xmlstream"
 )
 
 // session is a stream that has shown who it is. Its reader is the goroutine that runs it; see the package's
@@ -15,7 +16,7 @@ import (
 type session struct {
 	srv    *Server
 	c      *conn
-	r      *reader // owned by the reader
+	r      *xmlstream.Reader // owned by the reader
 	enc    *encoder
 	out    *outbox
 	gw     string // the gateway's domain; immutable
@@ -55,7 +56,7 @@ func newSession(st *stream, l *presence.Link, serial uint64) *session {
 		inFlight: make(chan arrival, maxInFlight),
 	}
 	s.going, s.halt = context.WithCancel(st.srv.running)
-	s.r.allow(st.srv.cfg.MaxStanza, 32<<10)
+	s.r.Allow(st.srv.cfg.MaxStanza, 32<<10)
 	s.c.identified.Store(true)
 	s.c.live(st.srv.cfg.PingInterval, st.srv.pongWait, s.ping)
 	return s
@@ -164,7 +165,7 @@ func (s *session) ping() {
 
 // read handles elements until the stream ends, and returns why; io.EOF is the closing tag.
 func (s *session) read() error {
-	e, err := s.r.next()
+	e, err := s.r.Next()
 	if err == nil {
 		if err = s.handle(e); s.link == s.began {
 			s.unhold()
@@ -172,7 +173,7 @@ func (s *session) read() error {
 	}
 	close(s.first)
 	for err == nil {
-		if e, err = s.r.next(); err == nil {
+		if e, err = s.r.Next(); err == nil {
 			err = s.handle(e)
 		}
 	}
@@ -188,7 +189,7 @@ func (s *session) unhold() {
 
 // stanza is one of the three kinds with its addresses; all points into the reader's buffer.
 type stanza struct {
-	element
+	xmlstream.Element
 	kind             string // presence, message, iq
 	typ              []byte
 	from, to, id     []byte
@@ -196,20 +197,20 @@ type stanza struct {
 }
 
 // handle does what one element asks for. An error ends the stream.
-func (s *session) handle(e element) error {
-	st := stanza{element: e}
+func (s *session) handle(e xmlstream.Element) error {
+	st := stanza{Element: e}
 	switch {
-	case e.is("presence", nsAccept):
+	case e.Is("presence", nsAccept):
 		st.kind = "presence"
-	case e.is("message", nsAccept):
+	case e.Is("message", nsAccept):
 		st.kind = "message"
-	case e.is("iq", nsAccept):
+	case e.Is("iq", nsAccept):
 		st.kind = "iq"
-	case string(e.space()) == nsSM:
+	case string(e.Space()) == nsSM:
 		return s.manage(e)
-	case e.is("error", nsStream):
+	case e.Is("error", nsStream):
 		return &streamError{why: endPeerError}
-	case isOtherContent(e.space()):
+	case isOtherContent(e.Space()):
 		return &streamError{why: endOtherContent}
 	default:
 		return &streamError{why: endUnknownElement} // RFC 6120 §4.9.3.24
@@ -246,7 +247,7 @@ func (s *session) carryOut(st *stanza) (handled bool) {
 
 // address checks from and to (XEP-0114 §3; RFC 6120 §8.1.1, §8.1.2).
 func (s *session) address(st *stanza) error {
-	st.from, st.to, st.id, st.typ = st.attr("from"), st.attr("to"), st.attr("id"), st.attr("type")
+	st.from, st.to, st.id, st.typ = st.Attr("from"), st.Attr("to"), st.Attr("id"), st.Attr("type")
 	if len(st.from) == 0 && st.answers() {
 		st.from = []byte(s.app)
 	}
@@ -329,8 +330,8 @@ func (s *session) subscription(st *stanza, typ string) {
 	var err error
 	if typ == "subscribe" {
 		purpose := ""
-		if status, ok := st.child("status", nsAccept); ok { // RFC 6121 §3.1.1
-			purpose = string(status.text())
+		if status, ok := st.Child("status", nsAccept); ok { // RFC 6121 §3.1.1
+			purpose = string(status.Text())
 		}
 		err = s.link.Subscribe(p, bareOf(string(st.from)), purpose)
 	} else {

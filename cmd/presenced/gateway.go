@@ -47,10 +47,13 @@ type gateway struct {
 	origin  string
 	store   *store.Store
 	hub     *presence.Hub
-	chain   identity.Verifier
 	xmpp    *xmppsrv.Server
 	bridge  *wsbridge.Bridge
 	site    *web.Site
+
+	oidc     []*identity.OIDC   // where people sign in; immutable, as are the next two
+	attempts *identity.Attempts // one limit for devices and pages
+	verifier identity.Verifier
 
 	bound   map[string]net.Listener // by the names of listenerNames
 	socket  net.Listener            // admin.sock
@@ -279,10 +282,12 @@ func (g *gateway) wire() error {
 	if err != nil {
 		return err
 	}
-	g.chain = g.verifier()
+	if err := g.identify(); err != nil {
+		return err
+	}
 	d, x := &g.cfg.Device, &g.cfg.XMPP
 	g.bridge = wsbridge.New(wsbridge.Config{
-		Hub: g.hub, Verifier: g.chain, Log: g.log, Now: time.Now,
+		Hub: g.hub, Verifier: g.verifier, Attempts: g.attempts, Log: g.log, Now: time.Now,
 		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate,
 		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
 		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
@@ -307,22 +312,6 @@ func (c *Config) adminEmails() []string {
 	return emails
 }
 
-// verifier is the chain of those that are on.
-func (g *gateway) verifier() identity.Verifier {
-	var chain []identity.Verifier
-	if g.cfg.Identity.Token {
-		chain = append(chain, identity.NewToken(g.store, time.Now))
-	}
-	if g.cfg.Dev {
-		chain = append(chain, identity.Dev{})
-		g.log.Warn("DEV MODE: anybody who reaches this machine's loopback can be anybody, with the assertion \"dev\"")
-	}
-	if len(chain) == 0 {
-		g.log.Warn("no device can identify itself: every verifier under [identity] is off")
-	}
-	return identity.Chain(chain...)
-}
-
 // pages is everything on the HTTP listener.
 func (g *gateway) pages() (http.Handler, error) {
 	proxies, err := parsePrefixes(g.cfg.HTTP.TrustedProxies)
@@ -331,8 +320,8 @@ func (g *gateway) pages() (http.Handler, error) {
 	}
 	c := web.Config{
 		Origin: g.origin, Domain: g.cfg.Domain, Version: programVersion().Version,
-		Hub: g.hub, Store: g.store, Verifier: g.chain, Admins: g.cfg.adminEmails(), Dev: g.cfg.Dev,
-		TrustedProxies: proxies, Log: g.log, Now: time.Now,
+		Hub: g.hub, Store: g.store, Verifier: g.verifier, OIDC: g.oidc, Attempts: g.attempts,
+		Admins: g.cfg.adminEmails(), Dev: g.cfg.Dev, TrustedProxies: proxies, Log: g.log, Now: time.Now,
 	}
 	if l := g.bound["xmpp"]; l != nil {
 		c.Component = l.Addr().String()

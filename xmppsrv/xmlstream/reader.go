@@ -1,4 +1,4 @@
-package xmppsrv
+package xmlstream
 
 import (
 	"bytes"
@@ -6,20 +6,27 @@ import (
 	"unicode/utf8"
 )
 
+// Bounds of one element beside its bytes.
 const (
-	nsXML    = "http://www.w3.org/XML/1998/namespace"
-	nsXMLNS  = "http://www.w3.org/2000/xmlns/"
-	nsStream = "http://etherx.jabber.org/streams"
+	maxDepth      = 64  // nested elements
+	maxAttributes = 64  // of one element, declarations of namespaces included
+	maxName       = 256 // bytes of a name with its prefix
+	maxNamespaces = 64  // declarations in force at one place
 )
 
-// reader splits a stream into its header, first-level elements and closing tag, and is strict: what RFC 6120
+const (
+	nsXML   = "http://www.w3.org/XML/1998/namespace"
+	nsXMLNS = "http://www.w3.org/2000/xmlns/"
+)
+
+// Reader splits a stream into its header, first-level elements and closing tag, and is strict: what RFC 6120
 // §11.1 restricts, what is not well-formed (XML 1.0, Namespaces in XML 1.0) and what is over a bound is an
-// error, always a *streamError or what the source returned.
+// error, always a *Error or what the source returned.
 //
 // It parses in one pass in its own buffer, which it fills when it needs a byte, so that bytes may come in any
 // pieces. Text is decoded where it stands. An element, and every slice got from it, is valid until the next
 // call of next. A reader is for one goroutine.
-type reader struct {
+type Reader struct {
 	src io.Reader
 	max int // bytes of one element
 
@@ -78,27 +85,36 @@ const (
 	xmlSpace int32 = -2
 )
 
-// newReader reads from src; an element may have max bytes.
-func newReader(src io.Reader, max int) *reader {
-	return &reader{src: src, max: max, buf: make([]byte, 4<<10)}
+// NewReader reads from src; an element may have max bytes.
+func NewReader(src io.Reader, max int) *Reader {
+	return &Reader{src: src, max: max, buf: make([]byte, 4<<10)}
 }
 
-// allow changes how big an element may be, and reads in pieces of chunk bytes from now on.
-func (r *reader) allow(max, chunk int) {
+// Allow changes how big an element may be, and reads in pieces of chunk bytes from now on.
+func (r *Reader) Allow(max, chunk int) {
 	r.max = max
 	if len(r.buf) < chunk {
 		r.buf = append(make([]byte, 0, chunk), r.buf[:r.end]...)[:chunk]
 	}
 }
 
+// Restart makes the reader expect a new header behind the last element (RFC 6120 §4.3.3). Namespaces of the old one are
+// forgotten.
+func (r *Reader) Restart() {
+	r.start = r.pos
+	r.head, r.root, r.opened = nil, span{}, false
+	r.nodes, r.attrs, r.binds = r.nodes[:0], r.attrs[:0], r.binds[:0]
+	r.active, r.frames, r.fixed = r.active[:0], r.frames[:0], 0
+}
+
 // malformed is a violation of XML or of its namespaces (RFC 6120 §4.9.3.13).
-func malformed() error  { return &streamError{why: endMalformed} }
-func restricted() error { return &streamError{why: endRestricted} }
+func malformed() error  { return &Error{Malformed} }
+func restricted() error { return &Error{Restricted} }
 
 // fill reads more bytes. It is called when all that was read is parsed.
-func (r *reader) fill() error {
+func (r *Reader) fill() error {
 	if r.pos-r.start >= r.max {
-		return &streamError{why: endTooBig}
+		return &Error{TooBig}
 	}
 	if r.start > 0 {
 		r.end = copy(r.buf, r.buf[r.start:r.end])
@@ -122,7 +138,7 @@ func (r *reader) fill() error {
 }
 
 // peek returns the next byte.
-func (r *reader) peek() (byte, error) {
+func (r *Reader) peek() (byte, error) {
 	if r.pos == r.end {
 		if err := r.fill(); err != nil {
 			return 0, err
@@ -132,7 +148,7 @@ func (r *reader) peek() (byte, error) {
 }
 
 // has makes sure that n more bytes can be looked at.
-func (r *reader) has(n int) error {
+func (r *Reader) has(n int) error {
 	for r.end-r.pos < n {
 		pos := r.pos - r.start
 		r.pos = r.end
@@ -146,7 +162,7 @@ func (r *reader) has(n int) error {
 }
 
 // skipSpace skips white space and tells whether there was any.
-func (r *reader) skipSpace() (bool, error) {
+func (r *Reader) skipSpace() (bool, error) {
 	for some := false; ; some = true {
 		b, err := r.peek()
 		if err != nil || class[b]&space == 0 {
@@ -157,7 +173,7 @@ func (r *reader) skipSpace() (bool, error) {
 }
 
 // expect takes the byte b.
-func (r *reader) expect(b byte) error {
+func (r *Reader) expect(b byte) error {
 	got, err := r.peek()
 	if err != nil {
 		return err
@@ -170,12 +186,12 @@ func (r *reader) expect(b byte) error {
 }
 
 // offset is the place of the next byte in the element.
-func (r *reader) offset() int32 { return int32(r.pos - r.start) }
+func (r *Reader) offset() int32 { return int32(r.pos - r.start) }
 
-func (r *reader) bytes(s span) []byte { return r.buf[r.start+int(s.lo) : r.start+int(s.hi)] }
+func (r *Reader) bytes(s span) []byte { return r.buf[r.start+int(s.lo) : r.start+int(s.hi)] }
 
 // begin forgets the last element.
-func (r *reader) begin() {
+func (r *Reader) begin() {
 	r.start = r.pos
 	if cap(r.nodes) > 1024 { // an unusual element; do not keep its memory
 		r.nodes, r.attrs = nil, nil
@@ -187,9 +203,12 @@ func (r *reader) begin() {
 	r.frames = r.frames[:min(len(r.frames), 1)]
 }
 
-// header reads up to the end of the stream's opening tag. The element has no children yet. An XML declaration
+// Default is the default namespace of the stream, once its header was read.
+func (r *Reader) Default() []byte { return r.space(r.frames[0].def) }
+
+// Header reads up to the end of the stream's opening tag. The element has no children yet. An XML declaration
 // may stand before it, at the very beginning (RFC 6120 §11.5, §11.6).
-func (r *reader) header() (element, error) {
+func (r *Reader) Header() (Element, error) {
 	e, err := r.openingTag()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -197,30 +216,30 @@ func (r *reader) header() (element, error) {
 	return e, err
 }
 
-func (r *reader) openingTag() (element, error) {
+func (r *Reader) openingTag() (Element, error) {
 	if err := r.prolog(); err != nil {
-		return element{}, err
+		return Element{}, err
 	}
 	r.begin()
 	if err := r.has(2); err != nil {
-		return element{}, err
+		return Element{}, err
 	}
 	if err := r.markup(); err != nil {
-		return element{}, err
+		return Element{}, err
 	}
 	closed, err := r.startTag()
 	if err != nil {
-		return element{}, err
+		return Element{}, err
 	}
 	if r.pos-r.start > r.max {
-		return element{}, &streamError{why: endTooBig}
+		return Element{}, &Error{TooBig}
 	}
 	r.keepHeader(closed)
-	return element{r, 0}, nil
+	return Element{r, 0}, nil
 }
 
 // keepHeader copies what the rest of the stream refers to.
-func (r *reader) keepHeader(closed bool) {
+func (r *Reader) keepHeader(closed bool) {
 	r.head = bytes.Clone(r.buf[r.start:r.pos])
 	for i := range r.binds {
 		r.binds[i].head = true
@@ -236,13 +255,13 @@ func (r *reader) keepHeader(closed bool) {
 }
 
 // prolog skips an XML declaration and white space; it says which encodings are not ours.
-func (r *reader) prolog() error {
+func (r *Reader) prolog() error {
 	b, err := r.peek()
 	if err != nil {
 		return err
 	}
 	if b == 0xFE || b == 0xFF || b == 0 { // UTF-16, UTF-32
-		return &streamError{why: endEncoding}
+		return &Error{Encoding}
 	}
 	if is, err := r.atDeclaration(); err != nil {
 		return err
@@ -255,9 +274,9 @@ func (r *reader) prolog() error {
 	return err
 }
 
-// next reads the next first-level element. White space between elements is skipped (RFC 6120 §4.6.1). It
+// Next reads the next first-level element. White space between elements is skipped (RFC 6120 §4.6.1). It
 // returns io.EOF at the closing tag of the stream; a source that ends before is io.ErrUnexpectedEOF.
-func (r *reader) next() (element, error) {
+func (r *Reader) Next() (Element, error) {
 	e, err := r.nextElement()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -269,33 +288,33 @@ func (r *reader) next() (element, error) {
 }
 
 // errClosingTag is how nextElement says that the stream was closed.
-var errClosingTag = &streamError{why: endClosed}
+var errClosingTag = &Error{closed}
 
-func (r *reader) nextElement() (element, error) {
+func (r *Reader) nextElement() (Element, error) {
 	r.begin()
 	if !r.opened {
-		return element{}, errClosingTag
+		return Element{}, errClosingTag
 	}
 	if err := r.between(); err != nil {
-		return element{}, err
+		return Element{}, err
 	}
 	if r.buf[r.pos+1] == '/' {
-		return element{}, r.closingTag()
+		return Element{}, r.closingTag()
 	}
 	if err := r.markup(); err != nil {
-		return element{}, err
+		return Element{}, err
 	}
 	if err := r.tree(); err != nil {
-		return element{}, err
+		return Element{}, err
 	}
 	if r.pos-r.start > r.max {
-		return element{}, &streamError{why: endTooBig}
+		return Element{}, &Error{TooBig}
 	}
-	return element{r, 0}, nil
+	return Element{r, 0}, nil
 }
 
 // between skips white space up to the next markup and looks two bytes ahead.
-func (r *reader) between() error {
+func (r *Reader) between() error {
 	for {
 		b, err := r.peek()
 		switch {
@@ -310,17 +329,17 @@ func (r *reader) between() error {
 			if _, err := r.reference(r.offset()); err != nil {
 				return err
 			}
-			return &streamError{why: endText}
+			return &Error{Text}
 		case b < utf8.RuneSelf && class[b]&textPlain == 0 && b != ']':
 			return malformed()
 		default:
-			return &streamError{why: endText}
+			return &Error{Text}
 		}
 	}
 }
 
 // markup says what is wrong with a '<' that does not begin a tag; two bytes can be looked at.
-func (r *reader) markup() error {
+func (r *Reader) markup() error {
 	if r.buf[r.pos] != '<' {
 		return malformed()
 	}
@@ -332,7 +351,7 @@ func (r *reader) markup() error {
 			return err
 		}
 		if r.buf[r.pos+2] == '[' { // a CDATA section outside of an element is text
-			return &streamError{why: endText}
+			return &Error{Text}
 		}
 		return restricted() // comment, DTD
 	}
@@ -341,7 +360,7 @@ func (r *reader) markup() error {
 
 // instruction says what is wrong with a processing instruction: an XML declaration where none may stand is
 // not well-formed (XML 1.0 §2.8), all others are restricted (RFC 6120 §11.1).
-func (r *reader) instruction() error {
+func (r *Reader) instruction() error {
 	is, err := r.atDeclaration()
 	if err != nil {
 		return err
@@ -354,7 +373,7 @@ func (r *reader) instruction() error {
 
 // atDeclaration tells whether the bytes from here on are "<?xml" and white space. It never waits for more
 // bytes than it needs to know.
-func (r *reader) atDeclaration() (bool, error) {
+func (r *Reader) atDeclaration() (bool, error) {
 	const open = "<?xml"
 	for i := range len(open) {
 		if err := r.has(i + 1); err != nil {
@@ -371,7 +390,7 @@ func (r *reader) atDeclaration() (bool, error) {
 }
 
 // closingTag reads the end of the stream.
-func (r *reader) closingTag() error {
+func (r *Reader) closingTag() error {
 	r.pos += 2
 	raw, _, err := r.qname()
 	if err != nil {
@@ -391,7 +410,7 @@ func (r *reader) closingTag() error {
 }
 
 // tree reads one element with all that is in it.
-func (r *reader) tree() error {
+func (r *Reader) tree() error {
 	base := len(r.frames)
 	if closed, err := r.startTag(); err != nil || closed {
 		return err

@@ -1,4 +1,4 @@
-package xmppsrv
+package xmlstream
 
 import (
 	"bytes"
@@ -7,7 +7,7 @@ import (
 )
 
 // endTag closes the innermost element.
-func (r *reader) endTag() error {
+func (r *Reader) endTag() error {
 	r.pos += 2
 	f := &r.frames[len(r.frames)-1]
 	n := int(f.raw.hi - f.raw.lo)
@@ -25,7 +25,7 @@ func (r *reader) endTag() error {
 }
 
 // slowEndTag is endTag for one that is not there yet, has white space, or is wrong.
-func (r *reader) slowEndTag(want span) error {
+func (r *Reader) slowEndTag(want span) error {
 	raw, _, err := r.qname()
 	if err != nil {
 		return err
@@ -41,9 +41,9 @@ func (r *reader) slowEndTag(want span) error {
 
 // startTag reads an opening tag, its '<' included, into a new node, and opens a frame for it unless it closes
 // itself.
-func (r *reader) startTag() (closed bool, err error) {
+func (r *Reader) startTag() (closed bool, err error) {
 	if len(r.frames) > maxDepth {
-		return false, &streamError{why: endTooDeep}
+		return false, &Error{TooDeep}
 	}
 	r.pos++
 	raw, colon, err := r.qname()
@@ -83,7 +83,7 @@ func (r *reader) startTag() (closed bool, err error) {
 	return closed, nil
 }
 
-// local is the part of a name behind the colon.
+// Local is the part of a name behind the colon.
 func local(raw span, colon int32) span {
 	if colon > 0 {
 		return span{colon + 1, raw.hi}
@@ -92,7 +92,7 @@ func local(raw span, colon int32) span {
 }
 
 // link makes n the last child of the innermost open element of this stanza, if there is one.
-func (r *reader) link(n node) int32 {
+func (r *Reader) link(n node) int32 {
 	id := int32(len(r.nodes))
 	r.nodes = append(r.nodes, n)
 	if len(r.frames) > 1 {
@@ -108,7 +108,7 @@ func (r *reader) link(n node) int32 {
 }
 
 // attributes reads the attributes of a tag up to its '>' and tells whether it closes itself.
-func (r *reader) attributes(first int) (closed bool, err error) {
+func (r *Reader) attributes(first int) (closed bool, err error) {
 	for {
 		spaced, err := r.skipSpace()
 		if err != nil {
@@ -131,7 +131,7 @@ func (r *reader) attributes(first int) (closed bool, err error) {
 }
 
 // attribute reads one attribute. The place of the colon is kept in ns until resolve.
-func (r *reader) attribute(first int) error {
+func (r *Reader) attribute(first int) error {
 	raw, colon, err := r.qname()
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func (r *reader) attribute(first int) error {
 		return err
 	}
 	if len(r.attrs)-first == maxAttributes {
-		return &streamError{why: endTooManyAttributes}
+		return &Error{TooManyAttributes}
 	}
 	name := r.bytes(raw)
 	for _, a := range r.attrs[first:] {
@@ -155,7 +155,7 @@ func (r *reader) attribute(first int) error {
 
 // declare takes the declarations of namespaces out of the attributes and puts them in force; it returns the
 // default namespace.
-func (r *reader) declare(first int) (def int32, err error) {
+func (r *Reader) declare(first int) (def int32, err error) {
 	def = noSpace
 	if len(r.frames) > 0 {
 		def = r.frames[len(r.frames)-1].def
@@ -175,7 +175,7 @@ func (r *reader) declare(first int) (def int32, err error) {
 			return 0, err
 		}
 		if len(r.active) == maxNamespaces {
-			return 0, &streamError{why: endTooManyNamespaces}
+			return 0, &Error{TooManyNamespaces}
 		}
 		id := int32(len(r.binds))
 		r.binds = append(r.binds, b)
@@ -192,7 +192,7 @@ func (r *reader) declare(first int) (def int32, err error) {
 }
 
 // checkBind is Namespaces in XML 1.0 §3, the constraints on reserved prefixes and names.
-func (r *reader) checkBind(b bind) error {
+func (r *Reader) checkBind(b bind) error {
 	prefix, uri := r.bytes(b.prefix), r.bytes(b.uri)
 	if b.prefix.hi == 0 {
 		prefix = nil
@@ -209,7 +209,7 @@ func (r *reader) checkBind(b bind) error {
 }
 
 // lookup finds the namespace of a prefix that is not empty.
-func (r *reader) lookup(prefix span) (int32, error) {
+func (r *Reader) lookup(prefix span) (int32, error) {
 	p := r.bytes(prefix)
 	if string(p) == "xml" {
 		return xmlSpace, nil
@@ -222,7 +222,7 @@ func (r *reader) lookup(prefix span) (int32, error) {
 	return 0, malformed() // Namespaces in XML 1.0 §5: prefix declared; RFC 6120 §4.9.3.13
 }
 
-func (r *reader) bindBytes(b *bind, s span) []byte {
+func (r *Reader) bindBytes(b *bind, s span) []byte {
 	if b.head {
 		return r.head[s.lo:s.hi]
 	}
@@ -230,7 +230,7 @@ func (r *reader) bindBytes(b *bind, s span) []byte {
 }
 
 // resolve finds the namespaces of the attributes; two of the same name are an error (Namespaces in XML 1.0 §6.3).
-func (r *reader) resolve(first int) error {
+func (r *Reader) resolve(first int) error {
 	as := r.attrs[first:]
 	for i := range as {
 		if as[i].ns == 0 {
@@ -252,8 +252,8 @@ func (r *reader) resolve(first int) error {
 	return nil
 }
 
-// space is the name of a namespace.
-func (r *reader) space(ns int32) []byte {
+// Space is the name of a namespace.
+func (r *Reader) space(ns int32) []byte {
 	switch ns {
 	case noSpace:
 		return nil
@@ -265,7 +265,7 @@ func (r *reader) space(ns int32) []byte {
 }
 
 // qname reads a name; colon is the place of its colon, 0 if it has none (a name never begins at 0).
-func (r *reader) qname() (raw span, colon int32, err error) {
+func (r *Reader) qname() (raw span, colon int32, err error) {
 	raw.lo = r.offset()
 	fresh := true // a first character of a part comes next
 	for {
@@ -306,15 +306,15 @@ func (r *reader) qname() (raw span, colon int32, err error) {
 	}
 }
 
-func (r *reader) nameLength(lo int32) error {
+func (r *Reader) nameLength(lo int32) error {
 	if r.offset()-lo > maxName {
-		return &streamError{why: endLongName}
+		return &Error{LongName}
 	}
 	return nil
 }
 
 // nameRun skips ASCII name characters.
-func (r *reader) nameRun() {
+func (r *Reader) nameRun() {
 	run := r.buf[r.pos:r.end]
 	n := 0
 	for n < len(run) && class[run[n]]&nameRest != 0 {
@@ -324,7 +324,7 @@ func (r *reader) nameRun() {
 }
 
 // nameRune takes one character of a name that is not ASCII.
-func (r *reader) nameRune(first bool) error {
+func (r *Reader) nameRune(first bool) error {
 	c, n, err := r.rune()
 	if err != nil {
 		return err
@@ -337,7 +337,7 @@ func (r *reader) nameRune(first bool) error {
 }
 
 // rune looks at the next character, which is not ASCII (RFC 3629, XML 1.0 §2.2).
-func (r *reader) rune() (c rune, n int, err error) {
+func (r *Reader) rune() (c rune, n int, err error) {
 	for !utf8.FullRune(r.buf[r.pos:r.end]) {
 		if err := r.has(r.end - r.pos + 1); err != nil {
 			return 0, 0, err

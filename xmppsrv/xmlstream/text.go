@@ -1,4 +1,4 @@
-package xmppsrv
+package xmlstream
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 )
 
 // assigned reads = and a value.
-func (r *reader) assigned() (span, error) {
+func (r *Reader) assigned() (span, error) {
 	if _, err := r.skipSpace(); err != nil {
 		return span{}, err
 	}
@@ -20,7 +20,7 @@ func (r *reader) assigned() (span, error) {
 }
 
 // value reads an attribute's value in its quotes and decodes it where it stands.
-func (r *reader) value() (span, error) {
+func (r *Reader) value() (span, error) {
 	quote, err := r.peek()
 	if err != nil {
 		return span{}, err
@@ -55,7 +55,7 @@ func (r *reader) value() (span, error) {
 
 // text reads character data of the innermost element up to the next tag, CDATA sections included, and appends
 // it as a node. It stops at a '<' with a byte behind it.
-func (r *reader) text() error {
+func (r *Reader) text() error {
 	lo := r.offset()
 	w := lo
 	for {
@@ -94,7 +94,7 @@ func (r *reader) text() error {
 }
 
 // run keeps bytes that mean themselves, as many as are there.
-func (r *reader) run(w int32, plain uint8) int32 {
+func (r *Reader) run(w int32, plain uint8) int32 {
 	run := r.buf[r.pos:r.end]
 	n := 0
 	for n < len(run) && class[run[n]]&plain != 0 {
@@ -104,7 +104,7 @@ func (r *reader) run(w int32, plain uint8) int32 {
 }
 
 // keep moves the next n bytes to w, which is not behind them.
-func (r *reader) keep(w int32, n int) int32 {
+func (r *Reader) keep(w int32, n int) int32 {
 	if at := r.start + int(w); at != r.pos {
 		copy(r.buf[at:], r.buf[r.pos:r.pos+n])
 	}
@@ -113,7 +113,7 @@ func (r *reader) keep(w int32, n int) int32 {
 }
 
 // special takes a byte that does not mean itself in text or in a value.
-func (r *reader) special(w int32, b byte) (int32, error) {
+func (r *Reader) special(w int32, b byte) (int32, error) {
 	switch {
 	case b == '&':
 		return r.reference(w)
@@ -138,7 +138,7 @@ func (r *reader) special(w int32, b byte) (int32, error) {
 }
 
 // cdata reads a CDATA section if one begins here, after a '<'; more is false at a tag.
-func (r *reader) cdata(w *int32) (more bool, err error) {
+func (r *Reader) cdata(w *int32) (more bool, err error) {
 	const open, shut = "<![CDATA[", "]]>"
 	if err := r.has(2); err != nil {
 		return false, err
@@ -185,7 +185,7 @@ func (r *reader) cdata(w *int32) (more bool, err error) {
 }
 
 // reference decodes a character or entity reference to w (XML 1.0 §4.1, §4.6; RFC 6120 §11.1).
-func (r *reader) reference(w int32) (int32, error) {
+func (r *Reader) reference(w int32) (int32, error) {
 	const longest = 32 // of the name or number between & and ;
 	n := 1
 	for {
@@ -268,7 +268,7 @@ func hexValue(d byte) rune {
 }
 
 // declaration reads <?xml version='1.0' encoding='utf-8'?> (XML 1.0 §2.8).
-func (r *reader) declaration() error {
+func (r *Reader) declaration() error {
 	r.pos += len("<?xml")
 	for part := 0; ; {
 		spaced, err := r.skipSpace()
@@ -289,7 +289,7 @@ func (r *reader) declaration() error {
 }
 
 // declared reads one part of the declaration; part is how far it is. They come in this order, the version must.
-func (r *reader) declared(part int) (int, error) {
+func (r *Reader) declared(part int) (int, error) {
 	raw, _, err := r.qname()
 	if err != nil {
 		return 0, err
@@ -305,7 +305,7 @@ func (r *reader) declared(part int) (int, error) {
 		return 1, nil
 	case name == "encoding" && part == 1:
 		if !strings.EqualFold(value, "utf-8") {
-			return 0, &streamError{why: endEncoding} // RFC 6120 §4.9.3.22, §11.6
+			return 0, &Error{Encoding} // RFC 6120 §4.9.3.22, §11.6
 		}
 		return 2, nil
 	case name == "standalone" && (part == 1 || part == 2) && (value == "yes" || value == "no"):

@@ -1,4 +1,4 @@
-package xmppsrv
+package xmlstream
 
 import (
 	"bytes"
@@ -13,20 +13,22 @@ import (
 	"unicode/utf8"
 )
 
+const minStanza = 10_000 // bytes, what most tests allow
+
 const plainHeader = "<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' to='chat.example'>"
 
 // dump writes a tree in a form that two parsers can be compared by. White space in attributes counts as blanks,
 // since encoding/xml does not normalise it.
-func dump(w *strings.Builder, e element) {
-	fmt.Fprintf(w, "<{%s}%s", e.space(), e.local())
+func dump(w *strings.Builder, e Element) {
+	fmt.Fprintf(w, "<{%s}%s", e.Space(), e.Local())
 	n := &e.r.nodes[e.i]
 	var as []string
 	for _, a := range e.r.attrs[n.attrs[0]:n.attrs[1]] {
 		as = append(as, attrString(string(e.r.space(a.ns)), string(e.r.bytes(a.name)), string(e.r.bytes(a.value))))
 	}
 	dumpAttrs(w, as)
-	for c, ok := e.first(); ok; c, ok = c.next() {
-		if c.isText() {
+	for c, ok := e.First(); ok; c, ok = c.Next() {
+		if c.IsText() {
 			fmt.Fprintf(w, "%q", e.r.bytes(e.r.nodes[c.i].text))
 			continue
 		}
@@ -55,9 +57,9 @@ func dumpAttrs(w *strings.Builder, as []string) {
 
 // readAll reads a whole stream with our reader: the header's dump, then each element's, and how it ended.
 func readAll(src io.Reader, max int) (trees []string, err error) {
-	r := newReader(src, max)
-	e, err := r.header()
-	for ; err == nil; e, err = r.next() {
+	r := NewReader(src, max)
+	e, err := r.Header()
+	for ; err == nil; e, err = r.Next() {
 		var w strings.Builder
 		dump(&w, e)
 		trees = append(trees, w.String())
@@ -304,22 +306,22 @@ func manyAttrs(n int) string {
 func big(n int) string { return "<a>" + strings.Repeat("x", n-len("<a></a>")) + "</a>" }
 
 func endWord(err error) string {
-	var se *streamError
+	var se *Error
 	switch {
 	case err == io.EOF:
 		return "eof"
 	case err == io.ErrUnexpectedEOF:
 		return "unexpected"
 	case errors.As(err, &se):
-		return se.why.String()
+		return se.Kind.String()
 	}
 	return fmt.Sprint(err)
 }
 
 func TestReader(t *testing.T) {
 	var header strings.Builder
-	r := newReader(strings.NewReader(plainHeader), minStanza)
-	e, err := r.header()
+	r := NewReader(strings.NewReader(plainHeader), minStanza)
+	e, err := r.Header()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,6 +345,35 @@ func TestReader(t *testing.T) {
 			}
 			checkReader(t, []byte(c.in))
 		})
+	}
+}
+
+// A restarted stream is a new one: its header, its prefixes, its closing tag.
+func TestRestart(t *testing.T) {
+	r := NewReader(strings.NewReader("<stream:stream xmlns='a' xmlns:p='b' xmlns:stream='s'><p:x/><?xml version='1.0'?><t:stream xmlns='c' xmlns:t='s'><y/></t:stream>"), minStanza)
+	for i, want := range []string{"<{s}stream></>", "<{b}x></>", "<{s}stream></>", "<{c}y></>"} {
+		read := r.Next
+		if i%2 == 0 {
+			if i > 0 {
+				r.Restart()
+			}
+			read = r.Header
+		}
+		e, err := read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var w strings.Builder
+		dump(&w, e)
+		if w.String() != want {
+			t.Errorf("element %d is %s, want %s", i, w.String(), want)
+		}
+	}
+	if string(r.Default()) != "c" {
+		t.Errorf("the default namespace is %s", r.Default())
+	}
+	if _, err := r.Next(); err != io.EOF {
+		t.Errorf("the closing tag is %v", err)
 	}
 }
 
@@ -380,13 +411,13 @@ func TestReaderIsPrompt(t *testing.T) {
 // The reader keeps no more of a stream than an element and what one fill brings.
 func TestReaderMemory(t *testing.T) {
 	stream := io.MultiReader(strings.NewReader(plainHeader), strings.NewReader(strings.Repeat(big(9_000)+" ", 200)))
-	r := newReader(stream, minStanza)
-	if _, err := r.header(); err != nil {
+	r := NewReader(stream, minStanza)
+	if _, err := r.Header(); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
 	for {
-		if _, err := r.next(); err != nil {
+		if _, err := r.Next(); err != nil {
 			break
 		}
 		n++
@@ -435,22 +466,22 @@ func BenchmarkReader(b *testing.B) {
 	b.Run("ours", func(b *testing.B) {
 		b.ReportAllocs()
 		b.SetBytes(int64(len(sampleMessage)))
-		r := newReader(io.MultiReader(strings.NewReader(plainHeader), &repeat{unit: []byte(sampleMessage)}), 1<<16)
-		if _, err := r.header(); err != nil {
+		r := NewReader(io.MultiReader(strings.NewReader(plainHeader), &repeat{unit: []byte(sampleMessage)}), 1<<16)
+		if _, err := r.Header(); err != nil {
 			b.Fatal(err)
 		}
-		r.allow(1<<16, 32<<10)
+		r.Allow(1<<16, 32<<10)
 		size := 0
 		for b.Loop() {
-			e, err := r.next()
+			e, err := r.Next()
 			if err != nil {
 				b.Fatal(err)
 			}
-			body, _ := e.child("body", nsAccept)
-			x, _ := e.child("x", nsOOB)
-			url, _ := x.child("url", nsOOB)
-			_, ok := e.child("request", nsReceipts)
-			size += len(e.attr("from")) + len(e.attr("to")) + len(e.attr("id")) + len(e.attr("type")) + len(body.text()) + len(url.text())
+			body, _ := e.Child("body", "jabber:component:accept")
+			x, _ := e.Child("x", "jabber:x:oob")
+			url, _ := x.Child("url", "jabber:x:oob")
+			_, ok := e.Child("request", "urn:xmpp:receipts")
+			size += len(e.Attr("from")) + len(e.Attr("to")) + len(e.Attr("id")) + len(e.Attr("type")) + len(body.Text()) + len(url.Text())
 			if !ok {
 				b.Fatal("no request")
 			}

@@ -1,4 +1,4 @@
-package xmppsrv
+package xmlstream
 
 import "unicode/utf8"
 
