@@ -246,8 +246,8 @@ func onwards[T any](p *page[T], r *http.Request, answer http.Header, last string
 	answer.Set("Link", "<"+r.URL.Path+"?"+q.Encode()+`>; rel="next"`)
 }
 
-// pageOf is the page that the request asks for, of a list that is ordered by key.
-func pageOf[T any](all []T, key func(*T) string, r *http.Request, answer http.Header) (page[T], error) {
+// pageFrom is the page that the request asks for, of a list that is ordered by key.
+func pageFrom[T any](all []T, key func(*T) string, r *http.Request, answer http.Header) (page[T], error) {
 	limit, after, err := paging(r)
 	p := page[T]{Items: []T{}}
 	if err != nil {

@@ -88,7 +88,7 @@ func (c *call) listDevices() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(all, func(d *presence.DeviceInfo) string { return d.Device }, c.r, c.header)
+	return pageFrom(all, func(d *presence.DeviceInfo) string { return d.Device }, c.r, c.header)
 }
 
 var errNotHers = &Error{Status: http.StatusNotFound, Errno: 13, Text: "You have no such device."}
@@ -166,7 +166,7 @@ func (c *call) listGrants() (any, error) {
 			all = append(all, c.desk.GrantOf(g))
 		}
 	}
-	return pageOf(all, func(g *account.Grant) string { return g.App }, c.r, c.header)
+	return pageFrom(all, func(g *account.Grant) string { return g.App }, c.r, c.header)
 }
 
 // grant is the grant to the app that the path names.
@@ -351,7 +351,7 @@ func (c *call) listRequests() (any, error) {
 		return nil, err
 	}
 	slices.SortFunc(all, func(a, b presence.Request) int { return strings.Compare(a.App, b.App) })
-	return pageOf(all, func(r *presence.Request) string { return r.App }, c.r, c.header)
+	return pageFrom(all, func(r *presence.Request) string { return r.App }, c.r, c.header)
 }
 
 // answered is the answer to POST /requests/{appid}.
@@ -422,7 +422,7 @@ func (c *call) listTokens() (any, error) {
 	if err != nil {
 		return nil, storageError(err)
 	}
-	return pageOf(all, func(t *account.Token) string { return t.Hash }, c.r, c.header)
+	return pageFrom(all, func(t *account.Token) string { return t.Hash }, c.r, c.header)
 }
 
 func (c *call) makeToken() (any, error) {
