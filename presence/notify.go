@@ -299,7 +299,9 @@ func (h *Hub) tellNotified(n *Notification) {
 
 // Waiting counts, after Wait, what waits for the (last) recipient from the app, as far as the app may know: what a
 // device that it does not see has taken counts as waiting. ErrStorage.
-func (d *Delivery) Waiting() (int, error) { return d.hub.waitingFor(d.n.Email, d.n.App, d.n.PUID) }
+func (d *Delivery) Waiting() (int, error) {
+	return d.hub.waitingFor(unseenKey{d.n.App, d.n.Email, d.n.PUID})
+}
 
 // receiptBacklog bounds the confirmations on their way to the disk; beyond it a device that confirms waits.
 const receiptBacklog = 4096

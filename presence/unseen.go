@@ -19,7 +19,7 @@ type unseen struct {
 	count int                   // guarded by mu: in of, at most maxGhosts
 }
 
-type unseenKey struct{ app, puid string }
+type unseenKey struct{ app, email, puid string }
 
 // ghost is a notification that is gone, as far as its app needs to believe in it.
 type ghost struct {
@@ -59,7 +59,7 @@ func (u *unseen) forget(g *grant) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	k := unseenKey{g.app.id, g.puid}
+	k := unseenKey{g.app.id, g.owner.email, g.puid}
 	u.count -= len(u.of[k])
 	delete(u.of, k)
 	u.any.Store(len(u.of) > 0)
@@ -109,7 +109,7 @@ func (h *Hub) noteUnseen(s *Session, seqs []uint64, seen []*grant) error {
 	}
 	return h.eachPending(email, slices.Min(seqs)-1, slices.Max(seqs), func(n *Notification) {
 		if slices.Contains(app, n.App) && slices.Contains(seqs, n.Seq) {
-			h.unseen.add(unseenKey{n.App, n.PUID}, ghostOf(n), h.cfg.Limits.QueuePerApp)
+			h.unseen.add(unseenKey{n.App, n.Email, n.PUID}, ghostOf(n), h.cfg.Limits.QueuePerApp)
 		}
 	})
 }
@@ -149,9 +149,9 @@ func (h *Hub) eachPending(email string, after, last uint64, f func(*Notification
 
 // waitingFor counts what waits from an app for a user, as far as the app may know. What was removed before the one
 // is read is among the other.
-func (h *Hub) waitingFor(email, app, puid string) (int, error) {
+func (h *Hub) waitingFor(k unseenKey) (int, error) {
+	email, app := k.email, k.app
 	waiting, err := h.cfg.Store.Waiting(email)
-	k := unseenKey{app, puid}
 	if err != nil || len(h.unseen.list(k)) == 0 {
 		return waiting[app], storage(err)
 	}
@@ -167,6 +167,37 @@ func (h *Hub) waitingFor(email, app, puid string) (int, error) {
 	all = append(all, h.unseen.list(k)...)
 	slices.SortFunc(all, func(a, b ghost) int { return cmp.Compare(a.seq, b.seq) })
 	return h.lineUp(slices.CompactFunc(all, func(a, b ghost) bool { return a.seq == b.seq })), nil
+}
+
+// waitingFrom is waitingFor for all of an app's users.
+func (h *Hub) waitingFrom(app string) (int, error) {
+	n, err := h.cfg.Store.WaitingFrom(app)
+	if err != nil {
+		return 0, storage(err)
+	}
+	for _, k := range h.unseen.keysOf(app) {
+		waiting, err := h.cfg.Store.Waiting(k.email)
+		if err != nil {
+			return 0, storage(err)
+		}
+		all, err := h.waitingFor(k)
+		if err != nil {
+			return 0, err
+		}
+		n += all - waiting[app]
+	}
+	return n, nil
+}
+
+func (u *unseen) keysOf(app string) (keys []unseenKey) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for k := range u.of {
+		if k.app == app {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 // lineUp puts all in a queue and returns how many are left: what a queue does that nobody takes from.
