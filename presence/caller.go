@@ -43,10 +43,13 @@ func (h *Hub) AppByKey(key string) (App, bool) {
 	h.apps.mu.RLock()
 	defer h.apps.mu.RUnlock()
 	var found *App
+	now := h.cfg.Now()
 	for _, a := range h.apps.byID {
 		meta := a.meta.Load()
-		if subtle.ConstantTimeCompare([]byte(meta.APIKey), []byte(key)) == 1 && !meta.Disabled {
-			found = meta
+		for _, k := range meta.APIKeys(now) {
+			if subtle.ConstantTimeCompare([]byte(k), []byte(key)) == 1 && !meta.Disabled {
+				found = meta
+			}
 		}
 	}
 	if found == nil {
@@ -57,8 +60,3 @@ func (h *Hub) AppByKey(key string) (App, bool) {
 
 // NotifyAll is [Link.NotifyAll].
 func (c *Caller) NotifyAll(all []Addressed) (*Delivery, error) { return c.link.NotifyAll(all) }
-
-// Waiting counts what waits for the user of a grant to the app, as far as the app may know.
-func (c *Caller) Waiting(g *Grant) (int, error) {
-	return c.link.hub.waitingFor(g.Email, c.link.app.id, g.PUID)
-}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -111,29 +112,40 @@ func (s *Site) adminApps(r *http.Request) (any, error) {
 			p.Next = adminAppURL + "?after=" + url.QueryEscape(p.Apps[adminApps-1].ID)
 			break
 		}
-		p.Apps = append(p.Apps, s.adminAppOf(a))
+		v, err := s.adminAppOf(a)
+		if err != nil {
+			return nil, err
+		}
+		p.Apps = append(p.Apps, v)
 	}
 	return p, nil
 }
 
-func (s *Site) adminAppOf(a presence.App) adminApp {
-	return adminApp{ID: a.ID, Name: plain(a.Name), Component: a.Component, Disabled: a.Disabled}
+func (s *Site) adminAppOf(a presence.App) (adminApp, error) {
+	v := adminApp{ID: a.ID, Name: plain(a.Name), Component: a.Component, Disabled: a.Disabled}
+	st, err := s.cfg.Hub.AppStats(a.ID)
+	if errors.Is(err, presence.ErrNoApp) {
+		return v, nil // removed meanwhile
+	}
+	v.Connections, v.Queue = len(st.Connections), st.Queue
+	for why, n := range st.Refused {
+		v.Refused = append(v.Refused, refusals{why, n})
+	}
+	slices.SortFunc(v.Refused, func(a, b refusals) int { return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Why, b.Why)) })
+	v.Refused = v.Refused[:min(len(v.Refused), 8)]
+	return v, err
 }
 
 func (s *Site) adminSwitchApp(r *http.Request, _ string) (string, error) {
-	app, ok := s.cfg.Hub.App(r.PathValue("app"))
+	disabled, ok := map[string]bool{"enable": false, "disable": true}[r.PathValue("verb")]
 	if !ok {
-		return "", presence.ErrNoApp
-	}
-	switch r.PathValue("verb") {
-	case "enable":
-		app.Disabled = false
-	case "disable":
-		app.Disabled = true
-	default:
 		return "", errNotFound
 	}
-	return adminAppURL, s.cfg.Hub.PutApp(app)
+	_, err := s.cfg.Hub.EditApp(r.PathValue("app"), func(a *presence.App) error {
+		a.Disabled = disabled
+		return nil
+	})
+	return adminAppURL, err
 }
 
 // adminUsersPage is the data of pages/admin_users.html.

@@ -113,7 +113,7 @@ func (a *api) routes() []route {
 		{"GET /activity", account.AuditRead, ok, (*call).listActivity, nil},
 
 		{"POST /notifications", "", taken, nil, (*appCall).notify},
-		{"GET /queue", "", ok, nil, (*appCall).listQueue},
+		{"GET /queue", "", ok, nil, (*appCall).getQueue},
 	}
 }
 

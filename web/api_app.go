@@ -288,43 +288,13 @@ func atIndex(err error, i int, several bool) error {
 	return &e
 }
 
-// queued is a user for whom something of the app's waits.
+// queued is the answer to GET /queue.
 type queued struct {
-	UID       string `json:"uid"`
-	QueueSize int    `json:"queue_size"`
+	QueueSize int `json:"queue_size"`
+	Upstream  int `json:"upstream"`
 }
 
-const maxQueueLook = 1000 // grants that one page looks at
-
-// listQueue goes by PUID too. A page may have less than there is room for, or nothing, and still a next one.
-func (c *appCall) listQueue() (any, error) {
-	limit, after, err := paging(c.r)
-	if err != nil {
-		return nil, err
-	}
-	grants, err := c.site.cfg.Store.GrantsOfApp(c.meta.ID, after, maxQueueLook)
-	if err != nil {
-		return nil, storageError(err)
-	}
-	p := page[queued]{Items: []queued{}}
-	for i := range grants {
-		g := &grants[i]
-		if len(p.Items) == limit {
-			onwards(&p, c.r, c.header, grants[i-1].PUID)
-			return p, nil
-		}
-		n, err := c.voice.Waiting(g)
-		switch {
-		case err != nil:
-			return nil, storageError(err)
-		case n > 0 && g.Address == presence.ByEmail:
-			p.Items = append(p.Items, queued{g.Email, n})
-		case n > 0:
-			p.Items = append(p.Items, queued{g.PUID, n})
-		}
-	}
-	if len(grants) == maxQueueLook {
-		onwards(&p, c.r, c.header, grants[maxQueueLook-1].PUID)
-	}
-	return p, nil
+func (c *appCall) getQueue() (any, error) {
+	s, err := c.site.cfg.Hub.AppStats(c.meta.ID)
+	return queued{s.Queue, s.Upstream}, err
 }

@@ -436,8 +436,8 @@ func (k *contract) notifications(t *testing.T) {
 	if err != nil || len(ns) != 1 || ns[0].Message != "hello" || ns[0].Source != "CHAT" || !ns[0].High || string(ns[0].Data) != `{"n":[1]}` || ns[0].Expires.Sub(ns[0].Time) != 10*time.Minute {
 		t.Fatalf("%v %+v", err, ns)
 	}
-	chat.get("/queue").want(200).has(`{"uid":"` + g.PUID + `","queue_size":1}`)
-	h.program(t, k, "game-key").get("/queue").want(200).has(`"items":[]`)
+	chat.get("/queue").want(200).has(`"queue_size":1`)
+	h.program(t, k, "game-key").get("/queue").want(200).has(`"queue_size":0`)
 
 	// Several: all or none.
 	two := `{"notifications":[{"uid":"` + g.PUID + `","message":"a"},{"uid":"` + g.PUID + `","message":"b"}]}`
