@@ -112,6 +112,12 @@ func (a *api) routes() []route {
 		{"GET /audit", account.AuditRead, ok, (*call).listAudit, nil},
 		{"GET /activity", account.AuditRead, ok, (*call).listActivity, nil},
 
+		{"GET /apps", account.AppsRead, ok, (*call).listApps, nil},
+		{"POST /apps", account.AppsWrite, made, (*call).makeApp, nil},
+		{"GET /apps/{appid}", account.AppsRead, ok, (*call).getApp, nil},
+		{"PATCH /apps/{appid}", account.AppsWrite, ok, (*call).changeApp, nil},
+		{"POST /apps/{appid}/rotate", account.AppsWrite, ok, (*call).rotateApp, nil},
+
 		{"POST /notifications", "", taken, nil, (*appCall).notify},
 		{"GET /queue", "", ok, nil, (*appCall).getQueue},
 	}

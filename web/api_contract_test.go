@@ -250,3 +250,16 @@ func TestSchemasHold(t *testing.T) {
 		}
 	}
 }
+
+// TestKindsAreInTheFile: every kind of problem that there is.
+func TestKindsAreInTheFile(t *testing.T) {
+	for _, k := range kinds() {
+		if !strings.Contains(string(openAPI), `"urn:presenced:problem:`+k.name+`"`) {
+			t.Errorf("openapi.json lacks the kind %s", k.name)
+		}
+		e := &Error{Status: k.status, Kind: k.name}
+		if got := e.kind(); got != k {
+			t.Errorf("%+v becomes %+v", k, got)
+		}
+	}
+}

@@ -112,6 +112,7 @@ func TestAPI(t *testing.T) {
 	t.Run("Grants", k.grants)
 	t.Run("Requests", k.requests)
 	t.Run("Tokens", k.tokens)
+	t.Run("Apps", k.apps)
 	t.Run("History", k.history)
 	t.Run("Me", k.me)
 	t.Run("Notifications", k.notifications)
@@ -296,6 +297,68 @@ func (k *contract) tokens(t *testing.T) {
 		}
 		h.now.pass(time.Second)
 	}
+}
+
+func (k *contract) apps(t *testing.T) {
+	h := newHouse(t)
+	h.app("chat") // an administrator's
+	p, other := h.program(t, k, h.apiToken(ann)), h.program(t, k, h.apiToken(bob))
+	body := `{"name":"My App","site":"Example.org","component":"app.example.org","redirects":["https://example.org/back"],"description":"for friends"}`
+	var made madeApp
+	a := p.call("POST", "/apps", body).want(201).json(&made)
+	if made.ID != "my-app" || made.Secret == "" || made.APIKey == "" || made.Proof == "" || !made.Disabled || a.Header.Get("Location") != apiRoot+"/apps/my-app" {
+		t.Errorf("%s %v", a.body, a.Header)
+	}
+	p.call("POST", "/apps", body).refused(409, 13, "component")
+	for body, field := range map[string]string{
+		`{"name":"x","site":"example.org","component":"example.com"}`:                               "component",
+		`{"name":"x","site":"example.org","component":"notexample.org"}`:                            "component",
+		`{"name":"x","site":"push.example.org","component":"push.example.org"}`:                     "component",
+		`{"name":"x","site":"e.org","component":"e.org","url":"javascript:alert(1)"}`:               "url",
+		`{"name":"x","site":"e.org","component":"e.org","redirects":["https://ok.org","data:,x"]}`:  "redirects",
+		`{"name":"x","site":"e.org","component":"e.org","secret":"mine"}`:                           "secret",
+		`{"name":"x","site":"e.org","component":"e.org","owner":"bob@example.org","verified":true}`: "owner",
+		`{"name":"x","site":"e.org","component":"e.org","conflict":"fight"}`:                        "",
+	} {
+		p.call("POST", "/apps", body).refused(422, 13, field)
+	}
+	p.call("POST", "/apps", `{"name":"x","site":"e.org"}`).refused(422, 12, "component")
+
+	p.get("/apps").want(200).has("my-app").hasNot(made.Secret, made.APIKey, made.Proof, `"chat"`)
+	p.get("/apps/my-app").want(200).hasNot(made.Secret, made.APIKey)
+	for _, id := range []string{"my-app", "chat", "nothing"} { // of whoever else, or of nobody: the same
+		first := other.get("/apps/nothing").refused(404, 60, "").body
+		for _, a := range []*answer{other.get("/apps/" + id), other.call("PATCH", "/apps/"+id, `{"name":"mine"}`), other.call("POST", "/apps/"+id+"/rotate", "")} {
+			if a.refused(404, 60, ""); a.body != first {
+				t.Errorf("%s, %s", a.body, first)
+			}
+		}
+	}
+	p.call("PATCH", "/apps/my-app", `{"redirects":["https://example.org/new"],"conflict":"share","name":"Ours"}`).want(200).has("/new", `"share"`, `"Ours"`)
+	p.call("PATCH", "/apps/my-app", `{"disabled":false}`).refused(409, 13, "disabled")
+	p.call("PATCH", "/apps/my-app", `{"name":null}`).refused(422, 13, "name")
+	p.call("PATCH", "/apps/my-app", `{"component":"other.example.org"}`).refused(422, 13, "component")
+	if _, err := h.hub.EditApp("my-app", func(a *presence.App) error { a.Verified = h.now.Now(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	p.call("PATCH", "/apps/my-app", `{"disabled":false}`).want(200).has(`"disabled":false`)
+
+	app := h.program(t, k, made.APIKey)
+	app.get("/queue").want(200)
+	var next madeApp
+	p.call("POST", "/apps/my-app/rotate", `{"overlap":60}`).want(200).json(&next)
+	app.get("/queue").want(200)
+	h.program(t, k, next.APIKey).get("/queue").want(200)
+	h.now.pass(2 * time.Minute)
+	app.get("/queue").refused(401, 34, "")
+	p.call("POST", "/apps/my-app/rotate", "").want(200)
+	h.program(t, k, next.APIKey).get("/queue").refused(401, 34, "")
+	p.call("POST", "/apps/my-app/rotate", `{"overlap":99999999999}`).refused(422, 13, "overlap")
+
+	for i := 1; i < 20; i++ {
+		p.call("POST", "/apps", fmt.Sprintf(`{"name":"n","site":"n%d.org","component":"n%d.org"}`, i, i)).want(201)
+	}
+	p.call("POST", "/apps", `{"name":"n","site":"n.org","component":"n.org"}`).refused(409, 13, "")
 }
 
 func (k *contract) history(t *testing.T) {

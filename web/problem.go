@@ -79,6 +79,7 @@ func kinds() []kind {
 		{"method", 405, 11, "The method is not known here"},
 		{"exists", 409, 13, "It is taken"},
 		{"too-many", 409, 13, "There are too many already"},
+		{"not-proven", 409, 13, "Its site was not proven yet"},
 		{"in-progress", 409, 40, "The same call is being carried out"},
 		{"body-too-large", 413, 14, "The body is too large"},
 		{"notification-too-large", 413, 42, "The notification is too large"},
