@@ -10,8 +10,7 @@ import (
 // about her, whoever was told before: what the one before had not told, and what it had told and is not so any
 // more, moves with her.
 
-// concerns reports whether the link is told of the user. Sockets that share an app divide the users as components
-// do, but nothing moves between them: who is told of a user from now on gets her as she is.
+// concerns reports whether the link is told of the user.
 func (a *app) concerns(l *Link, email string) bool {
 	return l.kind != CCSLink && (!l.shares() || a.chosen(email, l.kind) == l)
 }

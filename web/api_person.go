@@ -162,9 +162,14 @@ func (c *call) listGrants() (any, error) {
 	}
 	all := []account.Grant{}
 	for _, g := range stored {
-		if !g.Ended(c.now()) {
-			all = append(all, c.desk.GrantOf(g))
+		if g.Ended(c.now()) {
+			continue
 		}
+		v, err := c.desk.GrantOf(g)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
 	}
 	return pageFrom(all, func(g *account.Grant) string { return g.App }, c.r, c.header)
 }
@@ -186,7 +191,7 @@ func (c *call) getGrant() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.desk.GrantOf(g), nil
+	return c.desk.GrantOf(g)
 }
 
 // apiTerms are what a body may say of a grant.
@@ -411,7 +416,10 @@ func (c *call) answered(app string, allowed bool) (any, error) {
 		return nil, storageError(err)
 	}
 	if ok {
-		view := c.desk.GrantOf(g)
+		view, err := c.desk.GrantOf(g)
+		if err != nil {
+			return nil, err
+		}
 		v.Grant = &view
 	}
 	return v, nil

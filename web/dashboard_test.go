@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -502,6 +503,23 @@ func TestEventsTellWhatChanged(t *testing.T) {
 	h.attach(another, "tablet", presence.Online)
 	if got := bob.hear(); got != "devices status" { // the first that he hears: nothing of hers
 		t.Errorf("he heard %q", got)
+	}
+}
+
+// TestEventsOutliveTheServersTimes: what the server allows for a request is not for a stream.
+func TestEventsOutliveTheServersTimes(t *testing.T) {
+	h := newHouse(t)
+	b := h.signedIn(me)
+	short := httptest.NewUnstartedServer(h.site)
+	short.Config.ReadTimeout, short.Config.WriteTimeout = streamGather/2, streamGather/2
+	short.Start()
+	t.Cleanup(func() { h.site.Close(); short.Close() })
+	there := *h
+	there.url, b.h = short.URL, &there
+	l := b.listen(http.StatusOK)
+	h.attach(me, "phone", presence.Online)
+	if l.hear(); l.hear() != "timeline week" { // told so long after the event, and later than the server would allow
+		t.Error("something else is told")
 	}
 }
 

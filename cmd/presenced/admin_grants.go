@@ -13,8 +13,15 @@ import (
 func (a *admin) listGrants(w http.ResponseWriter, r *http.Request) {
 	email, app := r.URL.Query().Get("email"), r.URL.Query().Get("app")
 	stream(w, func(emit func(any) error) error {
+		show := func(g presence.Grant) error {
+			v, err := a.desk().GrantOf(g)
+			if err != nil {
+				return err
+			}
+			return emit(v)
+		}
 		if email == "" {
-			return a.store.EachGrant(app, func(g presence.Grant) error { return emit(a.desk().GrantOf(g)) })
+			return a.store.EachGrant(app, show)
 		}
 		key, err := keyEmail(email)
 		if err != nil {
@@ -25,7 +32,7 @@ func (a *admin) listGrants(w http.ResponseWriter, r *http.Request) {
 			return err
 		}
 		for _, g := range grants {
-			if err := emit(a.desk().GrantOf(g)); err != nil {
+			if err := show(g); err != nil {
 				return err
 			}
 		}
@@ -86,18 +93,51 @@ func (a *admin) revoke(r *http.Request) (any, error) {
 	return map[string]any{"email": email, "appid": app, "revoked": true}, nil
 }
 
-func (a *admin) pause(r *http.Request) (any, error)  { return a.setPaused(r, true) }
-func (a *admin) resume(r *http.Request) (any, error) { return a.setPaused(r, false) }
-
-func (a *admin) setPaused(r *http.Request, paused bool) (any, error) {
+// pause takes ?until=.
+func (a *admin) pause(r *http.Request) (any, error) {
 	email, app, err := a.pathGrant(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.hub.SetPaused(email, app, paused, presence.ByAdmin); err != nil {
+	until, err := a.queryUntil(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.hub.Pause(email, app, until, presence.ByAdmin); err != nil {
 		return nil, noGrant(err, email, app)
 	}
-	return map[string]any{"email": email, "appid": app, "paused": paused}, nil
+	v := map[string]any{"email": email, "appid": app, "paused": true}
+	if !until.IsZero() {
+		v["paused_until"] = until
+	}
+	return v, nil
+}
+
+func (a *admin) resume(r *http.Request) (any, error) {
+	email, app, err := a.pathGrant(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.hub.SetPaused(email, app, false, presence.ByAdmin); err != nil {
+		return nil, noGrant(err, email, app)
+	}
+	return map[string]any{"email": email, "appid": app, "paused": false}, nil
+}
+
+// queryUntil is the optional ?until= of the request, a time to come; zero: there is none.
+func (a *admin) queryUntil(r *http.Request) (time.Time, error) {
+	s := r.URL.Query().Get("until")
+	if s == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return t, badRequest("until %s is not a time such as 2030-01-31T12:00:00Z", quoteShort(s))
+	}
+	if !t.After(a.now()) {
+		return t, badRequest("until %s is over", timeText(t))
+	}
+	return t.UTC(), nil
 }
 
 func (a *admin) pathGrant(r *http.Request) (email, app string, err error) {

@@ -228,6 +228,7 @@ func (g *gateway) serve() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.group, g.running = errgroup.WithContext(ctx)
 	g.cancel = cancel
+	events := g.hub.Watch("") // before anything can happen
 
 	g.serveHTTP("http", g.bound["http"], pages, tlsHTTP, requestTimeout)
 	g.serveHTTP("admin socket", g.socket, g.admin().handler(), nil, 0) // an import takes its time
@@ -240,7 +241,8 @@ func (g *gateway) serve() error {
 	if l := g.bound["xmpp_tls"]; l != nil {
 		g.goServe("xmpp_tls", func() error { return g.xmpp.Serve(tls.NewListener(l, tlsXMPP)) })
 	}
-	g.group.Go(func() error { g.drive(g.running); return nil })
+	g.group.Go(func() error { drive(g.running, g.hub, time.Now, g.sweep); return nil })
+	g.group.Go(func() error { keepHistory(g.running, events, g.store, g.log); return nil })
 	return nil
 }
 
@@ -406,27 +408,35 @@ func (g *gateway) goServe(name string, serve func() error) {
 
 var errEarlyEnd = errors.New("the listener ended by itself")
 
-// drive gives the core its time and removes what expired, until ctx ends. It is the only caller of Advance.
-func (g *gateway) drive(ctx context.Context) {
+// core is what drive gives its time to.
+type core interface {
+	Advance(now time.Time) (next time.Time)
+	Alarm() <-chan struct{}
+}
+
+// drive gives the core its time and has sweep remove what expired, until ctx ends; it is the only caller of Advance.
+// The core wants to be asked at least twice a second while anything is due some time, by the clock on the wall: a timer
+// runs on another clock, which stands still while the machine sleeps and knows nothing of a wall clock that was set.
+func drive(ctx context.Context, c core, now func() time.Time, sweep func(time.Time) time.Duration) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var sweep time.Time
+	var swept time.Time // when to sweep next
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-g.hub.Alarm():
+		case <-c.Alarm():
 		}
-		now := time.Now()
-		next := g.hub.Advance(now)
-		if !now.Before(sweep) {
-			sweep = now.Add(g.sweep(now))
+		at := now()
+		next := c.Advance(at)
+		if !at.Before(swept) || swept.Sub(at) > sweepEvery { // the clock may have been set back
+			swept = at.Add(sweep(at))
 		}
-		if sweep.Before(next) {
-			next = sweep
+		if swept.Before(next) {
+			next = swept
 		}
-		timer.Reset(time.Until(next))
+		timer.Reset(next.Sub(at))
 	}
 }
 

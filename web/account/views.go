@@ -12,36 +12,41 @@ import (
 
 // Grant is a grant as lists show it to its user and to administrators. To no app.
 type Grant struct {
-	Email       string            `json:"email"`
-	App         string            `json:"appid"`
-	Name        string            `json:"name"` // of the app
-	PUID        string            `json:"puid"`
-	Address     string            `json:"address"` // the whole XMPP address under which the app knows the user
-	Windows     []presence.Window `json:"windows"`
-	TZ          string            `json:"tz,omitempty"`
-	Until       *time.Time        `json:"until"`
-	Notify      bool              `json:"notify"`
-	Idle        bool              `json:"idle"`
-	Paused      bool              `json:"paused"`
-	PausedUntil *time.Time        `json:"paused_until,omitempty"`
-	Shown       bool              `json:"shown"`            // presence is visible now, if there is any
-	Changes     time.Time         `json:"changes,omitzero"` // when Shown changes next by itself
-	Created     time.Time         `json:"created,omitzero"`
+	Email   string            `json:"email"`
+	App     string            `json:"appid"`
+	Name    string            `json:"name"` // of the app
+	PUID    string            `json:"puid"`
+	Address string            `json:"address"` // the whole XMPP address under which the app knows the user
+	Windows []presence.Window `json:"windows"`
+	TZ      string            `json:"tz,omitempty"`
+	Until   *time.Time        `json:"until"`
+	Notify  bool              `json:"notify"`
+	Idle    bool              `json:"idle"`
+	Paused  bool              `json:"paused"`
+	// PausedUntil is when the pause ends by itself; nil: it does not.
+	PausedUntil *time.Time `json:"paused_until,omitempty"`
+	Shown       bool       `json:"shown"`                 // presence is visible now, if there is any
+	Change      *time.Time `json:"next_change,omitempty"` // when that changes by itself; nil: never
+	Schedule    string     `json:"schedule"`              // windows and zone as text
+	State       string     `json:"state"`                 // shown, hidden, paused or invisible, and until when, as text
+	Created     time.Time  `json:"created,omitzero"`
 }
 
 // GrantOf is the grant as it is now.
-func (d *Desk) GrantOf(g presence.Grant) Grant {
-	now := d.Now()
+func (d *Desk) GrantOf(g presence.Grant) (Grant, error) {
+	s, err := d.Hub.Sight(&g)
 	app, _ := d.Hub.App(g.App)
 	v := Grant{
 		Email: g.Email, App: g.App, Name: app.Name, PUID: g.PUID, Address: d.Address(g),
-		Windows: append([]presence.Window{}, g.Windows...), TZ: g.TZ, Until: g.Until, Notify: g.Notify, Idle: g.Idle,
-		Paused: g.Paused, PausedUntil: g.PausedUntil, Shown: g.Shown(now), Created: g.Created,
+		Windows: append([]presence.Window{}, g.Windows...), TZ: g.TZ, Until: g.Until,
+		Notify: g.Notify, Idle: g.Idle, Paused: g.Paused, PausedUntil: g.PausedUntil,
+		Shown: s.Shown, Schedule: g.Schedule().String(), State: s.String(), Created: g.Created,
 	}
-	if next := g.NextChange(now); !next.IsZero() {
-		v.Changes = next.UTC()
+	if !s.Change.IsZero() {
+		change := s.Change.UTC()
+		v.Change = &change
 	}
-	return v
+	return v, err
 }
 
 // Address is PUID@DOMAIN, or the escaped e-mail in front of the domain (XEP-0106).
@@ -71,7 +76,7 @@ func (d *Desk) Allow(email, app string, t Terms, by presence.Actor) (Grant, erro
 	if err != nil {
 		return Grant{}, err
 	}
-	return d.GrantOf(g), nil
+	return d.GrantOf(g)
 }
 
 // Token is a token without its secret, which nobody knows.
