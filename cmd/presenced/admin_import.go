@@ -204,10 +204,10 @@ func (im *importer) takeApp(body json.RawMessage) error {
 type tokenRecord struct {
 	Email   string     `json:"email"`
 	Device  string     `json:"device"`
-	Name    string     `json:"name,omitempty"`
-	Scopes  []string   `json:"scopes,omitempty"` // of a token for the API
 	Token   string     `json:"token,omitempty"`
 	Hash    string     `json:"hash,omitempty"`
+	Name    string     `json:"name,omitempty"`
+	Scopes  []string   `json:"scopes,omitempty"` // of a token for the API
 	Created time.Time  `json:"created,omitzero"`
 	Expires *time.Time `json:"expires,omitempty"`
 }

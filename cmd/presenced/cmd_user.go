@@ -180,7 +180,7 @@ func (c *cli) tokenAdd(ctx context.Context, email string, n tokenFlags) error {
 		}
 		return c.print(got, func(w io.Writer) {
 			how := "A device sends it as its assertion."
-			facts(w, "email", got.Email, "device", tokenUse(got.Device, got.Scopes), "token", got.Token,
+			facts(w, "email", got.Email, "device", tokenFor(account.Token{Device: got.Device, Name: got.Name, Scopes: got.Scopes}), "token", got.Token,
 				"expires", never(got.Expires))
 			if len(got.Scopes) > 0 {
 				how = "Programs send it as Authorization: Bearer."
@@ -191,12 +191,12 @@ func (c *cli) tokenAdd(ctx context.Context, email string, n tokenFlags) error {
 	})
 }
 
-// tokenUse is which devices a token lets in.
-func tokenUse(device string, scopes []string) string {
-	if len(scopes) > 0 {
-		return "none"
+// tokenFor is what a token is good for: a device, any, or the API.
+func tokenFor(v account.Token) string {
+	if len(v.Scopes) > 0 {
+		return strings.TrimSpace("API " + v.Name)
 	}
-	return anyDevice(device)
+	return anyDevice(v.Device)
 }
 
 func anyDevice(d string) string {
@@ -204,14 +204,6 @@ func anyDevice(d string) string {
 		return "any"
 	}
 	return d
-}
-
-// tokenFor is what a token is good for: a device, any, or the API.
-func tokenFor(v account.Token) string {
-	if len(v.Scopes) > 0 {
-		return strings.TrimSpace("API " + v.Name)
-	}
-	return anyDevice(v.Device)
 }
 
 func never(t *time.Time) string {
@@ -226,9 +218,9 @@ func (c *cli) tokenList(ctx context.Context, email, device string) error {
 	if err != nil {
 		return err
 	}
-	t := c.newTable("no tokens", "DEVICE", "HASH", "CREATED", "EXPIRES", "SCOPES", "NAME")
+	t := c.newTable("no tokens", "DEVICE", "HASH", "CREATED", "EXPIRES", "SCOPES")
 	return list(ctx, c, pathOf("users", email, "tokens")+query("device", device), t, func(v account.Token) []string {
-		return []string{tokenUse(v.Device, v.Scopes), v.Hash[:12], timeText(v.Created), never(v.Expires), strings.Join(v.Scopes, ","), v.Name}
+		return []string{tokenFor(v), v.Hash[:12], timeText(v.Created), never(v.Expires), strings.Join(v.Scopes, ",")}
 	})
 }
 
