@@ -34,6 +34,7 @@ type App struct {
 	Site     string    `json:"site,omitempty"`    // a domain; Component is that or beneath it
 	Proof    string    `json:"proof,omitempty"`   // what Site has to show
 	Verified time.Time `json:"verified,omitzero"` // since when Site is known to be hers
+	Held     bool      `json:"held,omitempty"`    // an administrator disabled it, and she cannot enable it
 
 	// What was Secret and APIKey before they were changed, good until then. See Rotate.
 	OldSecret      string    `json:"old_secret,omitempty"`

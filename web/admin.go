@@ -96,11 +96,6 @@ type adminApp struct {
 	Refused             []refusals
 }
 
-type refusals struct {
-	Why   string
-	Count uint64
-}
-
 func (s *Site) adminApps(r *http.Request) (any, error) {
 	p := adminAppsPage{}
 	after := r.URL.Query().Get("after")
@@ -131,7 +126,7 @@ func (s *Site) adminAppOf(a presence.App) (adminApp, error) {
 	for why, n := range st.Refused {
 		v.Refused = append(v.Refused, refusals{why, n})
 	}
-	slices.SortFunc(v.Refused, func(a, b refusals) int { return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Why, b.Why)) })
+	slices.SortFunc(v.Refused, func(a, b refusals) int { return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Reason, b.Reason)) })
 	v.Refused = v.Refused[:min(len(v.Refused), 8)]
 	return v, err
 }
@@ -142,7 +137,7 @@ func (s *Site) adminSwitchApp(r *http.Request, _ string) (string, error) {
 		return "", errNotFound
 	}
 	_, err := s.cfg.Hub.EditApp(r.PathValue("app"), func(a *presence.App) error {
-		a.Disabled = disabled
+		a.Disabled, a.Held = disabled, disabled && a.Owner != "" // its owner cannot switch it on again
 		return nil
 	})
 	return adminAppURL, err

@@ -1,16 +1,14 @@
 package web
 
 import (
-	"errors"
-	"net/http"
+	"strings"
 	"time"
 
 	"presenced/presence"
-	"presenced/web/account"
 )
 
-// ownApp is an app as its owner sees it.
-type ownApp struct {
+// apiApp is an app as its owner sees it.
+type apiApp struct {
 	ID          string            `json:"appid"`
 	Name        string            `json:"name"`
 	Component   string            `json:"component"`
@@ -20,116 +18,150 @@ type ownApp struct {
 	Redirects   []string          `json:"redirects"`
 	Conflict    presence.Conflict `json:"conflict"`
 	Disabled    bool              `json:"disabled"`
+	Held        bool              `json:"held"`
 	Verified    time.Time         `json:"verified,omitzero"`
 	OldUntil    time.Time         `json:"old_secret_until,omitzero"`
 	Created     time.Time         `json:"created"`
 }
 
-func ownAppOf(a presence.App) ownApp {
-	return ownApp{ID: a.ID, Name: a.Name, Component: a.Component, Site: a.Site, Description: a.Description, URL: a.URL,
-		Redirects: append([]string{}, a.Redirects...), Conflict: a.Conflict, Disabled: a.Disabled, Verified: a.Verified,
+func apiAppOf(a presence.App) apiApp {
+	return apiApp{ID: a.ID, Name: a.Name, Component: a.Component, Site: a.Site, Description: a.Description, URL: a.URL,
+		Redirects: append([]string{}, a.Redirects...), Conflict: a.Conflict, Disabled: a.Disabled, Held: a.Held, Verified: a.Verified,
 		OldUntil: a.OldSecretUntil, Created: a.Created}
 }
 
-// madeApp shows an app's secrets: when it is made, and when they are rotated.
-type madeApp struct {
-	ownApp
+// apiSecrets shows an app's secrets: when it is made, and when they are rotated.
+type apiSecrets struct {
+	apiApp
 	Secret string `json:"secret"`
 	APIKey string `json:"api_key"`
-	Proof  string `json:"proof,omitempty"`
+	Proof  string `json:"proof,omitempty"` // what is to be shown at the site
 }
 
-func madeAppOf(a presence.App) madeApp {
-	return madeApp{ownApp: ownAppOf(a), Secret: a.Secret, APIKey: a.APIKey, Proof: a.Proof}
+func apiSecretsOf(a presence.App) apiSecrets {
+	v := apiSecrets{apiApp: apiAppOf(a), Secret: a.Secret, APIKey: a.APIKey}
+	if a.Verified.IsZero() {
+		v.Proof = a.Proof
+	}
+	return v
 }
 
 func (c *call) listApps() (any, error) {
-	all := []ownApp{}
-	for _, a := range c.desk.OwnApps(c.email) {
-		all = append(all, ownAppOf(a))
+	all := []apiApp{}
+	for _, a := range c.site.appsOf(c.email) {
+		all = append(all, apiAppOf(a))
 	}
-	return pageFrom(all, func(a *ownApp) string { return a.ID }, c.r, c.header)
+	return pageFrom(all, func(a *apiApp) string { return a.ID }, c.r, c.header)
+}
+
+// own is the caller's app that the path names. What an administrator may do to others' apps is no business of the API.
+func (c *call) own() (presence.App, error) {
+	a, err := c.site.ownApp(c.r.PathValue("appid"), c.email)
+	if err == nil && a.Owner != c.email {
+		err = presence.ErrNoApp
+	}
+	return a, err
 }
 
 func (c *call) getApp() (any, error) {
-	a, err := c.desk.OwnApp(c.email, c.r.PathValue("appid"))
-	return ownAppOf(a), err
+	a, err := c.own()
+	return apiAppOf(a), err
 }
 
 func (c *call) makeApp() (any, error) {
 	var b struct {
-		Name        string            `json:"name"`
-		Site        string            `json:"site"`
-		Component   string            `json:"component"`
-		Description string            `json:"description"`
-		URL         string            `json:"url"`
-		Redirects   []string          `json:"redirects"`
-		Conflict    presence.Conflict `json:"conflict"`
+		Name        string   `json:"name"`
+		Site        string   `json:"site"`
+		Component   string   `json:"component"`
+		Description string   `json:"description"`
+		URL         string   `json:"url"`
+		Redirects   []string `json:"redirects"`
+		Conflict    string   `json:"conflict"`
 	}
 	if err := decode(c.r, &b); err != nil {
 		return nil, err
 	}
-	for name, v := range map[string]string{"name": b.Name, "site": b.Site, "component": b.Component} {
-		if v == "" {
-			return nil, missingField(name)
-		}
+	switch {
+	case b.Name == "":
+		return nil, missingField("name")
+	case b.Site == "":
+		return nil, missingField("site")
 	}
-	a, err := c.desk.RegisterApp(c.email, account.NewApp{Name: b.Name, Site: b.Site, Component: b.Component,
-		Description: b.Description, URL: b.URL, Redirects: b.Redirects, Conflict: b.Conflict})
+	form := appForm{Name: b.Name, Site: strings.ToLower(b.Site), Component: strings.ToLower(first(b.Component, b.Site)), Description: b.Description,
+		URL: b.URL, Redirects: strings.Join(b.Redirects, "\n"), Conflict: first(b.Conflict, string(presence.Replace))}
+	a, err := c.site.register(c.email, &form)
 	if err != nil {
-		return nil, refusedApp(err)
+		return nil, err
 	}
 	c.header.Set("Location", apiRoot+"/apps/"+a.ID)
-	return madeAppOf(a), nil
+	return apiSecretsOf(a), nil
 }
 
-// refusedApp says what is wrong with an app.
-func refusedApp(err error) error {
-	switch {
-	case errors.Is(err, presence.ErrFull):
-		return &Error{Status: http.StatusConflict, Kind: "too-many", Text: "You have as many apps as anybody may have."}
-	case errors.Is(err, presence.ErrExists):
-		return &Error{Status: http.StatusConflict, Kind: "exists", Field: "component", Text: "Another app has this component."}
-	case errors.Is(err, presence.ErrNotAllowed):
-		return &Error{Status: http.StatusConflict, Kind: "not-proven", Field: "disabled", Text: "It stays off until its site was proven to be yours, on the page /myapps."}
+// appChange is the body of PATCH /apps/{appid}.
+type appChange struct {
+	Name        maybe[string]   `json:"name"`
+	Description maybe[string]   `json:"description"`
+	URL         maybe[string]   `json:"url"`
+	Redirects   maybe[[]string] `json:"redirects"`
+	Conflict    maybe[string]   `json:"conflict"`
+	Disabled    maybe[bool]     `json:"disabled"`
+}
+
+func (b *appChange) check() error {
+	for _, f := range []struct {
+		name string
+		null bool
+	}{
+		{"name", b.Name.Null}, {"description", b.Description.Null}, {"url", b.URL.Null},
+		{"redirects", b.Redirects.Null}, {"conflict", b.Conflict.Null}, {"disabled", b.Disabled.Null},
+	} {
+		if f.null {
+			return badField(f.name, "is null")
+		}
 	}
-	return err
+	return nil
+}
+
+// texts are the app's, as a form has them, with what the change names laid over.
+func (b *appChange) texts(a *presence.App) appForm {
+	if b.Redirects.Set {
+		a.Redirects = b.Redirects.V
+	}
+	f := appForm{Name: a.Name, Site: a.Site, Component: a.Component, Description: a.Description, URL: a.URL,
+		Redirects: strings.Join(a.Redirects, "\n"), Conflict: string(a.Conflict)}
+	for _, m := range []struct {
+		to   *string
+		from maybe[string]
+	}{{&f.Name, b.Name}, {&f.Description, b.Description}, {&f.URL, b.URL}, {&f.Conflict, b.Conflict}} {
+		if m.from.Set {
+			*m.to = m.from.V
+		}
+	}
+	return f
 }
 
 func (c *call) changeApp() (any, error) {
-	var b struct {
-		Name        maybe[string]            `json:"name"`
-		Description maybe[string]            `json:"description"`
-		URL         maybe[string]            `json:"url"`
-		Redirects   maybe[[]string]          `json:"redirects"`
-		Conflict    maybe[presence.Conflict] `json:"conflict"`
-		Disabled    maybe[bool]              `json:"disabled"`
-	}
+	var b appChange
 	if err := decode(c.r, &b); err != nil {
 		return nil, err
 	}
-	for name, null := range map[string]bool{"name": b.Name.Null, "description": b.Description.Null, "url": b.URL.Null,
-		"redirects": b.Redirects.Null, "conflict": b.Conflict.Null, "disabled": b.Disabled.Null} {
-		if null {
-			return nil, badField(name, "is null")
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	if _, err := c.own(); err != nil {
+		return nil, err
+	}
+	a, err := c.site.editApp(c.r.PathValue("appid"), c.email, func(a *presence.App) error {
+		form := b.texts(a)
+		if err := form.into(c.site, a); err != nil {
+			return bad(err.Error())
 		}
-	}
-	a, err := c.desk.EditOwn(c.email, c.r.PathValue("appid"), func(a *presence.App) {
-		lay(&a.Name, b.Name)
-		lay(&a.Description, b.Description)
-		lay(&a.URL, b.URL)
-		lay(&a.Redirects, b.Redirects)
-		lay(&a.Conflict, b.Conflict)
-		lay(&a.Disabled, b.Disabled)
+		if b.Disabled.Set {
+			return c.site.setActive(a, !b.Disabled.V, c.email)
+		}
+		return nil
 	})
-	return ownAppOf(a), refusedApp(err)
-}
-
-// lay puts what is there over what was.
-func lay[T any](to *T, m maybe[T]) {
-	if m.Set {
-		*to = m.V
-	}
+	return apiAppOf(a), err
 }
 
 func (c *call) rotateApp() (any, error) {
@@ -144,9 +176,15 @@ func (c *call) rotateApp() (any, error) {
 	if b.Overlap < 0 || b.Overlap > int64(presence.MaxOverlap/time.Second) {
 		return nil, badField("overlap", "is out of range")
 	}
-	a, err := c.desk.RotateOwn(c.email, c.r.PathValue("appid"), time.Duration(b.Overlap)*time.Second)
-	if err != nil {
-		return nil, refusedApp(err)
+	if _, err := c.own(); err != nil {
+		return nil, err
 	}
-	return madeAppOf(a), nil
+	a, err := c.site.editApp(c.r.PathValue("appid"), c.email, func(a *presence.App) error {
+		a.Rotate(c.now(), time.Duration(b.Overlap)*time.Second)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return apiSecretsOf(a), nil
 }

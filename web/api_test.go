@@ -304,25 +304,26 @@ func (k *contract) apps(t *testing.T) {
 	h.app("chat") // an administrator's
 	p, other := h.program(t, k, h.apiToken(ann)), h.program(t, k, h.apiToken(bob))
 	body := `{"name":"My App","site":"Example.org","component":"app.example.org","redirects":["https://example.org/back"],"description":"for friends"}`
-	var made madeApp
+	var made apiSecrets
 	a := p.call("POST", "/apps", body).want(201).json(&made)
 	if made.ID != "my-app" || made.Secret == "" || made.APIKey == "" || made.Proof == "" || !made.Disabled || a.Header.Get("Location") != apiRoot+"/apps/my-app" {
 		t.Errorf("%s %v", a.body, a.Header)
 	}
-	p.call("POST", "/apps", body).refused(409, 13, "component")
+	p.call("POST", "/apps", body).refused(409, 13, "")
 	for body, field := range map[string]string{
-		`{"name":"x","site":"example.org","component":"example.com"}`:                               "component",
-		`{"name":"x","site":"example.org","component":"notexample.org"}`:                            "component",
-		`{"name":"x","site":"push.example.org","component":"push.example.org"}`:                     "component",
-		`{"name":"x","site":"e.org","component":"e.org","url":"javascript:alert(1)"}`:               "url",
-		`{"name":"x","site":"e.org","component":"e.org","redirects":["https://ok.org","data:,x"]}`:  "redirects",
-		`{"name":"x","site":"e.org","component":"e.org","secret":"mine"}`:                           "secret",
-		`{"name":"x","site":"e.org","component":"e.org","owner":"bob@example.org","verified":true}`: "owner",
-		`{"name":"x","site":"e.org","component":"e.org","conflict":"fight"}`:                        "",
+		`{"name":"x","site":"example.org","component":"example.com"}`:                          "",
+		`{"name":"x","site":"example.org","component":"notexample.org"}`:                       "",
+		`{"name":"x","site":"push.example.org"}`:                                               "",
+		`{"name":"x","site":"192.0.2.1"}`:                                                      "",
+		`{"name":"x","site":"e.org","url":"javascript:alert(1)"}`:                              "",
+		`{"name":"x","site":"e.org","redirects":["https://e.org/ok","https://evil.example/"]}`: "",
+		`{"name":"x","site":"e.org","secret":"mine"}`:                                          "secret",
+		`{"name":"x","site":"e.org","owner":"bob@example.org","verified":true}`:                "owner",
+		`{"name":"x","site":"e.org","conflict":"fight"}`:                                       "",
 	} {
 		p.call("POST", "/apps", body).refused(422, 13, field)
 	}
-	p.call("POST", "/apps", `{"name":"x","site":"e.org"}`).refused(422, 12, "component")
+	p.call("POST", "/apps", `{"name":"x"}`).refused(422, 12, "site")
 
 	p.get("/apps").want(200).has("my-app").hasNot(made.Secret, made.APIKey, made.Proof, `"chat"`)
 	p.get("/apps/my-app").want(200).hasNot(made.Secret, made.APIKey)
@@ -335,7 +336,7 @@ func (k *contract) apps(t *testing.T) {
 		}
 	}
 	p.call("PATCH", "/apps/my-app", `{"redirects":["https://example.org/new"],"conflict":"share","name":"Ours"}`).want(200).has("/new", `"share"`, `"Ours"`)
-	p.call("PATCH", "/apps/my-app", `{"disabled":false}`).refused(409, 13, "disabled")
+	p.call("PATCH", "/apps/my-app", `{"disabled":false}`).refused(403, 13, "")
 	p.call("PATCH", "/apps/my-app", `{"name":null}`).refused(422, 13, "name")
 	p.call("PATCH", "/apps/my-app", `{"component":"other.example.org"}`).refused(422, 13, "component")
 	if _, err := h.hub.EditApp("my-app", func(a *presence.App) error { a.Verified = h.now.Now(); return nil }); err != nil {
@@ -343,9 +344,18 @@ func (k *contract) apps(t *testing.T) {
 	}
 	p.call("PATCH", "/apps/my-app", `{"disabled":false}`).want(200).has(`"disabled":false`)
 
+	held := func(held bool) {
+		if _, err := h.hub.EditApp("my-app", func(a *presence.App) error { a.Disabled, a.Held = held, held; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held(true)
+	p.call("PATCH", "/apps/my-app", `{"disabled":false}`).refused(403, 13, "")
+	held(false)
+
 	app := h.program(t, k, made.APIKey)
 	app.get("/queue").want(200)
-	var next madeApp
+	var next apiSecrets
 	p.call("POST", "/apps/my-app/rotate", `{"overlap":60}`).want(200).json(&next)
 	app.get("/queue").want(200)
 	h.program(t, k, next.APIKey).get("/queue").want(200)
@@ -358,7 +368,7 @@ func (k *contract) apps(t *testing.T) {
 	for i := 1; i < 20; i++ {
 		p.call("POST", "/apps", fmt.Sprintf(`{"name":"n","site":"n%d.org","component":"n%d.org"}`, i, i)).want(201)
 	}
-	p.call("POST", "/apps", `{"name":"n","site":"n.org","component":"n.org"}`).refused(409, 13, "")
+	p.call("POST", "/apps", `{"name":"n","site":"n.org"}`).refused(422, 13, "")
 }
 
 func (k *contract) history(t *testing.T) {
