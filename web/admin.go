@@ -126,7 +126,9 @@ func (s *Site) adminAppOf(a presence.App) (adminApp, error) {
 	for why, n := range st.Refused {
 		v.Refused = append(v.Refused, refusals{why, n})
 	}
-	slices.SortFunc(v.Refused, func(a, b refusals) int { return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Reason, b.Reason)) })
+	slices.SortFunc(v.Refused, func(a, b refusals) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Reason, b.Reason))
+	})
 	v.Refused = v.Refused[:min(len(v.Refused), 8)]
 	return v, err
 }

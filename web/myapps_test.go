@@ -241,7 +241,7 @@ func TestProofIsNotFetchedFromInside(t *testing.T) {
 func TestShows(t *testing.T) {
 	for file, want := range map[string]bool{
 		"TOKEN": true, " TOKEN\r\n": true, "A\nTOKEN\nB": true, "TOKENS": false, "TOKE": false, "": false, "token": false,
-		strings.Repeat("x ", maxWords) + "TOKEN": false,
+		strings.Repeat("x ", maxProofWords) + "TOKEN": false,
 	} {
 		if got := shows([]byte(file), "TOKEN"); got != want {
 			t.Errorf("%.20q: %v", file, got)
