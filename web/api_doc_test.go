@@ -139,12 +139,31 @@ func (c *docContent) names() string {
 	return ""
 }
 
+// examples are what a reader tries first.
+const examples = `A person's program, with a token that may read and change her grants:
+
+    presenced user token ann@example.org --name scripts --scope grants:read --scope grants:write
+    curl -H "Authorization: Bearer $TOKEN" https://GATEWAY/api/v1/grants
+    curl -H "Authorization: Bearer $TOKEN" -X PATCH -H "Content-Type: application/json" \
+         -d '{"paused":true,"paused_until":"2030-01-31T18:00:00Z"}' https://GATEWAY/api/v1/grants/chat
+
+An app, with its api_key; sent once, however often it is tried:
+
+    curl -H "Authorization: Bearer $API_KEY" -H "Idempotency-Key: order-17" -H "Content-Type: application/json" \
+         -d '{"uid":"PUID","message":"Your order is there."}' https://GATEWAY/api/v1/notifications
+
+A token may call 100 times at once and then ten times a second, an app 1,000 times and then 200 times a second; more
+get 429 and are told in Retry-After when to go on. Fifty wrong tokens from one network address are answered at once,
+then one a second.
+
+`
+
 // page is docs/api.md.
 func (d *apiDoc) page() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	p("# The HTTP API\n\nMade from `web/openapi.json`, which a gateway serves at `%s/openapi.json`; a test compares them.\n\n", d.Servers[0].URL)
-	p("%s\n\nAll paths begin with `%s`.\n\n", d.Info.Description, d.Servers[0].URL)
+	p("%s\n\nAll paths begin with `%s`.\n\n%s", d.Info.Description, d.Servers[0].URL, examples)
 	p("| who calls | how |\n| --- | --- |\n")
 	for _, s := range d.Components.SecuritySchemes {
 		p("| %s | %s |\n", s.name, s.value.Description)
