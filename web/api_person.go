@@ -1,7 +1,6 @@
 package web
 
 import (
-	"encoding/hex"
 	"errors"
 	"net/http"
 	"slices"
@@ -495,11 +494,11 @@ func (c *call) mayHandOn(n *account.NewToken) error {
 var errNoSuchToken = &Error{Status: http.StatusNotFound, Errno: 13, Text: "You have no such token."}
 
 func (c *call) revokeToken() (any, error) {
-	b, err := hex.DecodeString(c.r.PathValue("token"))
-	if err != nil || len(b) != 32 {
+	hash, ok := tokenHash(c.r.PathValue("token"))
+	if !ok {
 		return nil, errNoSuchToken
 	}
-	ok, err := c.desk.EndToken(c.email, [32]byte(b))
+	ok, err := c.desk.EndToken(c.email, hash)
 	if err == nil && !ok {
 		err = errNoSuchToken
 	}
