@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -81,7 +82,7 @@ func readAppForm(f url.Values) appForm {
 	a := appForm{Name: one("name"), Site: strings.ToLower(one("domain")), Component: strings.ToLower(one("component")),
 		Description: one("description"), URL: one("url"), Redirects: strings.Join(f["redirects"], "\n"), Conflict: one("conflict")}
 	if a.Component == "" {
-		a.Component = a.Site
+		a.Component = hostOf(a.Site)
 	}
 	if a.Conflict == "" {
 		a.Conflict = string(presence.Replace)
@@ -118,7 +119,7 @@ func (s *Site) isRedirectOf(address, site string) bool {
 	}
 	host := strings.ToLower(u.Hostname())
 	if u.Scheme == "https" {
-		return isBeneath(host, site)
+		return isBeneath(host, hostOf(site))
 	}
 	addr, err := netip.ParseAddr(host)
 	return s.cfg.Dev && u.Scheme == "http" && (host == "localhost" || err == nil && addr.IsLoopback())
@@ -225,10 +226,10 @@ func (s *Site) register(email string, form *appForm) (presence.App, error) {
 	switch {
 	case len(s.appsOf(email)) >= maxOwnApps:
 		return a, bad(fmt.Sprintf("You have %d apps already. Remove one first.", maxOwnApps))
-	case !strings.Contains(form.Site, ".") || !isHostName(form.Site):
+	case !s.isSite(form.Site):
 		return a, bad("The domain must be a name such as chat.example.org.")
-	case !isBeneath(form.Component, form.Site):
-		return a, bad("The component's domain must be " + form.Site + " or end in ." + form.Site + ".")
+	case !isBeneath(form.Component, hostOf(form.Site)):
+		return a, bad("The component's domain must be " + hostOf(form.Site) + " or end in ." + hostOf(form.Site) + ".")
 	case form.Component == s.cfg.Domain:
 		return a, bad("That is this gateway's own domain.")
 	}
@@ -243,6 +244,22 @@ func (s *Site) register(email string, form *appForm) (presence.App, error) {
 		return a, &Error{Status: http.StatusConflict, Errno: 13, Text: "Another app has the component domain " + a.Component + ".", Cause: err}
 	}
 	return added, err
+}
+
+// isSite reports whether a domain can be proven: it has a name that certificates are made for.
+func (s *Site) isSite(site string) bool {
+	if !s.cfg.PrivateSites {
+		return strings.Contains(site, ".") && isHostName(site)
+	}
+	host, port, hasPort := strings.Cut(site, ":")
+	n, err := strconv.ParseUint(port, 10, 16)
+	return isHostName(host) && (!hasPort || err == nil && n > 0)
+}
+
+// hostOf is a site without its port.
+func hostOf(site string) string {
+	host, _, _ := strings.Cut(site, ":")
+	return host
 }
 
 // isHostName reports whether a certificate could be made for it: an IP address proves nothing about a domain.

@@ -38,6 +38,7 @@ type Config struct {
 	Sidebar        string             // frame-ancestors of /sidebar; "": nobody may frame it
 	TrustedProxies []netip.Prefix     // whose X-Forwarded-For counts
 	Fetch          Fetcher            // looks at the sites of apps; nil: nobody can prove one
+	PrivateSites   bool               // Fetch goes to private addresses too, and a site may have a port
 	Log            *slog.Logger
 	Now            func() time.Time
 	SessionLife    time.Duration // of a sign-in; 0: two weeks

@@ -302,7 +302,7 @@ func (s *session) refuse(kind, from, to, id string, why refusal, inner []byte) {
 func (s *session) count(why refusal, kind, to string) {
 	s.srv.count.answers.Add(1)
 	s.srv.count.refused[why].Add(1)
-	s.began.Refused(why.String(), kind+" to "+to)
+	s.began.Refused(refusals[why].cond, kind+" to "+to)
 }
 
 // presence handles what an app may send to a user. Being available or not is an app's own matter, answers to
