@@ -399,16 +399,21 @@ func (s *Site) postActivate(r *http.Request, email string) (string, error) {
 		return "", bad("Either activate or deactivate is needed.")
 	}
 	a, err := s.editApp(formApp(r), email, func(a *presence.App) error {
-		if on && a.Owner != "" && a.Verified.IsZero() {
-			return &Error{Status: http.StatusForbidden, Errno: 13, Text: "Prove first that " + a.Site + " is yours."}
-		}
-		if on && a.Held && !s.isAdmin(email) {
-			return &Error{Status: http.StatusForbidden, Errno: 13, Text: "The administrator of this gateway switched this app off."}
-		}
-		a.Disabled, a.Held = off, a.Held && off
-		return nil
+		return s.setActive(a, on, email)
 	})
 	return pathOf(a.ID), err
+}
+
+// setActive switches an app on or off for its owner, or for an admin.
+func (s *Site) setActive(a *presence.App, on bool, email string) error {
+	if on && a.Owner != "" && a.Verified.IsZero() {
+		return &Error{Status: http.StatusForbidden, Errno: 13, Kind: "not-proven", Text: "Prove first that " + a.Site + " is yours."}
+	}
+	if on && a.Held && !s.isAdmin(email) {
+		return &Error{Status: http.StatusForbidden, Errno: 13, Kind: "held", Text: "The administrator of this gateway switched this app off."}
+	}
+	a.Disabled, a.Held = !on, a.Held && !on
+	return nil
 }
 
 // postValidate looks whether the site shows the app's token. The first time that it does, the app is switched on.

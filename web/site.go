@@ -31,8 +31,8 @@ type Config struct {
 	Hub            *presence.Hub
 	Store          Store
 	Verifier       identity.Verifier
-	OIDC           []*identity.OIDC   // issuers that have a button in the sign-in form
 	Attempts       *identity.Attempts // who failed to sign in too often; shared with the other doors
+	OIDC           []*identity.OIDC   // issuers that have a button in the sign-in form
 	Admins         []string           // e-mails in lower case of those who may open /admin
 	Dev            bool               // the assertion "dev" is good: only loopback may be the host, and the sign-in form says so
 	Sidebar        string             // frame-ancestors of /sidebar; "": nobody may frame it
@@ -51,6 +51,8 @@ type Store interface {
 	Tokens
 	Grants
 	Mine
+	Accounts
+	Everybody
 }
 
 const (
@@ -126,6 +128,8 @@ func (s *Site) routes() {
 	s.grantRoutes(s.mux)
 	s.dashboardRoutes(s.mux)
 	s.myappsRoutes(s.mux)
+	s.apiRoutes(s.mux)
+	s.adminRoutes(s.mux)
 }
 
 // Close ends the streams that are open; what is asked later is still answered. It may be called more than once.
@@ -141,13 +145,21 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, errWrongHost)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, bodyLimit(r.URL.Path))
 	if strings.HasPrefix(r.URL.Path, "/static/") {
 		s.mux.ServeHTTP(w, r) // the same for everybody: no session
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store") // pages are personal
 	s.handler.ServeHTTP(w, r)
+}
+
+// bodyLimit is how many bytes a body may have: one of many notifications has more than a form.
+func bodyLimit(path string) int64 {
+	if path == apiRoot+"/notifications" {
+		return maxNotesBody
+	}
+	return maxBody
 }
 
 // dispatch is the mux, with what it refuses by itself in our form.

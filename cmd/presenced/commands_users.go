@@ -172,7 +172,7 @@ func (c *commands) runDelete(ctx context.Context, in adhoc.Values) (*adhoc.Resul
 			break
 		}
 		if _, err = c.userByEmail(t.email); err == nil {
-			err = c.dropUser(t.email)
+			err = c.desk().Remove(t.email, presence.ByAdmin)
 		}
 		if err != nil {
 			r.Notes = append(r.Notes, note(adhoc.Bad, "%s: %s", t.email, toAPIError(err).Text))
