@@ -72,6 +72,7 @@ type Link struct {
 	aside    aside      // owned by Take: what was before that in the list, and is not told while the link is held
 	fetched  []Upstream // owned by Take: read from the store, not handed out
 	cursor   uint64     // owned by Take: the last Seq read
+	anew     bool       // owned by Take: it begins from the first again
 	turn     bool       // owned by Take: whose turn it is to be first
 
 	mail    atomic.Bool // there may be messages in the store

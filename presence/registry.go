@@ -22,10 +22,10 @@ type app struct {
 	meta   atomic.Pointer[App]
 	joined atomic.Pointer[[]*Link] // its open links, oldest first; replaced as a whole under linking
 	// linking is held while links come and go, over the walk through the shards. Order: before shard.
-	linking sync.Mutex
-	serials uint64 // guarded by linking
-	// removing is the last removal of messages that the app has; who reads them anew waits for it.
-	removing atomic.Pointer[Commit]
+	linking  sync.Mutex
+	serials  uint64     // guarded by linking
+	mail     sync.Mutex // orders what links read of messages against what they remove. Order: after taking
+	removing *Commit    // guarded by mail: the last removal of messages that the app has; nil: none
 	// readUpTo is the ID of the last notice that was read from the store for links that share the app.
 	readUpTo atomic.Uint64
 }

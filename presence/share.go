@@ -89,6 +89,9 @@ func (l *Link) Open() {
 	}
 }
 
+// Held reports whether Take hands out presence only.
+func (l *Link) Held() bool { return l.held.Load() }
+
 func (l *Link) setAway(away bool) {
 	a := l.app
 	a.linking.Lock()

@@ -65,7 +65,10 @@ func newSession(st *stream, l *presence.Link, serial uint64) *session {
 func (s *session) run() (end, error) {
 	w := newWriter(s.c, s.link, s.out, s.enc, s.srv.cfg.PingInterval, &s.srv.count)
 	w.grace = s.srv.cfg.PingInterval + s.srv.pongWait
-	w.begun, w.hold, w.unhold = time.Now(), s.srv.holdWait, s.unhold
+	if s.began.Held() { // who only listens shows that it is there, and the answer is the first element
+		late := time.Now().Add(s.srv.holdWait)
+		w.urges = []urge{{late, s.c.nudge}, {late.Add(2 * s.srv.pongWait), s.unhold}}
+	}
 	defer s.halt()
 	wrote := make(chan end, 1)
 	go func() {
@@ -180,7 +183,7 @@ func (s *session) read() error {
 }
 
 // unhold is for a connection that resumes nothing: the older sessions of its app end, and it gets all that there is. It
-// is called by the reader behind the first element, or by the writer if that does not come.
+// is called by the reader behind the first element, or by the writer if that does not come though the peer is alive.
 func (s *session) unhold() {
 	s.srv.roll.supersede(s)
 	s.began.Open()

@@ -3,6 +3,7 @@ package xmppsrv
 import (
 	"errors"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -56,9 +57,12 @@ type writer struct {
 
 	request request
 
-	begun  time.Time
-	hold   time.Duration // from then on the first element is waited for; immutable
-	unhold func()        // called when it does not come; nil: nothing is waited for
+	urges []urge // done one after the other while the first element does not come
+}
+
+type urge struct {
+	at time.Time
+	do func()
 }
 
 // request is what has been asked with <r/>.
@@ -80,16 +84,10 @@ func newWriter(c sink, src source, out *outbox, enc *encoder, stall time.Duratio
 // first is closed, at most snapshotWait. closing ends the stream as EndShutdown does.
 func (w *writer) run(first, closing <-chan struct{}) end {
 	w.await(first, closing)
-	alarm, late := time.NewTimer(w.stall), time.NewTimer(w.hold)
+	alarm := time.NewTimer(w.stall)
 	defer alarm.Stop()
-	defer late.Stop()
 	for {
-		if w.unhold != nil && (isClosed(first) || time.Since(w.begun) >= w.hold) {
-			if !isClosed(first) {
-				w.unhold()
-			}
-			w.unhold = nil
-		}
+		late := w.urge(first)
 		worked, why, err := w.round(isClosed(closing))
 		switch {
 		case err != nil:
@@ -99,7 +97,7 @@ func (w *writer) run(first, closing <-chan struct{}) end {
 		case worked:
 			continue
 		}
-		if wait := w.due(); wait > 0 {
+		if wait := min(w.due(), late); wait < math.MaxInt64 {
 			alarm.Reset(wait)
 		}
 		select {
@@ -107,9 +105,24 @@ func (w *writer) run(first, closing <-chan struct{}) end {
 		case <-w.out.wake:
 		case <-closing:
 		case <-alarm.C:
-		case <-late.C: // see above
 		}
 	}
+}
+
+// urge does what is due while the first element does not come, and returns in how long to look again.
+func (w *writer) urge(first <-chan struct{}) time.Duration {
+	if isClosed(first) {
+		w.urges = nil
+	}
+	for len(w.urges) > 0 {
+		u := w.urges[0]
+		if in := time.Until(u.at); in > 0 {
+			return in
+		}
+		w.urges = w.urges[1:]
+		u.do()
+	}
+	return math.MaxInt64
 }
 
 // await waits until the first element after the handshake was dealt with, since a <resume/> takes the place of the
