@@ -147,12 +147,11 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 			h.endLinkLocked(old, EndReplaced)
 		}
 	}
-	a.setLinks(append(slices.Clone(a.links()), l)) // from here on who comes makes views for l
+	h.relink(a, nil, nil, func() { a.setLinks(append(slices.Clone(a.links()), l)) })
 	if err := l.readNotices(); err != nil {
 		h.endLinkLocked(l, EndRemoved)
 		return nil, storage(err)
 	}
-	h.relink(a, nil, nil)
 	return l, nil
 }
 
@@ -188,12 +187,10 @@ func (h *Hub) endLink(l *Link, why End) {
 // endLinkLocked is endLink with the app's linking held.
 func (h *Hub) endLinkLocked(l *Link, why End) {
 	l.end(why)
-	links := l.app.links()
-	if !slices.Contains(links, l) {
+	if !slices.Contains(l.app.links(), l) {
 		return
 	}
-	l.app.setLinks(slices.DeleteFunc(slices.Clone(links), func(o *Link) bool { return o == l }))
-	h.relink(l.app, l, nil)
+	h.relink(l.app, l, nil, func() { l.app.removeLink(l) })
 }
 
 func (l *Link) end(why End) {

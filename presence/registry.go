@@ -64,6 +64,10 @@ func (a *app) links() []*Link {
 
 func (a *app) setLinks(ls []*Link) { a.joined.Store(&ls) }
 
+func (a *app) removeLink(gone *Link) {
+	a.setLinks(slices.DeleteFunc(slices.Clone(a.links()), func(l *Link) bool { return l == gone }))
+}
+
 func (r *registry) load(apps []App) {
 	r.byID, r.byDomain = make(map[string]*app), make(map[string]*app)
 	for i := range apps {

@@ -99,10 +99,10 @@ func (l *Link) setAway(away bool) {
 	if !slices.Contains(a.links(), l) {
 		return
 	}
-	l.away.Store(away)
 	if l.shares() {
-		l.hub.relink(a, nil, nil)
+		l.hub.relink(a, nil, nil, func() { l.away.Store(away) })
 	} else {
+		l.away.Store(away)
 		a.recount()
 	}
 }
@@ -113,10 +113,11 @@ func (l *Link) Yield(to *Link) {
 	a := l.app
 	a.linking.Lock()
 	defer a.linking.Unlock()
-	to.away.Store(false)
 	l.end(EndReplaced)
-	a.setLinks(slices.DeleteFunc(slices.Clone(a.links()), func(o *Link) bool { return o == l }))
-	l.hub.relink(a, l, to)
+	l.hub.relink(a, l, to, func() {
+		to.away.Store(false)
+		a.removeLink(l)
+	})
 }
 
 // recount makes every link look for messages anew: who is responsible for which has changed.
@@ -129,7 +130,7 @@ func (a *app) recount() {
 }
 
 // shift is one change of which links an app has, and which of them are there. While it is made nobody takes from a
-// component link.
+// component link, so that nobody sees half of it.
 type shift struct {
 	hub   *Hub
 	app   *app
@@ -139,20 +140,31 @@ type shift struct {
 }
 
 // relink gives every device that is there the views that the app's open links should have of it, and no
-// others, shard by shard. New ones make up the snapshot. gone has ended, heir goes on in its place; either may be
-// nil. The app's linking is held, and gone is not among its links any more.
-func (h *Hub) relink(a *app, gone, heir *Link) {
-	a.recount()
+// others, shard by shard, after change has changed them. New ones make up the snapshot. gone ends by it, heir goes on
+// in its place; either may be nil. The app's linking is held.
+func (h *Hub) relink(a *app, gone, heir *Link, change func()) {
 	s := shift{hub: h, app: a, gone: gone, heir: heir}
 	var sides []*Link
-	for _, l := range append(slices.Clone(a.links()), gone) {
-		if l != nil && l.kind == ComponentLink {
+	stop := func(l *Link) {
+		if l.kind == ComponentLink && !slices.Contains(sides, l) {
 			sides = append(sides, l)
 			s.share = s.share || l.shares()
 			l.taking.Lock()
-			defer l.taking.Unlock()
 		}
 	}
+	for _, l := range a.links() {
+		stop(l)
+	}
+	change()
+	for _, l := range a.links() {
+		stop(l) // the new one
+	}
+	defer func() {
+		for _, l := range sides {
+			l.taking.Unlock()
+		}
+	}()
+	a.recount()
 	s.moveLists(sides) // before presence, so that it comes behind what was said of its user before
 	for i := range h.shards {
 		sh := &h.shards[i]
@@ -281,10 +293,16 @@ func (s *shift) staysListed(v *view) bool {
 			return false
 		}
 	case sh.hasViewLocked(v):
-	case owner == v.link:
-		v.returnLocked()
+	case owner == v.link: // it was so before, and what was dropped stays so
+		if v.parkedLocked() {
+			v.returnLocked()
+		}
 	default: // the grant has ended, or the device is forgotten
+		moved := atomic.LoadUint32(&v.state)&viewMoved != 0
 		told := v.leaveLocked()
+		if v.link.away.Load() && !moved {
+			v.parkLocked()
+		}
 		if s.share && owner != nil && told != Offline && !owner.lists(v.device, v.grant) {
 			owner.push(&view{device: v.device, grant: v.grant, link: owner, tag: v.tag, kind: Presence, told: owing | uint8(told)})
 		}
@@ -354,5 +372,10 @@ func (v *view) leaveLocked() (told Status) {
 	return v.known()
 }
 
+// parkLocked marks a view that no device has any more, and that speaks again when its link is back.
+func (v *view) parkLocked() { atomic.OrUint32(&v.state, viewParked) }
+
+func (v *view) parkedLocked() bool { return atomic.LoadUint32(&v.state)&viewParked != 0 }
+
 // returnLocked lets a view speak again.
-func (v *view) returnLocked() { atomic.AndUint32(&v.state, ^viewMoved) }
+func (v *view) returnLocked() { atomic.AndUint32(&v.state, ^(viewMoved | viewParked)) }

@@ -26,6 +26,7 @@ type view struct {
 const (
 	viewQueued uint32 = 1 << iota
 	viewMoved
+	viewParked
 )
 
 // Marks of view.told.

@@ -56,27 +56,19 @@ func TestNothingIsLostOverCutsOfWorkers(t *testing.T) {
 // fail ends everything.
 func (b *books) fail(format string, args ...any) {
 	b.t.Errorf(format, args...)
-	b.end()
-	b.more.Broadcast()
+	b.changed(b.end)
 }
 
 // quotaLocked is how many messages of each user are sent by the connections that there were, so that there is
 // something to lose on each.
 func (b *books) quotaLocked() int { return min(b.messages, (b.made+1)*b.messages/b.cuts) }
 
-// begins counts a connection.
-func (b *books) begins() {
+// changed does something that somebody may wait for.
+func (b *books) changed(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.made++
+	f()
 	b.more.Broadcast()
-}
-
-// enough reports whether a connection that was not cut has had its share.
-func (b *books) enough() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.came) >= len(b.users)*b.quotaLocked()
 }
 
 // resumer is a component that keeps the books of XEP-0198 and comes back as often as it must.
@@ -86,11 +78,12 @@ type resumer struct {
 	id   string // of its session; "": none yet
 
 	connections, resumptions, late int
-	quota                          int // of notifications to be sent by this connection
+	quota                          int           // of notifications to be sent by this connection
+	acked                          atomic.Uint32 // notifications that the gateway has
+	broken                         atomic.Bool   // the connection is
 
 	mu       sync.Mutex
 	nc       net.Conn          // guarded by mu: to ask for the last word
-	acked    uint32            // guarded by mu: notifications that the gateway has
 	received uint32            // guarded by mu: stanzas
 	next     map[string]int    // guarded by mu: the number after that of each user's last message
 	state    map[string]string // guarded by mu: of each user's device, as it was told last
@@ -111,7 +104,7 @@ func (c *resumer) work(x *toxins, cuts int) {
 			b.Toxics = anyToxics(!late)
 		}
 		c.connections++
-		c.begins()
+		c.changed(func() { c.made++ })
 		c.quota = min(c.notes, (n+1)*c.notes/cuts)
 		addr, err := x.proxy(b)
 		if err == nil {
@@ -121,7 +114,7 @@ func (c *resumer) work(x *toxins, cuts int) {
 			c.fail("connection %d of %s: %v", n, c.user, err)
 		}
 	}
-	c.t.Logf("%s: %d connections, %d resumed, %d of them late, %d stanzas in, %d out", c.user, c.connections, c.resumptions, c.late, c.received, c.acked)
+	c.t.Logf("%s: %d connections, %d resumed, %d of them late, %d stanzas in, %d out", c.user, c.connections, c.resumptions, c.late, c.received, c.acked.Load())
 }
 
 // connect serves one connection until it breaks or all is over.
@@ -144,6 +137,11 @@ func (c *resumer) connect(addr string, late, steady bool) error {
 	defer sending.Wait()
 	defer nc.Close()
 	sending.Go(func() { c.send(nc) })
+	c.broken.Store(false)
+	if !steady {
+		sending.Go(func() { c.hasItsShare(nc) })
+	}
+	defer c.changed(func() { c.broken.Store(true) })
 	c.look()
 	for {
 		s, err := p.read()
@@ -157,16 +155,17 @@ func (c *resumer) connect(addr string, late, steady bool) error {
 			return err
 		}
 		c.look()
-		if !steady && c.hasItsShare() {
-			return nil
-		}
 	}
 }
 
-func (c *resumer) hasItsShare() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return int(c.acked) >= c.quota && c.enough()
+// hasItsShare closes the connection when it has brought what it should.
+func (c *resumer) hasItsShare(nc net.Conn) {
+	c.books.mu.Lock()
+	defer c.books.mu.Unlock()
+	for !c.over() && !c.broken.Load() && (int(c.acked.Load()) < c.quota || len(c.came) < len(c.users)*c.quotaLocked()) {
+		c.more.Wait()
+	}
+	nc.Close()
 }
 
 var (
@@ -216,9 +215,7 @@ func (c *resumer) open(p *comp, late bool) (broke bool, err error) {
 			c.id = m[1]
 			return false, nil
 		case strings.HasPrefix(s, "<resumed ") && c.id != "":
-			c.mu.Lock()
-			c.acked = number(hAttr, s)
-			c.mu.Unlock()
+			c.acked.Store(number(hAttr, s))
 			c.resumptions++
 			return false, nil
 		default:
@@ -241,9 +238,7 @@ func isPing(s string) bool {
 
 // send sends what the gateway does not have, from the first.
 func (c *resumer) send(nc net.Conn) {
-	c.mu.Lock()
-	next := int(c.acked)
-	c.mu.Unlock()
+	next := int(c.acked.Load())
 	for ; next < c.quota; next++ {
 		s := fmt.Sprintf("<message from='%s.example' to='%s@gw.example' id='n%d'><body>x</body></message>", c.app, c.user, next)
 		if next%16 == 15 || next == c.quota-1 {
@@ -267,7 +262,7 @@ func (c *resumer) take(nc net.Conn, s string) error {
 		io.WriteString(nc, ack(c.received)) // if it fails, so will the next read
 		return nil
 	case strings.HasPrefix(s, "<a "):
-		c.acked = number(hAttr, s)
+		c.changed(func() { c.acked.Store(number(hAttr, s)) })
 		return nil
 	case strings.HasPrefix(s, "<message "):
 		user, n := strings.SplitN(sender(s), "@", 2)[0], int(number(refAttr, s))
@@ -315,7 +310,7 @@ func (c *resumer) settled(knows map[string]bool) bool {
 	for u, s := range c.state {
 		knows[u] = knows[u] || s == "away"
 	}
-	return (c.steady || !c.calm.Load()) && int(c.acked) == c.notes
+	return (c.steady || !c.calm.Load()) && int(c.acked.Load()) == c.notes
 }
 
 func (c *resumer) hangUp() {
@@ -338,7 +333,17 @@ func (c *resumer) lastWord() {
 func (c *resumer) misses() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return fmt.Sprintf("%d acknowledged, %d received, %v", c.acked, c.received, c.state)
+	c.books.mu.Lock()
+	defer c.books.mu.Unlock()
+	var missing []string
+	for u := range c.users {
+		for i := range c.quotaLocked() {
+			if key := fmt.Sprint(u, " ", i); !c.came[key] {
+				missing = append(missing, key)
+			}
+		}
+	}
+	return fmt.Sprintf("%d acknowledged, %d received, %v; missing %q", c.acked.Load(), c.received, c.state, missing)
 }
 
 // books are kept by all the components of an app together.
@@ -415,6 +420,7 @@ func (b *books) carried(user string, n int) error {
 		return fmt.Errorf("message %s came twice", key)
 	}
 	b.came[key] = true
+	b.more.Broadcast()
 	return nil
 }
 
@@ -474,7 +480,7 @@ func (b *books) run(cuts int, cs ...*resumer) {
 		defer b.mu.Unlock()
 		return len(b.gone) == len(b.users)
 	})
-	b.end()
+	b.changed(b.end)
 	for _, c := range cs {
 		c.lastWord()
 	}
