@@ -284,7 +284,7 @@ func (c *resumer) take(nc net.Conn, s string) error {
 		}
 		c.state[m[1]] = state
 		if state == "gone" {
-			c.hasGone(m[1])
+			c.hasGone(m[1], fmt.Sprintf("%s at connection %d, calm %v: %s", c.user, c.connections, c.calm.Load(), s))
 		}
 	default:
 		return fmt.Errorf("got %s", s)
@@ -361,15 +361,15 @@ type books struct {
 
 	mu   sync.Mutex
 	more sync.Cond
-	made int             // guarded by mu: connections
-	came map[string]bool // guarded by mu: messages
-	gone map[string]int  // guarded by mu: how often each user went for good
-	news chan struct{}   // one slot: there may be something to see
+	made int                 // guarded by mu: connections
+	came map[string]bool     // guarded by mu: messages
+	gone map[string][]string // guarded by mu: who was told that each user has gone for good
+	news chan struct{}       // one slot: there may be something to see
 }
 
 func newBooks(g *gateway, app string, notes, messages int, users ...string) *books {
 	b := &books{t: g.t.(*testing.T), g: g, app: app, notes: notes, messages: messages, users: map[string]*presence.Session{},
-		came: map[string]bool{}, gone: map[string]int{}, news: make(chan struct{}, 1)}
+		came: map[string]bool{}, gone: map[string][]string{}, news: make(chan struct{}, 1)}
 	b.more.L = &b.mu
 	b.ended, b.end = context.WithCancel(context.Background())
 	for _, u := range users {
@@ -424,10 +424,10 @@ func (b *books) carried(user string, n int) error {
 	return nil
 }
 
-func (b *books) hasGone(user string) {
+func (b *books) hasGone(user, how string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.gone[user]++
+	b.gone[user] = append(b.gone[user], how)
 }
 
 // until waits until something is so; false: it has failed.
@@ -485,9 +485,9 @@ func (b *books) run(cuts int, cs ...*resumer) {
 		c.lastWord()
 	}
 	all.Wait()
-	for u, n := range b.gone {
-		if n != 1 {
-			b.t.Errorf("%s went %d times", u, n)
+	for u, how := range b.gone {
+		if len(how) != 1 {
+			b.t.Errorf("%s went more than once: %q", u, how)
 		}
 	}
 	for _, c := range cs {

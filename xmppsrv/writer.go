@@ -316,6 +316,7 @@ func (w *writer) put(n int) error {
 // older stream is resumed, what it had sent and the component does not have comes first, and its link goes on.
 func (w *writer) turn(t *turn) error {
 	if t.resumed {
+		w.src.Yield(t.led.link) // nothing is taken from it any more; and who reads that it has resumed has its users
 		w.own.buf = appendResumed(w.own.buf, t.led.id, t.ours)
 		w.own.seal(nonza, 0)
 	}
@@ -328,7 +329,6 @@ func (w *writer) turn(t *turn) error {
 		w.o.seal(nonza, 0)
 	} else {
 		w.o.rewind()
-		w.src.Yield(t.led.link) // nothing is taken from it any more
 		w.src = t.led.link
 		w.o.free(t.h-w.o.acked, &w.heard)
 		w.tell()
