@@ -310,11 +310,11 @@ func (s *shift) staysListed(v *view) bool {
 	return stays
 }
 
-// lists reports whether a view of the device through the grant is on the list. The shard and taking are locked.
+// lists reports whether a view of the device through the grant is on the list, and speaks. The shard and taking are locked.
 func (l *Link) lists(d *device, g *grant) bool {
 	for _, v := range []*view{l.taken, l.head.Load()} {
 		for ; v != nil; v = v.next {
-			if v.device == d && v.grant == g {
+			if v.device == d && v.grant == g && atomic.LoadUint32(&v.state)&viewMoved == 0 {
 				return true
 			}
 		}
