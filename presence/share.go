@@ -231,7 +231,7 @@ func (s *shift) sortViewsLocked(d *device, g *grant) (owed Status) {
 			return false
 		}
 		owed = max(owed, v.leaveLocked())
-		return !here || !v.link.away.Load()
+		return !here || atomic.LoadUint32(&v.state)&viewParked == 0
 	})
 	return owed
 }
@@ -294,15 +294,11 @@ func (s *shift) staysListed(v *view) bool {
 		}
 	case sh.hasViewLocked(v):
 	case owner == v.link: // it was so before, and what was dropped stays so
-		if v.parkedLocked() {
+		if atomic.LoadUint32(&v.state)&viewParked != 0 {
 			v.returnLocked()
 		}
 	default: // the grant has ended, or the device is forgotten
-		moved := atomic.LoadUint32(&v.state)&viewMoved != 0
 		told := v.leaveLocked()
-		if v.link.away.Load() && !moved {
-			v.parkLocked()
-		}
 		if s.share && owner != nil && told != Offline && !owner.lists(v.device, v.grant) {
 			owner.push(&view{device: v.device, grant: v.grant, link: owner, tag: v.tag, kind: Presence, told: owing | uint8(told)})
 		}
@@ -364,18 +360,22 @@ func (s *shift) moveLetters(from *Link) {
 	}
 }
 
-// leaveLocked silences a view because another link tells of its device, and returns what it had told: once.
+// leaveLocked silences a view because another link tells of its device, for good unless its own link may come back. It
+// returns what the view had told: once.
 func (v *view) leaveLocked() (told Status) {
-	if atomic.OrUint32(&v.state, viewMoved)&viewMoved != 0 || v.link.kind != ComponentLink {
+	state := atomic.LoadUint32(&v.state)
+	switch moved := state&viewMoved != 0; {
+	case !v.link.away.Load():
+		atomic.AndUint32(&v.state, ^viewParked)
+	case !moved:
+		atomic.OrUint32(&v.state, viewParked)
+	}
+	atomic.OrUint32(&v.state, viewMoved)
+	if state&viewMoved != 0 || v.link.kind != ComponentLink {
 		return Offline
 	}
 	return v.known()
 }
-
-// parkLocked marks a view that no device has any more, and that speaks again when its link is back.
-func (v *view) parkLocked() { atomic.OrUint32(&v.state, viewParked) }
-
-func (v *view) parkedLocked() bool { return atomic.LoadUint32(&v.state)&viewParked != 0 }
 
 // returnLocked lets a view speak again.
 func (v *view) returnLocked() { atomic.AndUint32(&v.state, ^(viewMoved | viewParked)) }

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"sync"
-	"time"
 
 	"presenced/presence"
 )
@@ -66,8 +65,7 @@ func (s *session) run() (end, error) {
 	w := newWriter(s.c, s.link, s.out, s.enc, s.srv.cfg.PingInterval, &s.srv.count)
 	w.grace = s.srv.cfg.PingInterval + s.srv.pongWait
 	if s.began.Held() { // who only listens shows that it is there, and the answer is the first element
-		late := time.Now().Add(s.srv.holdWait)
-		w.urges = []urge{{late, s.c.nudge}, {late.Add(2 * s.srv.pongWait), s.unhold}}
+		w.urges = []urge{{s.srv.holdWait, s.c.nudge}, {2 * s.srv.pongWait, s.unhold}}
 	}
 	defer s.halt()
 	wrote := make(chan end, 1)

@@ -57,11 +57,12 @@ type writer struct {
 
 	request request
 
-	urges []urge // done one after the other while the first element does not come
+	urges []urge    // done one after the other while the first element does not come
+	urged time.Time // when the last was; zero: none
 }
 
 type urge struct {
-	at time.Time
+	in time.Duration // after the one before
 	do func()
 }
 
@@ -115,11 +116,14 @@ func (w *writer) urge(first <-chan struct{}) time.Duration {
 		w.urges = nil
 	}
 	for len(w.urges) > 0 {
-		u := w.urges[0]
-		if in := time.Until(u.at); in > 0 {
+		u, now := w.urges[0], time.Now()
+		if w.urged.IsZero() {
+			w.urged = now
+		}
+		if in := w.urged.Add(u.in).Sub(now); in > 0 {
 			return in
 		}
-		w.urges = w.urges[1:]
+		w.urges, w.urged = w.urges[1:], now
 		u.do()
 	}
 	return math.MaxInt64
