@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"presenced/presence"
-	"presenced/store"
 )
 
 func expect(t *testing.T, l *presence.Link, want ...string) {
@@ -999,7 +998,7 @@ func TestRemovedUserStaysRemoved(t *testing.T) {
 	f.must(f.hub.RemoveUser("ann@example.org", presence.ByAdmin))
 	f.must(f.store.RemoveUser("ann@example.org"))
 	f.pass(time.Hour)
-	f.must(f.store.PutUser(store.User{Email: "bob@example.org"})) // behind whatever is on its way
+	f.must(f.store.PutUser(presence.User{Email: "bob@example.org"})) // behind whatever is on its way
 	if _, known, err := f.store.User("ann@example.org"); known || err != nil {
 		t.Errorf("she is back: %v, %v", known, err)
 	}
@@ -1047,7 +1046,7 @@ func TestAskingCostsTheSameForAll(t *testing.T) {
 	defer f.close()
 	f.app("chat")
 	granted := f.allow("ann@example.org", "chat")
-	f.must(f.store.PutUser(store.User{Email: "bob@example.org"}))
+	f.must(f.store.PutUser(presence.User{Email: "bob@example.org"}))
 	chat := f.link("chat")
 	commits := func(do func() error) uint64 {
 		before := f.store.Stats().Commits

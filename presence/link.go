@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,10 @@ type LinkKind uint8
 const (
 	ComponentLink LinkKind = iota
 	SocketLink
+	// CCSLink is one for all CCS connections of an app: it gets messages and receipts, but neither presence nor
+	// notices, which that wire has no words for. It conflicts with none.
+	CCSLink
+	linkKinds = iota
 )
 
 // Kind of an Update.
@@ -47,6 +52,7 @@ type Update struct {
 	To      string    // Receipt, Subscribed, Unsubscribed: the address at the app that asked, if one did
 	ID      uint64    // Subscribed, Unsubscribed: for Told; FromDevice: for Delivered; 0: nothing is kept of it
 	Data    []byte    // FromDevice: one JSON object
+	Device  string    // Receipt: the tag of the device that confirmed
 }
 
 // Link is the handle of one connection of an app. Take is for one goroutine at a time; everything else is
@@ -55,11 +61,13 @@ type Link struct {
 	head   atomic.Pointer[view] // the list of what changed, newest first; any shard pushes, Take swaps it out
 	wake   chan struct{}
 	ended  atomic.Uint32 // an End, written once
+	bye    atomic.Bool   // its owner closed it
 	kind   LinkKind      // immutable, as are the next four
 	serial uint64        // which of the app's links it is
 	hub    *Hub
 	app    *app
 	meta   *App // as it was when the link was made
+	place  atomic.Pointer[place]
 
 	away atomic.Bool // its connection is gone, or has not begun; written under app.linking
 	held atomic.Bool // Take gives presence only
@@ -74,6 +82,7 @@ type Link struct {
 	cursor   uint64     // owned by Take: the last Seq read
 	anew     bool       // owned by Take: it begins from the first again
 	turn     bool       // owned by Take: whose turn it is to be first
+	sentAway bool       // owned by Take: Reconnect was returned
 
 	mail    atomic.Bool // there may be messages in the store
 	recount atomic.Bool // links came or went: who is responsible for which messages has changed
@@ -123,7 +132,7 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 	}
 	a.linking.Lock()
 	defer a.linking.Unlock()
-	if h.closed.Load() {
+	if h.closed.Load() || kind == SocketLink && h.drain.Load() != nil {
 		return nil, ErrDraining
 	}
 	meta := a.meta.Load()
@@ -131,7 +140,7 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 		return nil, ErrNoApp
 	}
 	older := slices.DeleteFunc(slices.Clone(a.links()), func(l *Link) bool {
-		return l.kind != kind || slices.Contains(beside, l) || meta.Conflict != Replace && l.detached()
+		return l.kind != kind || kind == CCSLink || slices.Contains(beside, l) || meta.Conflict != Replace && l.detached()
 	})
 	switch {
 	case meta.Conflict == Reject && len(older) > 0:
@@ -140,6 +149,7 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 		return nil, ErrTooMany
 	}
 	l := &Link{hub: h, app: a, kind: kind, meta: meta, wake: make(chan struct{}, 1), serial: a.nextSerial()}
+	l.SetAddress("")
 	l.held.Store(held)
 	l.away.Store(held && l.shares())
 	if meta.Conflict != Share {
@@ -152,6 +162,7 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 		h.endLinkLocked(l, EndRemoved)
 		return nil, storage(err)
 	}
+	h.tell(Event{Kind: Linked, App: id})
 	return l, nil
 }
 
@@ -159,19 +170,40 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 // comes later is handed from one to the other.
 func (l *Link) readNotices() (err error) {
 	a := l.app
-	if l.shares() && slices.ContainsFunc(a.links(), func(o *Link) bool { return o != l && o.kind == ComponentLink }) {
+	if l.kind == CCSLink {
+		return nil
+	}
+	if l.shares() && slices.ContainsFunc(a.links(), func(o *Link) bool { return o != l && o.kind == l.kind }) {
 		return nil
 	}
 	if l.kept, err = l.hub.cfg.Store.NoticesOf(a.id, maxKept); err != nil {
 		return err
 	}
+	l.kept = slices.DeleteFunc(l.kept, func(n Notice) bool { return !l.hears(&n) })
 	if n := len(l.kept); n > 0 {
 		l.keptUpTo = l.kept[n-1].ID // a notice that was pushed as well is not told twice
 		if l.shares() {
-			a.readUpTo.Store(l.keptUpTo)
+			a.readUpTo[l.kind].Store(l.keptUpTo)
 		}
 	}
 	return nil
+}
+
+// hears reports whether the link is told of the notice. Answers to what a component asked are for components:
+// they are not said over a socket, and one that is there does not keep them from the next component.
+func (l *Link) hears(n *Notice) bool {
+	return l.kind == ComponentLink || l.kind == SocketLink && n.Kind == Unsubscribed && n.To == ""
+}
+
+// Reconnect is what a socket is to be told once when the server drains: when to come back. nil: nothing, or it
+// was returned before. It belongs to who calls Take.
+func (l *Link) Reconnect() *Reconnect {
+	r := l.hub.drain.Load()
+	if r == nil || l.sentAway {
+		return nil
+	}
+	l.sentAway = true
+	return &Reconnect{After: rand.N(r.After + 1), Reason: r.Reason}
 }
 
 // maxKept bounds the notices read for one connection; the rest come with the next.
@@ -191,6 +223,7 @@ func (h *Hub) endLinkLocked(l *Link, why End) {
 		return
 	}
 	h.relink(l.app, l, nil, func() { l.app.removeLink(l) })
+	h.tell(Event{Kind: Unlinked, App: l.app.id, Detail: l.goodbye()})
 }
 
 func (l *Link) end(why End) {
@@ -456,4 +489,15 @@ func (l *Link) Told(id uint64) error {
 func (l *Link) Ended() End { return End(l.ended.Load()) }
 
 // Close ends the link because its connection did. Closing twice, or after it ended, changes nothing.
-func (l *Link) Close() { l.hub.endLink(l, EndReplaced) }
+func (l *Link) Close() {
+	l.bye.Store(l.Ended() == Alive)
+	l.hub.endLink(l, EndReplaced)
+}
+
+// goodbye is why it ended, for those who look.
+func (l *Link) goodbye() string {
+	if l.bye.Load() {
+		return "closed"
+	}
+	return l.Ended().String()
+}

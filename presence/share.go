@@ -5,25 +5,25 @@ import (
 	"sync/atomic"
 )
 
-// Component connections that share an app. Of each user one of them is told, chosen by hash from those that are
+// Connections of a kind that share an app. Of each user one of them is told, chosen by hash from those that are
 // there; while none is, those whose connection may come back collect for it. Who is told of a user knows the truth
 // about her, whoever was told before: what the one before had not told, and what it had told and is not so any
 // more, moves with her.
 
 // concerns reports whether the link is told of the user.
 func (a *app) concerns(l *Link, email string) bool {
-	return !l.shares() || a.chosen(email) == l
+	return l.kind != CCSLink && (!l.shares() || a.chosen(email, l.kind) == l)
 }
 
 // shares reports whether the link has only some of the app's users.
-func (l *Link) shares() bool { return l.kind == ComponentLink && l.meta.Conflict == Share }
+func (l *Link) shares() bool { return l.kind != CCSLink && l.meta.Conflict == Share }
 
-// chosen is the component link that is told of the user where they share the app; few users move when one comes
+// chosen is the link of the kind that is told of the user where they share the app; few users move when one comes
 // or goes (rendezvous hashing). nil: there is none.
-func (a *app) chosen(email string) (best *Link) {
+func (a *app) chosen(email string, kind LinkKind) (best *Link) {
 	var most uint64
 	for _, l := range a.links() {
-		if l.kind != ComponentLink {
+		if l.kind != kind {
 			continue
 		}
 		w := l.weight(email)
@@ -45,11 +45,11 @@ func (l *Link) weight(email string) uint64 {
 }
 
 // carrier is the one link that takes the user's messages: the newest component, or of those that share the
-// chosen one; without a component that is there the newest socket, and without that a component that may come
+// chosen one; without a component that is there the newest socket or CCS, and without that a component that may come
 // back. nil: the app is away.
 func (a *app) carrier(email string) (best *Link) {
 	for _, l := range a.links() {
-		if a.concerns(l, email) && (best == nil || l.rank() >= best.rank()) {
+		if (l.kind == CCSLink || a.concerns(l, email)) && (best == nil || l.rank() >= best.rank()) {
 			best = l
 		}
 	}
@@ -129,8 +129,8 @@ func (a *app) recount() {
 	}
 }
 
-// shift is one change of which links an app has, and which of them are there. While it is made nobody takes from a
-// component link, so that nobody sees half of it.
+// shift is one change of which links an app has, and which of them are there. While it is made nobody takes from one of
+// its links, so that nobody sees half of it.
 type shift struct {
 	hub   *Hub
 	app   *app
@@ -146,7 +146,7 @@ func (h *Hub) relink(a *app, gone, heir *Link, change func()) {
 	s := shift{hub: h, app: a, gone: gone, heir: heir}
 	var sides []*Link
 	stop := func(l *Link) {
-		if l.kind == ComponentLink && !slices.Contains(sides, l) {
+		if !slices.Contains(sides, l) {
 			sides = append(sides, l)
 			s.share = s.share || l.shares()
 			l.taking.Lock()
@@ -183,12 +183,15 @@ func (h *Hub) relink(a *app, gone, heir *Link, change func()) {
 	}
 }
 
-// owner is the link that tells of the user from now on, in place of those that told before; nil: none.
-func (s *shift) owner(email string) *Link {
-	if s.share {
-		return s.app.chosen(email)
+// owner is the link that tells of the user from now on, in place of those of its kind that told before; nil: none.
+func (s *shift) owner(email string, kind LinkKind) *Link {
+	switch {
+	case s.share:
+		return s.app.chosen(email, kind)
+	case s.heir != nil && s.heir.kind == kind:
+		return s.heir
 	}
-	return s.heir
+	return nil
 }
 
 // leaves reports whether the link hands nothing out from now on.
@@ -196,14 +199,13 @@ func (s *shift) leaves(l *Link) bool { return l == s.gone || s.share && l.away.L
 
 // moveUserLocked gives each of the user's devices the right views.
 func (s *shift) moveUserLocked(sh *shard, u *user, g *grant) {
-	owner := s.owner(u.email)
 	for d := u.devices; d != nil; {
 		next := d.next
 		owed := s.sortViewsLocked(d, g)
 		for _, l := range s.app.links() {
 			told := Offline
-			if l == owner {
-				told = owed
+			if l == s.owner(u.email, l.kind) {
+				told = owed[l.kind]
 			}
 			if s.app.concerns(l, u.email) && (d.status() != Offline || told != Offline) {
 				s.hub.snapshotLocked(d, g, l, told)
@@ -217,9 +219,9 @@ func (s *shift) moveUserLocked(sh *shard, u *user, g *grant) {
 	}
 }
 
-// sortViewsLocked takes the views off the device that links should not have of it, and returns what one that told of
-// it until now had told. A link that may come back keeps its view, silent, and goes on where it was.
-func (s *shift) sortViewsLocked(d *device, g *grant) (owed Status) {
+// sortViewsLocked takes the views off the device that links should not have of it, and returns what, for each
+// kind, one that told of it until now had told. A link that may come back keeps its view, silent, and goes on where it was.
+func (s *shift) sortViewsLocked(d *device, g *grant) (owed [linkKinds]Status) {
 	links := s.app.links()
 	d.views = slices.DeleteFunc(d.views, func(v *view) bool {
 		if v.grant != g {
@@ -230,7 +232,7 @@ func (s *shift) sortViewsLocked(d *device, g *grant) (owed Status) {
 			v.returnLocked()
 			return false
 		}
-		owed = max(owed, v.leaveLocked())
+		owed[v.link.kind] = max(owed[v.link.kind], v.leaveLocked())
 		return !here || atomic.LoadUint32(&v.state)&viewParked == 0
 	})
 	return owed
@@ -275,7 +277,7 @@ func (s *shift) moveLists(sides []*Link) {
 // Devices' own views are not moved: moveUserLocked makes new ones.
 func (s *shift) staysListed(v *view) bool {
 	email, stays := v.grant.owner.email, v.link != s.gone
-	owner := s.owner(email)
+	owner := s.owner(email, v.link.kind)
 	if !s.share && stays {
 		return true
 	}
@@ -338,7 +340,7 @@ func (s *shift) moveNotices(from *Link) {
 	all = append(all, from.kept...)
 	from.kept = nil
 	for _, n := range all {
-		if owner := s.app.chosen(n.Local); owner != nil {
+		if owner := s.app.chosen(n.Local, from.kind); owner != nil {
 			owner.kept = append(owner.kept, n)
 		}
 	}
@@ -354,7 +356,7 @@ func (s *shift) moveLetters(from *Link) {
 	from.letters, from.size = nil, 0
 	from.mu.Unlock()
 	for _, le := range all {
-		if owner := s.owner(le.grant.owner.email); owner != nil && (s.share || le.u.Kind == FromDevice) {
+		if owner := s.owner(le.grant.owner.email, from.kind); owner != nil && (s.share || le.u.Kind == FromDevice) {
 			owner.pushLetter(le)
 		}
 	}
@@ -370,8 +372,7 @@ func (v *view) leaveLocked() (told Status) {
 	case !moved:
 		atomic.OrUint32(&v.state, viewParked)
 	}
-	atomic.OrUint32(&v.state, viewMoved)
-	if state&viewMoved != 0 || v.link.kind != ComponentLink {
+	if atomic.OrUint32(&v.state, viewMoved)&viewMoved != 0 {
 		return Offline
 	}
 	return v.known()

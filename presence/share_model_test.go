@@ -10,7 +10,6 @@ import (
 	"pgregory.net/rapid"
 
 	"presenced/presence"
-	"presenced/store"
 )
 
 // shareModel is model for an app whose connections share it. What the connections were told together is the truth
@@ -197,12 +196,13 @@ func TestShareModel(t *testing.T) {
 		defer f.close()
 		m := &shareModel{last: map[string]presence.Status{}, model: &model{fixture: f, t: rt, devices: map[string]*modelDevice{},
 			grants: map[string]presence.Grant{}, asked: map[string]bool{}, answers: map[string]int{}, links: map[string]*presence.Link{},
-			knows: map[string]map[string]presence.Status{}}}
+			knows: map[string]map[string]presence.Status{}, users: map[string]*presence.User{}}}
 		for _, a := range modelApps {
 			m.must(m.hub.PutApp(presence.App{ID: a, Name: a, Component: a + ".example", Secret: "s", APIKey: "k", Conflict: presence.Share}))
 		}
 		for _, u := range modelUsers {
-			m.must(m.store.PutUser(store.User{Email: u}))
+			m.users[u] = &presence.User{Email: u}
+			m.must(m.store.PutUser(*m.users[u]))
 		}
 		rt.Repeat(m.actions())
 		m.settle()
@@ -211,7 +211,7 @@ func TestShareModel(t *testing.T) {
 		}
 		m.pass(time.Hour)
 		for _, d := range m.devices {
-			m.step(d, presence.Event{Kind: presence.EventEnd})
+			m.step(d, presence.Input{Kind: presence.InputEnd})
 		}
 		m.settle()
 		for len(m.all) > 0 {

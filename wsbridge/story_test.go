@@ -19,7 +19,6 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
-	"presenced/store"
 	"presenced/wsbridge"
 )
 
@@ -78,7 +77,7 @@ func TestHello(t *testing.T) {
 // The first frame must identify.
 func TestFirstFrames(t *testing.T) {
 	f := newFixture(t)
-	f.must(f.store.PutTokens([]store.Token{
+	f.must(f.store.PutTokens([]presence.Token{
 		{Hash: identity.HashSecret("phone's"), Email: ann, Device: "phone"},
 		{Hash: identity.HashSecret("old"), Email: ann, Expires: f.clock.Now()},
 	}))
@@ -784,7 +783,7 @@ func TestShutdownCutsOffWhoStays(t *testing.T) {
 
 func TestEndsFromInside(t *testing.T) {
 	f := newFixture(t)
-	f.must(f.store.PutTokens([]store.Token{
+	f.must(f.store.PutTokens([]presence.Token{
 		{Hash: identity.HashSecret("t"), Email: ann},
 		{Hash: identity.HashSecret("gone"), Email: ann},
 		{Hash: identity.HashSecret("short"), Email: ann, Expires: f.clock.Now().Add(time.Hour)},
@@ -799,6 +798,7 @@ func TestEndsFromInside(t *testing.T) {
 		{"revoked", "gone", `31,"error":"assertion expired"`, func() { f.hub.EndCredential(ann, revoked) }, 4534},
 		{"removed", "t", `31,"error":"assertion expired"`, func() { f.must(f.hub.RemoveUser(ann, presence.ByAdmin)) }, 4534},
 		{"expired", "short", `31,"error":"assertion expired"`, func() { f.pass(time.Hour) }, 4534},
+		{"disabled", "t", `31,"error":"assertion expired"`, func() { f.must(f.hub.SetDisabled(ann, true, presence.ByAdmin)) }, 4534},
 	} {
 		d := f.dial()
 		d.say(`{"email":"ann@example.org","assertion":"` + c.token + `","status":"online"}`)
@@ -807,12 +807,16 @@ func TestEndsFromInside(t *testing.T) {
 		d.expect(`{"result":"KO","errno":` + c.want + `}`)
 		d.ends(c.code)
 	}
+	d := f.dial() // disabled: her token is as good as gone
+	d.say(`{"email":"ann@example.org","assertion":"t","status":"online"}`)
+	d.expect(`{"result":"KO","errno":34,"error":"Invalid assertion"}`)
+	d.ends(4534)
 }
 
 // A new assertion on an open socket takes the old one's place.
 func TestNewAssertionRenews(t *testing.T) {
 	f := newFixture(t)
-	f.must(f.store.PutTokens([]store.Token{
+	f.must(f.store.PutTokens([]presence.Token{
 		{Hash: identity.HashSecret("short"), Email: ann, Expires: f.clock.Now().Add(time.Hour)},
 		{Hash: identity.HashSecret("long"), Email: ann, Expires: f.clock.Now().Add(10 * time.Hour)},
 	}))

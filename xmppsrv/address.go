@@ -8,6 +8,7 @@ import (
 	"mellium.im/xmpp/jid"
 
 	"presenced/presence"
+	"presenced/xmppsrv/xmlstream"
 )
 
 const maxPart = 1023 // bytes of each part of an address (RFC 7622 §3.1)
@@ -76,7 +77,7 @@ func lower(s []byte) []byte {
 // plainLocal is RFC 7622 §3.3.1 for ASCII.
 func plainLocal(s []byte) bool {
 	for _, b := range s {
-		if b <= ' ' || b == 0x7f || mustEscape(b) {
+		if b <= ' ' || b == 0x7f || xmlstream.MustEscape(b) {
 			return false
 		}
 	}
@@ -122,28 +123,13 @@ func (a *address) peer() presence.Peer {
 		}
 		return p
 	}
-	email, err := presence.NormalEmail(string(unescapeLocal(a.local)))
-	if err != nil || !bytes.Equal(appendEscapedLocal(nil, email), a.local) {
+	email, err := presence.NormalEmail(string(xmlstream.UnescapeLocal(a.local)))
+	if err != nil || !bytes.Equal(xmlstream.AppendLocal(nil, email), a.local) {
 		p.PUID = nobody
 		return p
 	}
 	p.Email = email
 	return p
-}
-
-// unescapeLocal takes the escapes of XEP-0106 §4.3 out.
-func unescapeLocal(s []byte) []byte {
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if isEscape(s[i:]) {
-			b, _ := unescape(s[i+1], s[i+2])
-			out = append(out, b)
-			i += 2
-			continue
-		}
-		out = append(out, s[i])
-	}
-	return out
 }
 
 // bareOf is an address without its resource, as it stands.

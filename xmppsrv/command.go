@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"presenced/xmppsrv/adhoc"
+
+	"presenced/xmppsrv/xmlstream"
 )
 
 // Commands (XEP-0050) for administrators. What they do and their sessions are the business of [adhoc.Engine]; here is
@@ -33,16 +35,16 @@ func (a *address) full() string {
 // (XEP-0114 §5).
 func (s *session) isAdmin(st *stanza) bool { return s.srv.cfg.Commands.Allows(st.fromAddr.bare()) }
 
-func (s *session) isCommand(st *stanza, q element) bool {
+func (s *session) isCommand(st *stanza, q xmlstream.Element) bool {
 	return s.srv.cfg.Commands != nil && st.toAddr.local == nil && st.toAddr.resource == nil &&
-		string(st.typ) == "set" && q.is("command", nsCommands)
+		string(st.typ) == "set" && q.Is("command", nsCommands)
 }
 
 // command answers a <command/> to the gateway.
-func (s *session) command(st *stanza, q element) {
+func (s *session) command(st *stanza, q xmlstream.Element) {
 	r := adhoc.Request{
-		From: st.fromAddr.full(), Bare: st.fromAddr.bare(), Node: string(q.attr("node")), Action: string(q.attr("action")),
-		Session: string(q.attr("sessionid")), Continues: q.attr("sessionid") != nil,
+		From: st.fromAddr.full(), Bare: st.fromAddr.bare(), Node: string(q.Attr("node")), Action: string(q.Attr("action")),
+		Session: string(q.Attr("sessionid")), Continues: q.Attr("sessionid") != nil,
 	}
 	if s.isAdmin(st) {
 		r.Form = submitted(q)
@@ -69,7 +71,7 @@ var commandErrors = map[adhoc.Why]refusal{
 
 // refuseCommand answers with an error. The command is repeated without what is in it: libraries find their session
 // by it.
-func (s *session) refuseCommand(st *stanza, q element, err error) {
+func (s *session) refuseCommand(st *stanza, q xmlstream.Element, err error) {
 	why, text := refuseService, ""
 	var e *adhoc.Error
 	if errors.As(err, &e) {
@@ -81,38 +83,38 @@ func (s *session) refuseCommand(st *stanza, q element, err error) {
 	}
 	inner := []byte("<command xmlns='" + nsCommands + "'")
 	for _, name := range []string{"node", "sessionid", "action"} {
-		if v := q.attr(name); v != nil {
+		if v := q.Attr(name); v != nil {
 			inner = append(append(append(inner, ' '), name...), "='"...)
-			inner = append(appendValue(inner, v), '\'')
+			inner = append(xmlstream.AppendValue(inner, v), '\'')
 		}
 	}
 	inner = append(inner, "/>"...)
-	s.count(why)
+	s.count(why, st.kind, string(st.to))
 	s.out.add(func(dst []byte) []byte {
 		return appendErrorText(dst, st.kind, st.from, st.to, st.id, why, text, inner)
 	})
 }
 
 // submitted reads the form in a command (XEP-0004 §3.2); nil if there is none.
-func submitted(q element) adhoc.Values {
-	x, ok := q.child("x", nsForm)
+func submitted(q xmlstream.Element) adhoc.Values {
+	x, ok := q.Child("x", nsForm)
 	if !ok {
 		return nil
 	}
-	switch string(x.attr("type")) {
+	switch string(x.Attr("type")) {
 	case "submit", "cancel": // XEP-0050 §3.5.1: cancel counts as submit
 	default:
 		return nil
 	}
 	in := adhoc.Values{}
-	for f, ok := x.first(); ok; f, ok = f.next() {
-		if !f.is("field", nsForm) {
+	for f, ok := x.First(); ok; f, ok = f.Next() {
+		if !f.Is("field", nsForm) {
 			continue
 		}
-		name := string(f.attr("var"))
-		for v, ok := f.first(); ok; v, ok = v.next() {
-			if v.is("value", nsForm) {
-				in[name] = append(in[name], string(v.text()))
+		name := string(f.Attr("var"))
+		for v, ok := f.First(); ok; v, ok = v.Next() {
+			if v.Is("value", nsForm) {
+				in[name] = append(in[name], string(v.Text()))
 			}
 		}
 	}
@@ -142,7 +144,7 @@ func (s *session) commandNode(st *stanza, space, node string) func([]byte) []byt
 	}
 	return func(dst []byte) []byte {
 		dst = append(dst, "<identity category='automation' type='command-node' name='"...)
-		dst = append(appendValue(dst, name), "'/>"...)
+		dst = append(xmlstream.AppendValue(dst, name), "'/>"...)
 		return appendFeature(appendFeature(dst, nsCommands), nsForm)
 	}
 }
@@ -172,7 +174,7 @@ func appendCommand(dst []byte, r *adhoc.Reply) []byte {
 	}
 	for _, n := range r.Notes {
 		dst = append(appendAttr(append(dst, "<note"...), "type", string(n.Type)), '>')
-		dst = append(appendText(dst, n.Text), "</note>"...)
+		dst = append(xmlstream.AppendText(dst, n.Text), "</note>"...)
 	}
 	if r.Form != nil {
 		dst = appendForm(dst, r.Form, r.Status == adhoc.Executing)
@@ -212,11 +214,11 @@ func appendField(dst []byte, f *adhoc.Field) []byte {
 	}
 	dst = append(dst, '>')
 	for _, v := range f.Values {
-		dst = append(appendText(append(dst, "<value>"...), v), "</value>"...)
+		dst = append(xmlstream.AppendText(append(dst, "<value>"...), v), "</value>"...)
 	}
 	for _, o := range f.Options {
 		dst = append(appendAttr(append(dst, "<option"...), "label", o.Label), "><value>"...)
-		dst = append(appendText(dst, o.Value), "</value></option>"...)
+		dst = append(xmlstream.AppendText(dst, o.Value), "</value></option>"...)
 	}
 	if f.Required {
 		dst = append(dst, "<required/>"...)
@@ -236,7 +238,7 @@ func appendTable(dst []byte, t *adhoc.Table) []byte {
 		dst = append(dst, "<item>"...)
 		for i, v := range row {
 			dst = append(appendAttr(append(dst, "<field"...), "var", t.Columns[i].Var), "><value>"...)
-			dst = append(appendText(dst, v), "</value></field>"...)
+			dst = append(xmlstream.AppendText(dst, v), "</value></field>"...)
 		}
 		dst = append(dst, "</item>"...)
 	}
@@ -249,11 +251,11 @@ func appendLeaf(dst []byte, name, text string) []byte {
 		return dst
 	}
 	dst = append(append(append(dst, '<'), name...), '>')
-	dst = append(appendText(dst, text), "</"...)
+	dst = append(xmlstream.AppendText(dst, text), "</"...)
 	return append(append(dst, name...), '>')
 }
 
 func appendAttr(dst []byte, name, value string) []byte {
 	dst = append(append(append(dst, ' '), name...), "='"...)
-	return append(appendValue(dst, value), '\'')
+	return append(xmlstream.AppendValue(dst, value), '\'')
 }

@@ -75,7 +75,5 @@
 //
 // # Reading
 //
-// The reader (reader.go) is not encoding/xml: that one accepts what RFC 6120 §11.1 and the namespace rules
-// forbid, costs 5 µs and 50 allocations for each stanza and has no bound on an element's size. Ours parses in
-// place in its own buffer, and an element is valid until the next one is asked for.
+// XML is read and escaped by package xmlstream, which the CCS endpoint shares.
 package xmppsrv

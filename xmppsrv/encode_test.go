@@ -1,18 +1,17 @@
 package xmppsrv
 
 import (
-	"encoding/xml"
 	"fmt"
 	"io"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"mellium.im/xmpp/jid"
 	"pgregory.net/rapid"
 
 	"presenced/presence"
+	"presenced/xmppsrv/xmlstream"
 )
 
 var noon = time.Date(2026, 3, 1, 13, 0, 0, 5e8, time.FixedZone("CET", 3600))
@@ -63,35 +62,6 @@ func TestEncodeUpdate(t *testing.T) {
 	}
 }
 
-// Whatever a string has in it, what is written is XML, and means the string where XML has a way to say it.
-func TestEscape(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes"))
-		if rapid.Bool().Draw(t, "valid") {
-			s = rapid.String().Draw(t, "text")
-		}
-		doc := appendValue([]byte("<a b='"), s)
-		doc = append(appendText(append(doc, "'>"...), s), "</a>"...)
-		var got struct {
-			B    string `xml:"b,attr"`
-			Text string `xml:",chardata"`
-		}
-		if err := xml.Unmarshal(doc, &got); err != nil {
-			t.Fatalf("%q: %v", doc, err)
-		}
-		var want strings.Builder
-		for _, r := range s {
-			if !isXMLChar(r) {
-				r = utf8.RuneError
-			}
-			want.WriteRune(r)
-		}
-		if got.B != want.String() || got.Text != want.String() {
-			t.Fatalf("%q is read back as %q and %q", s, got.B, got.Text)
-		}
-	})
-}
-
 // Every row of the tables is a stanza or stream error that an XML parser and RFC 6120 understand.
 func TestTables(t *testing.T) {
 	words := make(map[string]bool)
@@ -104,9 +74,14 @@ func TestTables(t *testing.T) {
 		if (row.cond == "") != (row.text == "") {
 			t.Errorf("%s: a condition has a text, and nothing else has", row.word)
 		}
-		trees, err := readAll(strings.NewReader(string(appendEnd(appendHeader(nil, "gw.example", "1"), why, nil))), 1<<16)
-		if err != io.EOF || (len(trees) == 2) != (row.cond != "") {
-			t.Errorf("%s: %v %q", row.word, err, trees)
+		said := string(appendEnd(appendHeader(nil, "gw.example", "1"), why, nil))
+		r := xmlstream.NewReader(strings.NewReader(said), 1<<16)
+		elements, err := 0, error(nil)
+		for _, err = r.Header(); err == nil; _, err = r.Next() {
+			elements++
+		}
+		if err != io.EOF || (elements == 2) != (row.cond != "") {
+			t.Errorf("%s: %v in %s", row.word, err, said)
 		}
 	}
 	for why := accepted + 1; why < refusalCount; why++ {
@@ -126,6 +101,11 @@ func TestTables(t *testing.T) {
 		presence.ErrDraining: endShutdown, presence.ErrStorage: endInternal} {
 		if got := endOf(linkError(fmt.Errorf("%w: why", err))); got != want {
 			t.Errorf("%v is told as %v", err, got)
+		}
+	}
+	for kind, why := range xmlEnds {
+		if why.String() != xmlstream.Kind(kind).String() {
+			t.Errorf("%v is told as %v", xmlstream.Kind(kind), why)
 		}
 	}
 	for _, c := range coreErrors {
@@ -155,55 +135,6 @@ func TestStanzaError(t *testing.T) {
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-}
-
-// The examples of XEP-0106 and its corners.
-func TestEscapeLocal(t *testing.T) {
-	for _, c := range []struct{ plain, escaped string }{
-		{"tarek@mozilla.com", `tarek\40mozilla.com`},
-		{`a b"c&d'e/f:g<h>i@j`, `a\20b\22c\26d\27e\2ff\3ag\3ch\3ei\40j`},
-		{`c:\net`, `c\3a\net`},
-		{`c:\5commas`, `c\3a\5c5commas`},
-		{`c:\cool stuff`, `c\3a\cool\20stuff`},
-		{`\2plus\2is\4`, `\2plus\2is\4`},
-		{`foo\bar`, `foo\bar`},
-		{`foob\41r`, `foob\41r`},
-		{`\40`, `\5c40`},
-	} {
-		if got := string(appendEscapedLocal(nil, c.plain)); got != c.escaped {
-			t.Errorf("%q is escaped to %q, want %q", c.plain, got, c.escaped)
-		}
-		if got := string(unescapeLocal([]byte(c.escaped))); got != c.plain {
-			t.Errorf("%q is unescaped to %q, want %q", c.escaped, got, c.plain)
-		}
-	}
-}
-
-// Whatever an e-mail has in it, its local part can stand in an attribute and means the e-mail.
-func TestEscapeLocalRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes"))
-		if rapid.Bool().Draw(t, "valid") {
-			s = rapid.StringOf(rapid.SampledFrom([]rune("a@\\45c0 '/<é\x01\uFFFE"))).Draw(t, "text")
-		}
-		escaped := appendEscapedLocal(nil, s)
-		var got struct {
-			B string `xml:"b,attr"`
-		}
-		if err := xml.Unmarshal(append(append([]byte("<a b='"), escaped...), "'/>"...), &got); err != nil {
-			t.Fatalf("%q: %v", escaped, err)
-		}
-		var want strings.Builder
-		for _, r := range s {
-			if !isXMLChar(r) {
-				r = utf8.RuneError
-			}
-			want.WriteRune(r)
-		}
-		if back := string(unescapeLocal([]byte(got.B))); !strings.ContainsAny(s, "\t\n\r") && back != want.String() {
-			t.Fatalf("%q is escaped to %q and back to %q", s, escaped, back)
-		}
-	})
 }
 
 // What mellium's full profiles accept, ours reads the same way; what they refuse, ours refuses.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"presenced/presence"
+	"presenced/xmppsrv/xmlstream"
 )
 
 // end is why a stream ended: the word in the log, the label in the metrics, the stream error on the wire.
@@ -78,6 +79,9 @@ var unclean = [endCount]bool{
 	endGone: true, endStalled: true, endSilent: true, endUnanswered: true, endPeerError: true, endReplaced: true,
 }
 
+// ours are the ends of which the component is not the cause.
+var ours = [endCount]bool{endReplaced: true, endDisabled: true, endRemoved: true, endChanged: true, endShutdown: true, endInternal: true}
+
 // ends is the one table of how streams end. docs and tests are made from it.
 var ends = [endCount]endRow{
 	endClosed:    {"closed", "", ""},
@@ -132,6 +136,19 @@ var ends = [endCount]endRow{
 
 // String is the end's word.
 func (e end) String() string { return ends[e].word }
+
+// xmlEnds says how what the reader refuses is told.
+var xmlEnds = [xmlstream.Kinds]end{
+	xmlstream.Malformed:         endMalformed,
+	xmlstream.Restricted:        endRestricted,
+	xmlstream.Encoding:          endEncoding,
+	xmlstream.Text:              endText,
+	xmlstream.TooBig:            endTooBig,
+	xmlstream.TooDeep:           endTooDeep,
+	xmlstream.TooManyAttributes: endTooManyAttributes,
+	xmlstream.TooManyNamespaces: endTooManyNamespaces,
+	xmlstream.LongName:          endLongName,
+}
 
 // linkEnds says how an end that the hub decides is told.
 var linkEnds = map[presence.End]end{

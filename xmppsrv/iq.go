@@ -2,6 +2,8 @@ package xmppsrv
 
 import (
 	"time"
+
+	"presenced/xmppsrv/xmlstream"
 )
 
 // iq answers a get or set exactly once, and results and errors never (RFC 6120 §8.2.3). To users there is no
@@ -11,7 +13,7 @@ func (s *session) iq(st *stanza) {
 		return
 	}
 	typ := string(st.typ)
-	payload, one := st.payload()
+	payload, one := st.Payload()
 	switch {
 	case len(st.id) == 0: // RFC 6120 §8.1.3
 		s.refuseStanza(st, refuseID, nil)
@@ -27,19 +29,19 @@ func (s *session) iq(st *stanza) {
 }
 
 // query answers a get to the gateway itself.
-func (s *session) query(st *stanza, q element) {
+func (s *session) query(st *stanza, q xmlstream.Element) {
 	switch {
-	case q.is("ping", nsPing): // XEP-0199 §4.2
+	case q.Is("ping", nsPing): // XEP-0199 §4.2
 		s.result(st, nil)
-	case q.is("query", nsInfo):
+	case q.Is("query", nsInfo):
 		s.disco(st, q, nsInfo, func(dst []byte) []byte { return s.appendInfo(dst, s.isAdmin(st)) })
-	case q.is("query", nsItems): // XEP-0030 §4: there are none to be seen
+	case q.Is("query", nsItems): // XEP-0030 §4: there are none to be seen
 		s.disco(st, q, nsItems, func(dst []byte) []byte { return dst })
-	case q.is("query", nsVersion) && s.srv.cfg.ShowVersion: // XEP-0092 §2
+	case q.Is("query", nsVersion) && s.srv.cfg.ShowVersion: // XEP-0092 §2
 		s.result(st, s.appendVersion)
-	case q.is("query", nsLast): // XEP-0012 §5: of a server, since it runs
+	case q.Is("query", nsLast): // XEP-0012 §5: of a server, since it runs
 		s.result(st, s.appendUptime)
-	case q.is("time", nsTime): // XEP-0202 §2
+	case q.Is("time", nsTime): // XEP-0202 §2
 		s.result(st, s.appendTime)
 	default:
 		s.refuseStanza(st, refuseService, nil)
@@ -50,8 +52,8 @@ func (s *session) query(st *stanza, q element) {
 func (s *session) result(st *stanza, inside func([]byte) []byte) {
 	s.srv.count.answers.Add(1)
 	s.out.add(func(dst []byte) []byte {
-		dst = append(appendValue(append(dst, "<iq from='"...), st.to), "' to='"...)
-		dst = appendID(append(appendValue(dst, st.from), '\''), st.id)
+		dst = append(xmlstream.AppendValue(append(dst, "<iq from='"...), st.to), "' to='"...)
+		dst = appendID(append(xmlstream.AppendValue(dst, st.from), '\''), st.id)
 		dst = append(dst, " type='result'"...)
 		if inside == nil {
 			return append(dst, "/>"...)
@@ -62,10 +64,10 @@ func (s *session) result(st *stanza, inside func([]byte) []byte) {
 
 // disco answers an XEP-0030 query. There are no nodes but those of commands, for administrators; the one that is asked
 // for is mirrored, in an error too.
-func (s *session) disco(st *stanza, q element, space string, inside func([]byte) []byte) {
+func (s *session) disco(st *stanza, q xmlstream.Element, space string, inside func([]byte) []byte) {
 	open := "<query xmlns='" + space + "'"
-	if node := q.attr("node"); len(node) > 0 {
-		open = string(append(appendValue([]byte(open+" node='"), node), '\''))
+	if node := q.Attr("node"); len(node) > 0 {
+		open = string(append(xmlstream.AppendValue([]byte(open+" node='"), node), '\''))
 		if inside = s.commandNode(st, space, string(node)); inside == nil {
 			s.refuseStanza(st, refuseNode, []byte(open+"/>"))
 			return
@@ -101,7 +103,7 @@ func appendFeature(dst []byte, f string) []byte {
 
 func (s *session) appendVersion(dst []byte) []byte {
 	dst = append(dst, "<query xmlns='"+nsVersion+"'><name>Presenced</name><version>"...)
-	return append(appendText(dst, s.srv.cfg.Version), "</version></query>"...)
+	return append(xmlstream.AppendText(dst, s.srv.cfg.Version), "</version></query>"...)
 }
 
 func (s *session) appendUptime(dst []byte) []byte {

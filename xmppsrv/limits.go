@@ -7,11 +7,6 @@ const (
 	minStanza = 10_000 // RFC 6120 §13.12: a limit must not be below
 	maxBefore = minStanza
 
-	maxDepth      = 64  // nested elements in a stanza
-	maxAttributes = 64  // of one element, declarations of namespaces included
-	maxName       = 256 // bytes of a name with its prefix
-	maxNamespaces = 64  // declarations in force at one place
-
 	flushAt     = 64 << 10     // bytes after which the writer writes
 	maxWrite    = 256 << 10    // bytes of one write, so that its deadline means something
 	maxAnswers  = 64 << 10     // bytes of answers that wait for the writer; then the peer is not read from

@@ -5,13 +5,15 @@ import (
 	"math"
 	"strconv"
 	"time"
+
+	"presenced/xmppsrv/xmlstream"
 )
 
 // Stream management (XEP-0198), as far as it is the reader's.
 
 // manage handles an element of nsSM.
-func (s *session) manage(e element) error {
-	switch name := string(e.local()); name {
+func (s *session) manage(e xmlstream.Element) error {
+	switch name := string(e.Local()); name {
 	case "enable":
 		return s.enable(e)
 	case "resume":
@@ -25,7 +27,7 @@ func (s *session) manage(e element) error {
 			s.acknowledge()
 			return nil
 		}
-		h, ok := parseCount(e.attr("h"))
+		h, ok := parseCount(e.Attr("h"))
 		if !ok {
 			return &streamError{why: endBadAck}
 		}
@@ -40,15 +42,15 @@ func (s *session) failed(cond string) {
 }
 
 // enable begins stream management (XEP-0198 §3). A second one is refused (§6), and ends the stream (§3).
-func (s *session) enable(e element) error {
+func (s *session) enable(e xmlstream.Element) error {
 	if s.led != nil {
 		s.failed("unexpected-request")
 		return &streamError{why: endTwice}
 	}
 	led := &ledger{link: s.link, keep: s.srv.cfg.ResumeTimeout, free: make(chan struct{})}
 	led.startAt(s.srv.countFrom)
-	if want := string(e.attr("resume")); want == "true" || want == "1" {
-		if sec, ok := parseCount(e.attr("max")); ok && sec > 0 {
+	if want := string(e.Attr("resume")); want == "true" || want == "1" {
+		if sec, ok := parseCount(e.Attr("max")); ok && sec > 0 {
 			led.keep = min(led.keep, time.Duration(sec)*time.Second)
 		}
 		led.id = rand.Text()
@@ -62,13 +64,13 @@ func (s *session) enable(e element) error {
 }
 
 // resume goes on with an older stream of the same app (XEP-0198 §5). If that cannot be, this stream stays what it is.
-func (s *session) resume(e element) error {
+func (s *session) resume(e xmlstream.Element) error {
 	if s.led != nil {
 		s.failed("unexpected-request")
 		return nil
 	}
-	id := e.attr("previd")
-	h, ok := parseCount(e.attr("h"))
+	id := e.Attr("previd")
+	h, ok := parseCount(e.Attr("h"))
 	if len(id) == 0 || !ok {
 		s.failed("bad-request")
 		return nil
@@ -84,6 +86,7 @@ func (s *session) resume(e element) error {
 	s.srv.count.resumed.Add(1)
 	s.srv.cfg.Log.Info("session resumed", "app", s.appID, "address", s.c.RemoteAddr().String())
 	s.out.turn(&turn{led: led, resumed: true, h: h, ours: led.in.h()})
+	led.link.SetAddress(s.c.RemoteAddr().String())
 	s.led, s.link = led, led.link
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"presenced/presence"
+	"presenced/xmppsrv/xmlstream"
 )
 
 // message takes a message for a notification, and refuses it or hands it to the core.
@@ -67,32 +68,32 @@ func (s *session) notify(st *stanza, m presence.Message) (handled bool) {
 // notification reads what the elements of a message say.
 func notification(st *stanza, m *presence.Message) refusal {
 	bodyLang, noStore := true, false
-	for c, ok := st.first(); ok; c, ok = c.next() {
-		if c.isText() {
+	for c, ok := st.First(); ok; c, ok = c.Next() {
+		if c.IsText() {
 			continue
 		}
-		switch space := string(c.space()); {
-		case space == nsAccept && string(c.local()) == "body":
-			if lang := c.lang() != nil; m.Message == "" || bodyLang && !lang { // RFC 6121 §5.2.3: the one for all first
-				m.Message, bodyLang = string(c.text()), lang
+		switch space := string(c.Space()); {
+		case space == nsAccept && string(c.Local()) == "body":
+			if lang := c.Lang() != nil; m.Message == "" || bodyLang && !lang { // RFC 6121 §5.2.3: the one for all first
+				m.Message, bodyLang = string(c.Text()), lang
 			}
-		case space == nsNick && string(c.local()) == "nick": // XEP-0172
-			m.Source = string(c.text())
-		case space == nsOOB && string(c.local()) == "x": // XEP-0066 §3
-			if url, ok := c.child("url", nsOOB); ok && m.Action == "" {
-				m.Action = string(url.text())
+		case space == nsNick && string(c.Local()) == "nick": // XEP-0172
+			m.Source = string(c.Text())
+		case space == nsOOB && string(c.Local()) == "x": // XEP-0066 §3
+			if url, ok := c.Child("url", nsOOB); ok && m.Action == "" {
+				m.Action = string(url.Text())
 			}
-		case space == nsJSON && string(c.local()) == "json": // XEP-0335
-			data := bytes.TrimSpace(c.text())
+		case space == nsJSON && string(c.Local()) == "json": // XEP-0335
+			data := bytes.TrimSpace(c.Text())
 			if !json.Valid(data) || tooDeep(data) {
 				return refuseJSON
 			}
 			m.Data = bytes.Clone(data)
-		case space == nsReceipts && string(c.local()) == "request": // XEP-0184 §5.1
+		case space == nsReceipts && string(c.Local()) == "request": // XEP-0184 §5.1
 			m.Receipt = true
-		case space == nsHints && string(c.local()) == "no-store": // XEP-0334 §4.2
+		case space == nsHints && string(c.Local()) == "no-store": // XEP-0334 §4.2
 			noStore = true
-		case space == nsNotify && string(c.local()) == "notify":
+		case space == nsNotify && string(c.Local()) == "notify":
 			if why := options(c, m); why != accepted {
 				return why
 			}
@@ -129,16 +130,16 @@ func tooDeep(data []byte) bool {
 }
 
 // options reads <notify ttl=” collapse=” priority=”/>. An empty option is one that is not given.
-func options(e element, m *presence.Message) refusal {
-	if ttl := e.attr("ttl"); len(ttl) > 0 {
+func options(e xmlstream.Element, m *presence.Message) refusal {
+	if ttl := e.Attr("ttl"); len(ttl) > 0 {
 		n, why := seconds(string(ttl))
 		if why != accepted {
 			return why
 		}
 		m.TTL = n
 	}
-	m.Collapse = string(e.attr("collapse"))
-	switch string(e.attr("priority")) {
+	m.Collapse = string(e.Attr("collapse"))
+	switch string(e.Attr("priority")) {
 	case "high":
 		m.High = true
 	case "", "normal":

@@ -3,6 +3,7 @@ package xmppsrv
 // Namespaces that are spoken here, each with its document.
 const (
 	nsAccept   = "jabber:component:accept"               // XEP-0114
+	nsStream   = "http://etherx.jabber.org/streams"      // RFC 6120 §4.8.1
 	nsStreams  = "urn:ietf:params:xml:ns:xmpp-streams"   // RFC 6120 §4.9.2
 	nsStanzas  = "urn:ietf:params:xml:ns:xmpp-stanzas"   // RFC 6120 §8.3.2
 	nsInfo     = "http://jabber.org/protocol/disco#info" // XEP-0030

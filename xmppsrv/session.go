@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"presenced/presence"
+	"presenced/xmppsrv/xmlstream"
 )
 
 // session is a stream that has shown who it is. Its reader is the goroutine that runs it; see the package's
@@ -14,7 +15,7 @@ import (
 type session struct {
 	srv    *Server
 	c      *conn
-	r      *reader // owned by the reader
+	r      *xmlstream.Reader // owned by the reader
 	enc    *encoder
 	out    *outbox
 	gw     string // the gateway's domain; immutable
@@ -54,7 +55,7 @@ func newSession(st *stream, l *presence.Link, serial uint64) *session {
 		inFlight: make(chan arrival, maxInFlight),
 	}
 	s.going, s.halt = context.WithCancel(st.srv.running)
-	s.r.allow(st.srv.cfg.MaxStanza, 32<<10)
+	s.r.Allow(st.srv.cfg.MaxStanza, 32<<10)
 	s.c.identified.Store(true)
 	s.c.live(st.srv.cfg.PingInterval, st.srv.pongWait, s.ping)
 	return s
@@ -165,7 +166,7 @@ func (s *session) ping() {
 
 // read handles elements until the stream ends, and returns why; io.EOF is the closing tag.
 func (s *session) read() error {
-	e, err := s.r.next()
+	e, err := s.r.Next()
 	if err == nil {
 		if err = s.handle(e); s.link == s.began {
 			s.unhold()
@@ -173,7 +174,7 @@ func (s *session) read() error {
 	}
 	close(s.first)
 	for err == nil {
-		if e, err = s.r.next(); err == nil {
+		if e, err = s.r.Next(); err == nil {
 			err = s.handle(e)
 		}
 	}
@@ -189,7 +190,7 @@ func (s *session) unhold() {
 
 // stanza is one of the three kinds with its addresses; all points into the reader's buffer.
 type stanza struct {
-	element
+	xmlstream.Element
 	kind             string // presence, message, iq
 	typ              []byte
 	from, to, id     []byte
@@ -197,20 +198,20 @@ type stanza struct {
 }
 
 // handle does what one element asks for. An error ends the stream.
-func (s *session) handle(e element) error {
-	st := stanza{element: e}
+func (s *session) handle(e xmlstream.Element) error {
+	st := stanza{Element: e}
 	switch {
-	case e.is("presence", nsAccept):
+	case e.Is("presence", nsAccept):
 		st.kind = "presence"
-	case e.is("message", nsAccept):
+	case e.Is("message", nsAccept):
 		st.kind = "message"
-	case e.is("iq", nsAccept):
+	case e.Is("iq", nsAccept):
 		st.kind = "iq"
-	case string(e.space()) == nsSM:
+	case string(e.Space()) == nsSM:
 		return s.manage(e)
-	case e.is("error", nsStream):
+	case e.Is("error", nsStream):
 		return &streamError{why: endPeerError}
-	case isOtherContent(e.space()):
+	case isOtherContent(e.Space()):
 		return &streamError{why: endOtherContent}
 	default:
 		return &streamError{why: endUnknownElement} // RFC 6120 §4.9.3.24
@@ -247,7 +248,7 @@ func (s *session) carryOut(st *stanza) (handled bool) {
 
 // address checks from and to (XEP-0114 §3; RFC 6120 §8.1.1, §8.1.2).
 func (s *session) address(st *stanza) error {
-	st.from, st.to, st.id, st.typ = st.attr("from"), st.attr("to"), st.attr("id"), st.attr("type")
+	st.from, st.to, st.id, st.typ = st.Attr("from"), st.Attr("to"), st.Attr("id"), st.Attr("type")
 	if len(st.from) == 0 && st.answers() {
 		st.from = []byte(s.app)
 	}
@@ -288,19 +289,21 @@ func (s *session) bounce(st *stanza, why refusal) {
 
 // refuseStanza answers with a stanza error; inner is what of the payload is to be repeated.
 func (s *session) refuseStanza(st *stanza, why refusal, inner []byte) {
-	s.count(why)
+	s.count(why, st.kind, string(st.to))
 	s.out.add(func(dst []byte) []byte { return appendError(dst, st.kind, st.from, st.to, st.id, why, inner) })
 }
 
 // refuse is refuseStanza for one that is long gone from the reader.
 func (s *session) refuse(kind, from, to, id string, why refusal, inner []byte) {
-	s.count(why)
+	s.count(why, kind, to)
 	s.out.add(func(dst []byte) []byte { return appendError(dst, kind, from, to, id, why, inner) })
 }
 
-func (s *session) count(why refusal) {
+// count notes a refusal of a stanza to that address, for the administrator and for the app's developer.
+func (s *session) count(why refusal, kind, to string) {
 	s.srv.count.answers.Add(1)
 	s.srv.count.refused[why].Add(1)
+	s.began.Refused(refusals[why].cond, kind+" to "+to)
 }
 
 // presence handles what an app may send to a user. Being available or not is an app's own matter, answers to
@@ -330,8 +333,8 @@ func (s *session) subscription(st *stanza, typ string) {
 	var err error
 	if typ == "subscribe" {
 		purpose := ""
-		if status, ok := st.child("status", nsAccept); ok { // RFC 6121 §3.1.1
-			purpose = string(status.text())
+		if status, ok := st.Child("status", nsAccept); ok { // RFC 6121 §3.1.1
+			purpose = string(status.Text())
 		}
 		err = s.link.Subscribe(p, bareOf(string(st.from)), purpose)
 	} else {

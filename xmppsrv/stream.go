@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"presenced/presence"
+	"presenced/xmppsrv/xmlstream"
 )
 
 // stream is a connection that has not shown who it is. All it can become is a session. It belongs to one
@@ -18,7 +19,7 @@ import (
 type stream struct {
 	srv *Server
 	c   *conn
-	r   *reader
+	r   *xmlstream.Reader
 
 	id     string // of the stream, unguessable: the digest is over it
 	domain string // what the header asked for
@@ -30,13 +31,13 @@ func newStream(s *Server, c *conn) *stream {
 	if s.isClosing() {
 		c.kick()
 	}
-	return &stream{srv: s, c: c, r: newReader(c, maxBefore), id: rand.Text(), domain: s.cfg.Domain}
+	return &stream{srv: s, c: c, r: xmlstream.NewReader(c, maxBefore), id: rand.Text(), domain: s.cfg.Domain}
 }
 
 // handshake takes the stream through its header and handshake (XEP-0114 §3). An error is a *streamError, or what
 // the connection said.
 func (st *stream) handshake() (*session, error) {
-	header, err := st.r.header()
+	header, err := st.r.Header()
 	if err != nil {
 		return nil, err
 	}
@@ -46,14 +47,14 @@ func (st *stream) handshake() (*session, error) {
 	if err := st.open(nil); err != nil {
 		return nil, err
 	}
-	e, err := st.r.next()
+	e, err := st.r.Next()
 	if err != nil {
 		return nil, err
 	}
-	if !e.is("handshake", nsAccept) {
+	if !e.Is("handshake", nsAccept) {
 		return nil, &streamError{why: endEarly}
 	}
-	app, ok := st.authenticate(bytes.TrimSpace(e.text()))
+	app, ok := st.authenticate(bytes.TrimSpace(e.Text()))
 	if !ok {
 		return nil, &streamError{why: endHandshake, cause: errors.New("for " + st.domain)}
 	}
@@ -61,16 +62,16 @@ func (st *stream) handshake() (*session, error) {
 }
 
 // check looks at the peer's header.
-func (st *stream) check(h element) error {
+func (st *stream) check(h xmlstream.Element) error {
 	switch {
-	case string(h.space()) != nsStream: // RFC 6120 §4.8.1
+	case string(h.Space()) != nsStream: // RFC 6120 §4.8.1
 		return &streamError{why: endNamespace}
-	case string(h.local()) != "stream":
+	case string(h.Local()) != "stream":
 		return &streamError{why: endNoHeader}
-	case string(st.r.space(st.r.frames[0].def)) != nsAccept: // XEP-0114 §3, RFC 6120 §4.8.2
+	case string(st.r.Default()) != nsAccept: // XEP-0114 §3, RFC 6120 §4.8.2
 		return &streamError{why: endNamespace}
 	}
-	to := h.attr("to")
+	to := h.Attr("to")
 	a, ok := parseAddress(to)
 	if !ok || a.local != nil || a.resource != nil { // RFC 6120 §4.9.3.7
 		return &streamError{why: endNoTo}
@@ -86,20 +87,22 @@ func (st *stream) open(rest []byte) error {
 	return err
 }
 
-// authenticate checks the digest. A domain that nobody has, and a disabled app, take the same way as a wrong
-// secret.
+// authenticate checks the digest, against the secret and the one before it where that is still good. A domain that
+// nobody has, and a disabled app, take the same way as a wrong secret.
 func (st *stream) authenticate(digest []byte) (app presence.App, ok bool) {
 	app, known := st.srv.cfg.Hub.AppByComponent(st.domain)
 	known = known && !app.Disabled
-	secret := app.Secret
-	if !known {
-		secret = st.srv.decoy
+	same := 0
+	for _, secret := range app.Secrets(st.srv.cfg.Now()) {
+		if !known || secret == "" {
+			secret = st.srv.decoy
+		}
+		sum := sha1.Sum([]byte(st.id + secret)) // XEP-0114 §3
+		var want [2 * sha1.Size]byte
+		hex.Encode(want[:], sum[:])
+		same |= subtle.ConstantTimeCompare(want[:], bytes.ToLower(digest))
 	}
-	sum := sha1.Sum([]byte(st.id + secret)) // XEP-0114 §3
-	var want [2 * sha1.Size]byte
-	hex.Encode(want[:], sum[:])
-	same := subtle.ConstantTimeCompare(want[:], bytes.ToLower(digest)) == 1
-	return app, same && known
+	return app, same == 1 && known
 }
 
 // link makes the session. The hub decides what becomes of an older connection, the roll what becomes of its session.
@@ -108,10 +111,12 @@ func (st *stream) link(app presence.App) (*session, error) {
 	if err != nil {
 		return nil, linkError(err)
 	}
-	if now := l.App(); now.Secret != app.Secret || now.Component != app.Component { // changed in between
+	now := l.App()
+	if now.Secret != app.Secret || now.OldSecret != app.OldSecret || now.Component != app.Component { // changed in between
 		l.Close()
 		return nil, &streamError{why: endHandshake}
 	}
+	l.SetAddress(st.c.RemoteAddr().String())
 	sess := newSession(st, l, st.srv.roll.displace(l))
 	st.srv.roll.enter(sess)
 	if _, err := st.c.Write([]byte("<handshake/>")); err != nil {
@@ -144,6 +149,7 @@ func (st *stream) fail(err error) end {
 // endOf is why a stream whose reading gave this error has ended.
 func endOf(err error) end {
 	var se *streamError
+	var xe *xmlstream.Error
 	switch {
 	case errors.Is(err, io.EOF): // the closing tag; a connection that breaks is io.ErrUnexpectedEOF
 		return endClosed
@@ -151,6 +157,8 @@ func endOf(err error) end {
 		return endShutdown
 	case errors.As(err, &se):
 		return se.why
+	case errors.As(err, &xe):
+		return xmlEnds[xe.Kind]
 	}
 	return endGone
 }

@@ -43,6 +43,10 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("GET /users/{email}", answer(a.showUser))
 	mux.HandleFunc("GET /users/{email}/export", answer(a.exportUser))
 	mux.HandleFunc("DELETE /users/{email}", answer(a.removeUser))
+	mux.HandleFunc("POST /users/{email}/invisible", answer(a.hideUser))
+	mux.HandleFunc("POST /users/{email}/visible", answer(a.showUserAgain))
+	mux.HandleFunc("POST /users/{email}/disable", answer(a.disableUser))
+	mux.HandleFunc("POST /users/{email}/enable", answer(a.enableUser))
 	mux.HandleFunc("GET /users/{email}/tokens", answer(a.listTokens))
 	mux.HandleFunc("POST /users/{email}/tokens", answer(a.addToken))
 	mux.HandleFunc("DELETE /users/{email}/tokens", answer(a.revokeTokens))
@@ -264,6 +268,6 @@ func (a *admin) fullStatus() (serverStatus, error) {
 	kept := a.store.Stats()
 	s.Apps, s.Devices, s.Components = h.Apps, h.Sessions, h.Links
 	s.Waiting = kept.Waiting
-	err := a.store.EachUser(func(store.User) error { s.Users++; return nil })
+	err := a.store.EachUser(func(presence.User) error { s.Users++; return nil })
 	return s, err
 }

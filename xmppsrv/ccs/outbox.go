@@ -1,0 +1,206 @@
+package ccs
+
+import (
+	"crypto/sha256"
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// print tells whether a message is sent again: whom for, its id, its bytes.
+type print [sha256.Size]byte
+
+// answer says what is done with once something is written.
+type answer struct {
+	place    bool  // a place is given back
+	accepted bool  // the message with this print was accepted, and this says so
+	print    print //
+}
+
+// outbox is where everybody puts what the writer is to write. Answers are bounded by places, messages by who adds
+// them: see spacious.
+type outbox struct {
+	c      *conn
+	stall  atomic.Int64  // time.Duration that a write may take
+	places chan struct{} // one for each answer that is not written
+	dead   chan struct{} // closed when nothing is written any more
+	wake   chan struct{} // one slot
+
+	mu      sync.Mutex
+	buf     []byte   // guarded by mu
+	answers []answer // guarded by mu: those in buf
+	why     end      // guarded by mu: end the stream behind buf
+	lost    []print  // guarded by mu: accepted, and it could not be said, or maybe was said to nobody
+	doubts  bool     // guarded by mu: the peer is gone, most likely
+	over    bool     // guarded by mu: dead is closed, or about to be
+}
+
+func newOutbox(c *conn, stall time.Duration) *outbox {
+	o := &outbox{c: c, places: make(chan struct{}, window), dead: make(chan struct{}), wake: make(chan struct{}, 1)}
+	o.stall.Store(int64(stall))
+	return o
+}
+
+// place waits until there is room for one more answer; false: there never will be.
+func (o *outbox) place() bool {
+	select {
+	case o.places <- struct{}{}:
+		return true
+	case <-o.dead:
+		return false
+	}
+}
+
+// add appends what is to be written, and what comes of it.
+func (o *outbox) add(b []byte, a answer) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
+		o.loseLocked(a)
+		return
+	}
+	if o.doubts {
+		o.loseLocked(a)
+	}
+	o.buf = append(o.buf, b...)
+	if a.place {
+		o.answers = append(o.answers, a)
+	}
+	o.ring()
+}
+
+func (o *outbox) loseLocked(a answer) {
+	if a.accepted {
+		o.lost = append(o.lost, a.print)
+	}
+}
+
+func (o *outbox) ring() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// spacious reports whether messages may be added.
+func (o *outbox) spacious() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.buf) < maxOutbox && !o.over
+}
+
+// doubt is for when the peer is gone, most likely: what is added from now on is written, and counts as not said.
+func (o *outbox) doubt() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.doubts = true
+}
+
+// hurry gives a peer that does not read little time from now on.
+func (o *outbox) hurry() {
+	o.stall.Store(min(o.stall.Load(), int64(finalWrite)))
+	o.c.SetWriteDeadline(time.Now().Add(finalWrite))
+}
+
+// finish ends the stream behind what was added. The first reason counts.
+func (o *outbox) finish(why end) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.why == notEnded {
+		o.why = why
+	}
+	o.ring()
+}
+
+// run writes until the stream is to end, or cannot go on, and returns why.
+func (o *outbox) run(space func()) end {
+	var buf []byte
+	var answers []answer
+	for {
+		var why end
+		buf, answers, why = o.take(buf, answers)
+		if err := o.write(buf); err != nil {
+			return o.die(answers, writeEnd(err, why))
+		}
+		for range answers {
+			<-o.places
+		}
+		switch {
+		case len(buf) > 0:
+			if len(buf) >= maxOutbox/2 {
+				space()
+			}
+		case why != notEnded:
+			return o.die(nil, o.last(why))
+		default:
+			<-o.wake
+		}
+	}
+}
+
+// take exchanges what is there for slices that are empty.
+func (o *outbox) take(buf []byte, answers []answer) ([]byte, []answer, end) {
+	if cap(buf) > 2*maxOutbox {
+		buf = nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	full, fullAnswers := o.buf, o.answers
+	o.buf, o.answers = buf[:0], answers[:0]
+	return full, fullAnswers, o.why
+}
+
+func (o *outbox) write(b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), maxWrite)
+		o.c.SetWriteDeadline(time.Now().Add(time.Duration(o.stall.Load())))
+		if _, err := o.c.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func writeEnd(err error, why end) end {
+	switch {
+	case why == endGone:
+		return endGone
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return endStalled
+	}
+	return endGone
+}
+
+// last writes the last words.
+func (o *outbox) last(why end) end {
+	if why == endGone {
+		return why
+	}
+	o.c.SetWriteDeadline(time.Now().Add(finalWrite))
+	if _, err := o.c.Write(appendEnd(nil, why)); err != nil && why == endClosed {
+		return endGone
+	}
+	return why
+}
+
+// die notes that nothing is written any more.
+func (o *outbox) die(answers []answer, why end) end {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, a := range append(answers, o.answers...) {
+		o.loseLocked(a)
+	}
+	o.over = true
+	close(o.dead)
+	return why
+}
+
+// unsaid is what was accepted without the peer being told.
+func (o *outbox) unsaid() []print {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lost
+}

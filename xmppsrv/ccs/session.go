@@ -1,0 +1,351 @@
+package ccs
+
+import (
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"presenced/presence"
+	"presenced/xmppsrv/gcm"
+	"presenced/xmppsrv/xmlstream"
+)
+
+// session is a stream of a sender. Its reader is the goroutine that runs it.
+type session struct {
+	srv    *Server
+	c      *conn
+	r      *xmlstream.Reader // owned by the reader
+	out    *outbox
+	jid    string  // the client's; immutable
+	send   *sender // immutable once joined
+	serial uint64  // which of the server's sessions it is; immutable once joined
+
+	inFlight chan arrival  // from the reader to the settler, in order; closed by the reader
+	stopped  atomic.Uint32 // the end for which it is ended from outside, once
+
+	mu       sync.Mutex
+	unacked  []flight // guarded by mu: messages from devices, at most window
+	receipts []flight // guarded by mu: at most maxReceipts, then the oldest is forgotten
+	draining bool     // guarded by mu
+	left     bool     // guarded by mu: what is unacknowledged was given back
+}
+
+// flight is an update that was written and not acknowledged.
+type flight struct {
+	u    presence.Update
+	sent time.Time
+}
+
+// arrival is a message on its way to the disk.
+type arrival struct {
+	wait  func() error
+	sent  gcm.Sent
+	print print
+}
+
+func newSession(st *stream, jid string) *session {
+	return &session{srv: st.srv, c: st.c, r: st.r, jid: jid, out: newOutbox(st.c, st.srv.cfg.WriteTimeout),
+		inFlight: make(chan arrival, window)}
+}
+
+// run serves the session until it ends and returns why, with the cause where there is one.
+func (s *session) run() (end, error) {
+	s.r.Allow(s.srv.cfg.MaxStanza, 32<<10)
+	wrote := make(chan end, 1)
+	go func() {
+		why := s.out.run(s.send.ring)
+		s.c.kick()
+		wrote <- why
+	}()
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		s.settle()
+	}()
+	err := s.read()
+	if endOf(err) == endGone {
+		s.out.doubt()
+	}
+	close(s.inFlight)
+	<-settled // what was sent is answered before the stream ends
+	s.out.finish(s.why(err))
+	why := <-wrote
+	s.send.leave(s)
+	if endOf(err) != why { // the writer, or who stopped it, had a reason of its own
+		err = nil
+	}
+	return why, err
+}
+
+// why is for what a session ends whose reading ended with this error.
+func (s *session) why(err error) end {
+	if errors.Is(err, errKicked) {
+		if why := end(s.stopped.Load()); why != notEnded {
+			return why
+		}
+	}
+	return endOf(err)
+}
+
+// stop ends the session from outside, behind the answers that are due. It does not wait.
+func (s *session) stop(why end) {
+	s.stopped.CompareAndSwap(uint32(notEnded), uint32(why))
+	s.out.hurry()
+	s.c.kick()
+}
+
+// drain tells the server to go elsewhere, once.
+func (s *session) drain() {
+	s.mu.Lock()
+	was := s.draining
+	s.draining = true
+	s.mu.Unlock()
+	if !was {
+		s.out.add(appendPayload(nil, openControl, []byte(gcm.Control), closeAck), answer{})
+	}
+}
+
+func (s *session) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// read handles elements until the stream ends, and returns why; io.EOF is the closing tag.
+func (s *session) read() error {
+	for {
+		e, err := s.r.Next()
+		if err == nil {
+			err = s.handle(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// handle does what one element asks for. An error ends the stream.
+func (s *session) handle(e xmlstream.Element) error {
+	switch {
+	case e.Is("message", nsClient):
+		return s.message(e)
+	case e.Is("iq", nsClient):
+		return s.iq(e)
+	case e.Is("presence", nsClient): // some clients send it; nobody is told
+		return nil
+	case e.Is("error", nsStream):
+		return &streamError{why: endPeerError}
+	}
+	return &streamError{why: endUnknownElement} // RFC 6120 §4.9.3.24
+}
+
+// iq answers a get or set exactly once (RFC 6120 §8.2.3): pings, the session that older clients ask for, and nothing
+// else.
+func (s *session) iq(e xmlstream.Element) error {
+	typ, id, to := string(e.Attr("type")), e.Attr("id"), e.Attr("to")
+	if typ != "get" && typ != "set" {
+		return nil
+	}
+	if !s.out.place() {
+		return errKicked
+	}
+	a := answer{place: true}
+	payload, one := e.Payload()
+	switch {
+	case one && typ == "get" && payload.Is("ping", nsPing), // XEP-0199 §4.2
+		one && typ == "set" && payload.Is("session", nsSession): // RFC 3921 §3
+		s.out.add(append(appendIQ(nil, "result", id, to, s.jid), "/>"...), a)
+	case len(id) == 0 || !one: // RFC 6120 §8.1.3
+		s.out.add(appendIQError(nil, id, to, s.jid, "modify", "bad-request"), a)
+	default:
+		s.out.add(appendIQError(nil, id, to, s.jid, "cancel", "service-unavailable"), a)
+	}
+	return nil
+}
+
+// message takes what the server sends. An acknowledgement needs no place: it goes on whatever waits.
+func (s *session) message(e xmlstream.Element) error {
+	if string(e.Attr("type")) == "error" {
+		return nil // RFC 6120 §8.3.1
+	}
+	payload, ok := e.Child("gcm", gcm.Space)
+	var json []byte
+	var sent gcm.Sent
+	var refused *gcm.Error
+	if ok {
+		json = payload.Text()
+		sent, refused = s.send.context().Parse(json)
+		if sent.Ack && refused == nil {
+			s.acknowledged(sent.To, sent.MessageID)
+			return nil
+		}
+	}
+	if !s.out.place() {
+		return errKicked
+	}
+	switch {
+	case !ok:
+		s.out.add(appendMessageError(nil, e.Attr("id"), nil, s.jid, "503", "cancel", "service-unavailable", ""), answer{place: true})
+	case refused != nil && refused.Unnamed:
+		s.srv.count.malformed.Add(1)
+		s.out.add(appendMessageError(nil, e.Attr("id"), json, s.jid, "400", "modify", "bad-request", refused.Description), answer{place: true})
+	case s.isDraining():
+		s.refuse(&sent, gcm.Draining())
+	case refused != nil:
+		s.refuse(&sent, refused)
+	default:
+		s.notify(&sent, json)
+	}
+	return nil
+}
+
+func (s *session) refuse(sent *gcm.Sent, why *gcm.Error) {
+	s.srv.count.nacked[why.Code].Add(1)
+	s.out.add(appendPayload(nil, openNack, gcm.AppendNack(nil, sent, why), closePlain), answer{place: true})
+}
+
+func (s *session) accept(sent *gcm.Sent, p print) {
+	s.srv.count.acked.Add(1)
+	s.out.add(appendPayload(nil, openAck, gcm.AppendAck(nil, sent), closeAck), answer{place: true, accepted: true, print: p})
+}
+
+// notify hands a message to the core; the settler does the waiting.
+func (s *session) notify(sent *gcm.Sent, json []byte) {
+	if !s.send.mayReach(sent.Target()) {
+		s.refuse(sent, gcm.TooOften())
+		return
+	}
+	a := arrival{sent: *sent, print: sha256.Sum256(json)} // the target and the id are in it
+	if s.send.wasLost(a.print) {
+		sent.Msg.Dry = true // it was accepted; only whether it still would be is the question
+		s.srv.count.again.Add(1)
+	}
+	d, err := s.send.link.Notify(sent.Peer, sent.Msg)
+	if err != nil {
+		s.refuse(sent, gcm.Refused(err))
+		return
+	}
+	a.wait = d.Wait
+	s.inFlight <- a // there is room: it has a place
+}
+
+// settle waits for messages in the order of arrival, and answers.
+func (s *session) settle() {
+	for a := range s.inFlight {
+		if err := a.wait(); err != nil {
+			s.refuse(&a.sent, gcm.Refused(err))
+			continue
+		}
+		s.accept(&a.sent, a.print)
+	}
+}
+
+// room reports whether the session takes one more update: messages up to the window, and all as long as the peer reads.
+func (s *session) room(k presence.Kind) bool {
+	s.mu.Lock()
+	ok := !s.left && (k == presence.Receipt || !s.draining && len(s.unacked) < window)
+	s.mu.Unlock()
+	return ok && s.out.spacious()
+}
+
+// offer writes an update; false: the session is over.
+func (s *session) offer(u *presence.Update) bool {
+	f := flight{*u, time.Now()}
+	s.mu.Lock()
+	switch {
+	case s.left:
+		s.mu.Unlock()
+		return false
+	case u.Kind == presence.Receipt:
+		if len(s.receipts) == maxReceipts {
+			s.receipts = slices.Delete(s.receipts, 0, 1)
+		}
+		s.receipts = append(s.receipts, f)
+	case u.ID != 0: // with TTL 0 it is now or never, acknowledged or not
+		s.unacked = append(s.unacked, f)
+	}
+	s.mu.Unlock()
+	var json []byte
+	if u.Kind == presence.Receipt {
+		s.srv.count.receipts.Add(1)
+		json = gcm.AppendReceipt(nil, u, s.send.app, s.srv.cfg.Now())
+	} else {
+		s.srv.count.upstream.Add(1)
+		json = gcm.AppendUpstream(nil, u, s.send.app)
+	}
+	s.out.add(appendPayload(nil, openDevice, json, closePlain), answer{})
+	return true
+}
+
+// acknowledged takes note that the server has something. What it acknowledges twice, or had on another connection, it
+// need not: nothing is said of that.
+func (s *session) acknowledged(to, id string) {
+	s.mu.Lock()
+	full := len(s.unacked) >= window
+	var done uint64
+	if i := s.findLocked(to, id); i >= 0 {
+		done = s.unacked[i].u.ID
+		s.unacked = slices.Delete(s.unacked, i, i+1)
+	} else if i := s.receiptLocked(id); i >= 0 {
+		s.receipts = slices.Delete(s.receipts, i, i+1)
+	}
+	s.mu.Unlock()
+	if done != 0 {
+		s.send.link.Delivered([]uint64{done})
+		if full {
+			s.send.ring()
+		}
+	}
+}
+
+// findLocked finds the message of this id from this device, or if there is none, from any, unless a receipt has it.
+func (s *session) findLocked(to, id string) int {
+	any := -1
+	for i := range s.unacked {
+		u := &s.unacked[i].u
+		if gcm.UpstreamID(u) != id {
+			continue
+		}
+		if gcm.Token(u, u.Tag) == to {
+			return i
+		}
+		if any < 0 {
+			any = i
+		}
+	}
+	if any >= 0 && s.receiptLocked(id) >= 0 {
+		return -1
+	}
+	return any
+}
+
+// receiptLocked finds the receipt that is acknowledged by this id; some clients leave out its prefix.
+func (s *session) receiptLocked(id string) int {
+	return slices.IndexFunc(s.receipts, func(f flight) bool {
+		return gcm.ReceiptPrefix+f.u.Ref == id || f.u.Ref == id
+	})
+}
+
+// giveBack returns what was not acknowledged for older than this, or with 0 all, and then the session takes no more.
+func (s *session) giveBack(older time.Duration) (list []presence.Update) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.unacked = slices.DeleteFunc(s.unacked, func(f flight) bool {
+		old := older == 0 || now.Sub(f.sent) > older
+		if old {
+			list = append(list, f.u)
+		}
+		return old
+	})
+	if older == 0 {
+		for _, f := range s.receipts {
+			list = append(list, f.u)
+		}
+		s.receipts, s.left = nil, true
+	}
+	return list
+}

@@ -1,0 +1,82 @@
+package gcm
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"presenced/presence"
+)
+
+// Space is the namespace of the payload.
+const Space = "google:mobile:data"
+
+const (
+	// Service is who receipts come from.
+	Service = "gcm.googleapis.com"
+	// ReceiptPrefix stands before the id of the message that a receipt is about.
+	ReceiptPrefix = "dr2:"
+	// Control is the one control message.
+	Control = `{"message_type":"control","control_type":"CONNECTION_DRAINING"}`
+)
+
+// AppendAck appends that a message was accepted.
+func AppendAck(dst []byte, s *Sent) []byte {
+	dst = appendString(append(dst, `{"message_type":"ack","from":`...), s.Target())
+	dst = appendString(append(dst, `,"message_id":`...), s.MessageID)
+	if s.Canonical != "" {
+		dst = appendString(append(dst, `,"registration_id":`...), s.Canonical)
+	}
+	return append(dst, '}')
+}
+
+// AppendNack appends that a message was not accepted.
+func AppendNack(dst []byte, s *Sent, why *Error) []byte {
+	dst = appendString(append(dst, `{"message_type":"nack","message_id":`...), s.MessageID)
+	dst = appendString(append(dst, `,"from":`...), s.Target())
+	dst = append(append(append(dst, `,"error":"`...), why.Code.String()...), '"')
+	return append(appendString(append(dst, `,"error_description":`...), why.Description), '}')
+}
+
+// AppendUpstream appends a message from a device; app is its category.
+func AppendUpstream(dst []byte, u *presence.Update, app string) []byte {
+	dst = appendString(append(dst, `{"category":`...), app)
+	dst = append(append(dst, `,"data":`...), u.Data...)
+	dst = appendString(append(dst, `,"message_id":`...), UpstreamID(u))
+	return append(appendString(append(dst, `,"from":`...), Token(u, u.Tag)), '}')
+}
+
+// UpstreamID is the id of a message from a device: its own, or one that stays the same where it gave none.
+func UpstreamID(u *presence.Update) string {
+	if u.Ref != "" {
+		return u.Ref
+	}
+	return "u" + strconv.FormatUint(u.ID, 36)
+}
+
+// AppendReceipt appends that a device has the message.
+func AppendReceipt(dst []byte, u *presence.Update, app string, now time.Time) []byte {
+	dst = appendString(append(dst, `{"category":`...), app)
+	dst = appendString(append(dst, `,"data":{"message_status":"MESSAGE_SENT_TO_DEVICE","original_message_id":`...), u.Ref)
+	dst = appendString(append(dst, `,"device_registration_id":`...), Token(u, u.Device))
+	dst = strconv.AppendInt(append(dst, `,"message_sent_timestamp":"`...), now.UnixMilli(), 10)
+	dst = appendString(append(dst, `"},"message_id":`...), ReceiptPrefix+u.Ref)
+	return append(dst, `,"message_type":"receipt","time_to_live":0,"from":"`+Service+`"}`...)
+}
+
+// appendString appends a JSON string. Characters that XML does not have are escaped, so that they survive it.
+func appendString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			dst = append(dst, '\\', byte(r))
+		case r < ' ' || r == 0xFFFE || r == 0xFFFF:
+			dst = fmt.Appendf(dst, `\u%04x`, r)
+		default:
+			dst = utf8.AppendRune(dst, r)
+		}
+	}
+	return append(dst, '"')
+}
