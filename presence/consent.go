@@ -240,6 +240,7 @@ func (h *Hub) flipLocked(sh *shard, g *grant, now moment) bool {
 		g.flipped.Store(int64(flipped)) // before hidden: see view.visible
 		g.setLocked(grantHidden, hidden)
 		pushGrantLocked(g)
+		h.showQueuesLocked(g.owner)
 	}
 	h.scheduleLocked(sh, g, next, now)
 	return changed

@@ -67,6 +67,7 @@ type Link struct {
 	hub    *Hub
 	app    *app
 	meta   *App // as it was when the link was made
+	place  atomic.Pointer[place]
 
 	away atomic.Bool // its connection is gone, or has not begun; written under app.linking
 	held atomic.Bool // Take gives presence only
@@ -147,6 +148,7 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 		return nil, ErrTooMany
 	}
 	l := &Link{hub: h, app: a, kind: kind, meta: meta, wake: make(chan struct{}, 1), serial: a.nextSerial()}
+	l.SetAddress("")
 	l.held.Store(held)
 	l.away.Store(held && l.shares())
 	if meta.Conflict != Share {

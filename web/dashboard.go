@@ -43,11 +43,15 @@ const (
 
 // What the dashboard shows at once.
 const (
-	appsShown    = 50
-	devicesShown = 50
-	linesShown   = 40
-	weekBytes    = 30 << 10 // of pictures, and of the words for them
-	weeksAway    = 5        // back or ahead: activity is not kept for longer
+	appsShown     = 15
+	requestsShown = 8
+	devicesShown  = 12
+	linesShown    = 25
+	windowsShown  = 5        // of an app, in words
+	nameShown     = 50       // characters of an app's name
+	textShown     = 120      // the same, of what others wrote
+	weekBytes     = 14 << 10 // of pictures, and of the words for them
+	weeksAway     = 5        // back or ahead: activity is not kept for longer
 )
 
 // dashboardParts are the parts of the page that can be asked for alone, with ?part=, and what fills each in.
@@ -74,6 +78,7 @@ type board struct {
 
 	Status   statusPart
 	Requests []requestView
+	Waiting  int // requests, shown or not
 	Apps     appsPart
 	Devices  devicesPart
 	Week     weekPart
@@ -126,7 +131,7 @@ func (b *board) history() (*history, error) {
 // appName is what people call an app.
 func (s *Site) appName(id string) string {
 	if a, ok := s.cfg.Hub.App(id); ok {
-		return plain(a.Name)
+		return shorten(plain(a.Name), nameShown)
 	}
 	return id
 }
@@ -201,7 +206,6 @@ type statusPart struct {
 	Until     string   // when that ends; "": when she says so
 	Seers     []string // apps that can see her now
 	More      int      // of them, not named
-	Waits     int      // requests
 }
 
 func (b *board) loadStatus() error {
@@ -250,8 +254,9 @@ func (b *board) loadRequests() error {
 	if err != nil {
 		return err
 	}
-	for _, r := range list[:min(len(list), appsShown)] {
-		b.Requests = append(b.Requests, requestView{r.App, plain(r.Name), plain(r.Purpose), b.at(r.Time), b.Next})
+	b.Waiting = len(list)
+	for _, r := range list[:min(len(list), requestsShown)] {
+		b.Requests = append(b.Requests, requestView{r.App, shorten(plain(r.Name), nameShown), shorten(plain(r.Purpose), textShown), b.at(r.Time), b.Next})
 	}
 	return nil
 }
@@ -280,13 +285,7 @@ func (b *board) loadApps() error {
 		return strings.Compare(strings.ToLower(b.site.appName(x.App))+x.App, strings.ToLower(b.site.appName(y.App))+y.App)
 	})
 	b.Apps.Total = len(list)
-	from, _ := strconv.Atoi(b.query.Get("apps"))
-	if from < 0 || from >= len(list) {
-		from = 0
-	}
-	if list = list[from:]; len(list) > appsShown {
-		list, b.Apps.After = list[:appsShown], from+appsShown
-	}
+	list, b.Apps.After = pageOf(list, b.query.Get("apps"), appsShown)
 	for i := range list {
 		v, err := b.appView(&list[i])
 		if err != nil {
@@ -297,6 +296,18 @@ func (b *board) loadApps() error {
 	return nil
 }
 
+// pageOf is the page of a list that begins at from, and where the next one does; 0: there is none.
+func pageOf[T any](list []T, from string, most int) (page []T, after int) {
+	first, _ := strconv.Atoi(from)
+	if first < 0 || first >= len(list) {
+		first = 0
+	}
+	if page = list[first:]; len(page) > most {
+		return page[:most], first + most
+	}
+	return page, 0
+}
+
 func (b *board) appView(g *presence.Grant) (appView, error) {
 	sight, err := b.site.cfg.Hub.Sight(g)
 	if err != nil {
@@ -305,9 +316,13 @@ func (b *board) appView(g *presence.Grant) (appView, error) {
 	v := appView{App: g.App, Name: g.App, Shown: sight.Shown, Paused: sight.Paused, Notify: g.Notify, Idle: g.Idle,
 		Tomorrow: b.at(tomorrow(b.now, b.zone)), Next: b.Next}
 	if a, ok := b.site.cfg.Hub.App(g.App); ok {
-		v.Name, v.Site = plain(a.Name), a.Component
+		v.Name, v.Site = shorten(plain(a.Name), nameShown), a.Component
 	}
-	for _, w := range g.Windows {
+	for i, w := range g.Windows {
+		if i == windowsShown {
+			v.When = append(v.When, fmt.Sprintf("and %d times more", len(g.Windows)-i))
+			break
+		}
 		v.When = append(v.When, windowWords(w))
 	}
 	if g.Until != nil {
@@ -367,7 +382,7 @@ func (b *board) at(t time.Time) string {
 type devicesPart struct {
 	List   []deviceView
 	Tokens []tokenView
-	Hidden int // devices that are not shown
+	After  int // ?devices= of the next page; 0: there is none
 }
 
 type deviceView struct {
@@ -400,9 +415,8 @@ func (b *board) loadDevices() error {
 		b.addToken(&tokens[i])
 	}
 	slices.SortStableFunc(b.Devices.List, func(x, y deviceView) int { return rank(x) - rank(y) })
-	if n := len(b.Devices.List) - devicesShown; n > 0 {
-		b.Devices.List, b.Devices.Hidden = b.Devices.List[:devicesShown], n
-	}
+	b.Devices.List, b.Devices.After = pageOf(b.Devices.List, b.query.Get("devices"), devicesShown)
+	b.Devices.Tokens, _ = pageOf(b.Devices.Tokens, "", devicesShown) // when some are taken back, the rest is shown
 	return nil
 }
 
@@ -432,9 +446,7 @@ func (b *board) addToken(t *presence.Token) {
 	if !t.Expires.IsZero() {
 		v.Until = b.at(t.Expires)
 	}
-	if len(b.Devices.Tokens) < devicesShown {
-		b.Devices.Tokens = append(b.Devices.Tokens, v)
-	}
+	b.Devices.Tokens = append(b.Devices.Tokens, v)
 }
 
 // weekPart is who could see her when.
@@ -567,7 +579,7 @@ func (b *board) timeline(h *history, app string) (p timelinePart) {
 		before = h.far().UnixMilli()
 	}
 	shown, last := 0, int64(0)
-	for _, l := range h.lines(b.site.appName, b.everCould(h), app) {
+	for _, l := range h.lines(b.site.appName, b.everCould(h, app), app) {
 		ms := l.Time.UnixMilli()
 		if ms >= before {
 			continue
@@ -594,16 +606,30 @@ func (b *board) note(text string) string {
 			return "until " + b.at(t)
 		}
 	}
-	return plain(text)
+	return shorten(plain(text), textShown)
 }
 
-// everCould is when each app could see her, as far back as activity is kept.
-func (b *board) everCould(h *history) map[string][]span {
+func shorten(text string, most int) string {
+	if c := []rune(text); len(c) > most {
+		return string(c[:most-1]) + "…"
+	}
+	return text
+}
+
+// everCould is when each app, or this one, could see her, since the oldest activity that is kept.
+func (b *board) everCould(h *history, app string) map[string][]span {
 	could := map[string][]span{}
+	if len(h.activity) == 0 {
+		return could
+	}
 	ever := weekFrame{Zone: b.zone, Now: b.now}
-	ever.Days[0], ever.Days[7] = b.now.Add(-keptFor), b.now.Add(time.Minute)
-	for _, app := range b.appsSeen(h) {
-		could[app] = h.could(app, b.grant(app), &ever)
+	ever.Days[0], ever.Days[7] = h.activity[0].Time, b.now.Add(time.Minute)
+	apps := b.appsSeen(h)
+	if app != "" {
+		apps = []string{app}
+	}
+	for _, a := range apps {
+		could[a] = h.could(a, b.grant(a), &ever)
 	}
 	return could
 }

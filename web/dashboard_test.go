@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -33,19 +34,6 @@ func (h *house) putApp(id, name string, grants ...presence.Grant) {
 			h.t.Fatal(err)
 		}
 	}
-}
-
-// attach is a device of hers with this status.
-func (h *house) attach(email, device string, st presence.Status) *presence.Session {
-	h.t.Helper()
-	s, err := h.hub.Attach(presence.Attach{Email: email, Device: device, Ready: presence.NewReady()})
-	if err == nil {
-		err = s.Publish(st, time.Time{})
-	}
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return s
 }
 
 // request lets an app ask for her.
@@ -152,18 +140,25 @@ func TestDashboardIsBounded(t *testing.T) {
 	if err := h.store.AppendActivity(activity); err != nil {
 		t.Fatal(err)
 	}
+	for i := range 30 {
+		app := fmt.Sprintf("asks-%d", i)
+		h.putApp(app, strings.Repeat("&", 100))
+		h.request(app, me, strings.Repeat("<&>", 170))
+	}
 	for i := range 50 { // as many tokens as one may have
 		h.token(me, fmt.Sprintf("device-%02d", i))
 		h.token(me, "")
 	}
 	b := h.signedIn(me)
+	for part := range dashboardParts {
+		t.Logf("%s: %d bytes", part, len(b.get("/dashboard?part="+part).want(http.StatusOK).body))
+	}
 	page := b.get("/dashboard").want(http.StatusOK)
 	if n := len(page.body); n > maxPage {
 		t.Errorf("%d bytes", n)
 	}
-	t.Logf("%d bytes", len(page.body))
-	page.has("The next of 120 apps", "?apps=50", "?before=")
-	b.get("/dashboard?apps=100&week=-1").want(http.StatusOK).hasNot("?apps=150")
+	page.has("The next of 120 apps", "?apps=15", "?devices=12", "?before=")
+	b.get("/dashboard?apps=110&week=-1&devices=48").want(http.StatusOK).hasNot("?apps=125", "?devices=60")
 	b.get("/dashboard?apps=-1&week=99999999999&before=x").want(http.StatusOK)
 }
 
@@ -508,6 +503,23 @@ func TestEventsTellWhatChanged(t *testing.T) {
 	h.attach(another, "tablet", presence.Online)
 	if got := bob.hear(); got != "devices status" { // the first that he hears: nothing of hers
 		t.Errorf("he heard %q", got)
+	}
+}
+
+// TestEventsOutliveTheServersTimes: what the server allows for a request is not for a stream.
+func TestEventsOutliveTheServersTimes(t *testing.T) {
+	h := newHouse(t)
+	b := h.signedIn(me)
+	short := httptest.NewUnstartedServer(h.site)
+	short.Config.ReadTimeout, short.Config.WriteTimeout = streamGather/2, streamGather/2
+	short.Start()
+	t.Cleanup(func() { h.site.Close(); short.Close() })
+	there := *h
+	there.url, b.h = short.URL, &there
+	l := b.listen(http.StatusOK)
+	h.attach(me, "phone", presence.Online)
+	if l.hear(); l.hear() != "timeline week" { // told so long after the event, and later than the server would allow
+		t.Error("something else is told")
 	}
 }
 

@@ -3,6 +3,8 @@ package web
 import (
 	"fmt"
 	"slices"
+	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -126,18 +128,51 @@ func (h *history) held(app, on, off string) (spans []span) {
 
 // opened is when the windows of a grant are open, whatever else it says.
 func opened(g *presence.Grant, from, to time.Time) (spans []span) {
-	w := presence.Grant{Windows: g.Windows, TZ: g.TZ}
-	for t := from; t.Before(to); {
-		next := w.NextChange(t)
-		if next.IsZero() || next.After(to) {
-			next = to
+	if len(g.Windows) == 0 {
+		return []span{{from, to}}
+	}
+	zone := zoneOf(g.TZ)
+	for from.Before(to) { // as long as the clocks do not change, what they show runs evenly
+		_, offset := from.In(zone).Zone()
+		_, end := from.In(zone).ZoneBounds()
+		if end.IsZero() || end.After(to) {
+			end = to
 		}
-		if w.Shown(t) {
-			spans = append(spans, span{t, next})
-		}
-		t = next
+		spans = append(spans, onTheWall(g.Windows, time.Duration(offset)*time.Second, from, end)...)
+		from = end
 	}
 	return tidy(spans)
+}
+
+// onTheWall is when the windows are open while the clocks are that far ahead of UTC.
+func onTheWall(windows []presence.Window, ahead time.Duration, from, to time.Time) (spans []span) {
+	local := from.Add(ahead).UTC()
+	first := time.Date(local.Year(), local.Month(), local.Day()-1, 0, 0, 0, 0, time.UTC).Add(-ahead) // what began yesterday may be open
+	for day := first; day.Before(to); day = day.AddDate(0, 0, 1) {
+		name := strings.ToLower(day.Add(ahead).UTC().Format("Mon"))
+		for i := range windows {
+			w := &windows[i]
+			if len(w.Days) > 0 && !slices.Contains(w.Days, name) {
+				continue
+			}
+			begin, end := clockOf(w.From), clockOf(w.To)
+			if end <= begin {
+				end += 24 * time.Hour
+			}
+			spans = append(spans, span{later(from, day.Add(begin)), earlier(to, day.Add(end))})
+		}
+	}
+	return tidy(spans)
+}
+
+// clockOf reads HH:MM of a window that was checked when it was stored.
+func clockOf(s string) time.Duration {
+	var h, m int
+	if hours, minutes, ok := strings.Cut(s, ":"); ok {
+		h, _ = strconv.Atoi(hours)
+		m, _ = strconv.Atoi(minutes)
+	}
+	return time.Duration(h)*time.Hour + time.Duration(m)*time.Minute
 }
 
 // there is when at least one of her devices was online or away.
@@ -222,7 +257,8 @@ func (h *history) lines(names func(string) string, could map[string][]span, app 
 // seers are the apps that could see her at a moment, or the moment before: a device that goes was seen to.
 func seers(at time.Time, could map[string][]span) (apps []string) {
 	for app, spans := range could {
-		if slices.ContainsFunc(spans, func(s span) bool { return !at.Before(s.From) && !at.After(s.To) }) {
+		i := sort.Search(len(spans), func(i int) bool { return !spans[i].To.Before(at) }) // the first that ends then or later
+		if i < len(spans) && !at.Before(spans[i].From) {
 			apps = append(apps, app)
 		}
 	}

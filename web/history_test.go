@@ -2,11 +2,13 @@ package web
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"presenced/presence"
 )
@@ -142,4 +144,35 @@ func TestLines(t *testing.T) {
 	if diff := cmp.Diff([]string{want[0], want[2]}, tell("talk")); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// TestOpenedIsWhatTheCoreSays, at every moment, also where clocks change.
+func TestOpenedIsWhatTheCoreSays(t *testing.T) {
+	zones := []string{"", "Europe/Paris", "America/New_York", "Asia/Beirut", "Australia/Lord_Howe", "Asia/Kathmandu"}
+	days := []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
+	clockTime := rapid.Custom(func(t *rapid.T) string {
+		return fmt.Sprintf("%02d:%02d", rapid.IntRange(0, 23).Draw(t, "h"), 15*rapid.IntRange(0, 3).Draw(t, "m"))
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		g := &presence.Grant{TZ: rapid.SampledFrom(zones).Draw(t, "zone")}
+		for range rapid.IntRange(0, 4).Draw(t, "windows") {
+			w := presence.Window{Days: rapid.SliceOfNDistinct(rapid.SampledFrom(days), 0, 7, rapid.ID[string]).Draw(t, "days"),
+				From: clockTime.Draw(t, "from"), To: rapid.OneOf(clockTime, rapid.Just("24:00")).Draw(t, "to")}
+			g.Windows = append(g.Windows, w)
+		}
+		// Most of these are near a change of the clocks.
+		change := rapid.SampledFrom([]string{"2030-03-31", "2030-10-27", "2030-03-10", "2030-11-03", "2022-03-27", "2030-04-07", "2030-07-01"}).Draw(t, "around")
+		from, err := time.Parse(time.DateOnly, change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from = from.AddDate(0, 0, -rapid.IntRange(0, 8).Draw(t, "before"))
+		spans := opened(g, from, from.AddDate(0, 0, 9))
+		for at := from; at.Before(from.AddDate(0, 0, 9)); at = at.Add(5 * time.Minute) {
+			is := slices.ContainsFunc(spans, func(s span) bool { return !at.Before(s.From) && at.Before(s.To) })
+			if is != g.Shown(at) {
+				t.Fatalf("%v at %v: %v, and the core says %v", g.Windows, at.In(zoneOf(g.TZ)), is, !is)
+			}
+		}
+	})
 }

@@ -37,6 +37,8 @@ type Config struct {
 	Dev            bool               // the assertion "dev" is good: only loopback may be the host, and the sign-in form says so
 	Sidebar        string             // frame-ancestors of /sidebar; "": nobody may frame it
 	TrustedProxies []netip.Prefix     // whose X-Forwarded-For counts
+	Fetch          Fetcher            // looks at the sites of apps; nil: nobody can prove one
+	PrivateSites   bool               // Fetch goes to private addresses too, and a site may have a port
 	Log            *slog.Logger
 	Now            func() time.Time
 	SessionLife    time.Duration // of a sign-in; 0: two weeks
@@ -70,7 +72,10 @@ type Site struct {
 	flows    cipher.AEAD // seals what a browser carries through a sign-in at an issuer
 	streams  streams
 	done     chan struct{} // closed by Close
-	close    sync.Once
+
+	registering sync.Mutex // held while a developer's apps are counted and one is added
+	checkers    checkers
+	close       sync.Once
 }
 
 // link is an entry of the navigation of those who are signed in.
@@ -120,6 +125,7 @@ func (s *Site) routes() {
 	s.consentRoutes(s.mux)
 	s.grantRoutes(s.mux)
 	s.dashboardRoutes(s.mux)
+	s.myappsRoutes(s.mux)
 }
 
 // Close ends the streams that are open; what is asked later is still answered. It may be called more than once.

@@ -58,6 +58,8 @@ type HTTPConfig struct {
 	ACMEHosts []string `toml:"acme_hosts" conf:"soon"`
 	// Addresses or networks (10.0.0.0/8) of the proxies in front, whose X-Forwarded-For is believed.
 	TrustedProxies []string `toml:"trusted_proxies"`
+	// Origins, such as https://intranet.example.org, whose pages may show /sidebar in a frame; none: nobody may.
+	SidebarFrames []string `toml:"sidebar_frames"`
 }
 
 // AdminConfig is the table [admin].

@@ -222,6 +222,15 @@ func (k *checker) http() {
 	if _, err := parsePrefixes(k.c.HTTP.TrustedProxies); err != nil {
 		k.fail("http.trusted_proxies", err.Error(), "write addresses or networks, such as 10.0.0.0/8")
 	}
+	for _, origin := range k.c.HTTP.SidebarFrames {
+		err := checkOrigin(origin)
+		if err == nil && strings.ContainsAny(origin, ";,*'") { // it becomes part of a policy
+			err = fmt.Errorf("%q is not one origin", origin)
+		}
+		if err != nil {
+			k.fail("http.sidebar_frames", err.Error(), "write them as a browser shows them: https://intranet.example.org")
+		}
+	}
 	for _, h := range k.c.HTTP.ACMEHosts {
 		if err := checkDomainName(h); err != nil {
 			k.fail("http.acme_hosts", err.Error(), "")

@@ -14,15 +14,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// protocolDefaults is the configuration as the wire contract lists it (§7): every key with its default.
+// protocolDefaults is the configuration as the wire contract lists it (§7): every key with its default. Of ours is
+// http.sidebar_frames.
 func protocolDefaults() map[string]any {
 	return map[string]any{
 		"domain": "localhost", "data": "./presenced-data", "origin": "", "insecure": false, "dev": false,
 		"admins": []any{}, "admin_jids": []any{},
 		"http.listen": "127.0.0.1:8080", "http.tls_cert": "", "http.tls_key": "", "http.acme_hosts": []any{},
-		"http.trusted_proxies": []any{},
-		"admin.listen":         "127.0.0.1:8081",
-		"xmpp.listen":          "127.0.0.1:5347", "xmpp.tls_listen": "", "xmpp.tls_cert": "", "xmpp.tls_key": "",
+		"http.trusted_proxies": []any{}, "http.sidebar_frames": []any{},
+		"admin.listen": "127.0.0.1:8081",
+		"xmpp.listen":  "127.0.0.1:5347", "xmpp.tls_listen": "", "xmpp.tls_cert": "", "xmpp.tls_key": "",
 		"xmpp.client_ca": "", "xmpp.max_stanza": 65536.0, "xmpp.handshake_timeout": "10s",
 		"xmpp.resume_timeout": "300s", "xmpp.ping_interval": "120s", "xmpp.show_version": true,
 		"ccs.listen": "", "ccs.preprod_listen": "", "ccs.tls_cert": "", "ccs.tls_key": "",
@@ -208,6 +209,9 @@ func TestValidateRules(t *testing.T) {
 		{"http.tls_cert", func(c *Config) { c.HTTP.TLSCert = "/none" }},
 		{"http.tls_key", func(c *Config) { c.HTTP.TLSKey = "/none" }},
 		{"http.trusted_proxies", func(c *Config) { c.HTTP.TrustedProxies = []string{"proxy"} }},
+		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"*"} }},
+		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"https://a.example.org;script-src"} }},
+		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"https://*.example.org"} }},
 		{"http.acme_hosts", func(c *Config) { c.HTTP.ACMEHosts = []string{"presence.example.org"} }},
 		{"xmpp.max_stanza", func(c *Config) { c.XMPP.MaxStanza = 9999 }},
 		{"xmpp.client_ca", func(c *Config) { c.XMPP.ClientCA = "ca.pem" }},

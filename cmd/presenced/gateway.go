@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -324,6 +325,10 @@ func (g *gateway) pages() (http.Handler, error) {
 		Origin: g.origin, Domain: g.cfg.Domain, Version: programVersion().Version,
 		Hub: g.hub, Store: g.store, Verifier: g.verifier, OIDC: g.oidc, Attempts: g.attempts,
 		Admins: g.cfg.adminEmails(), Dev: g.cfg.Dev, TrustedProxies: proxies, Log: g.log, Now: time.Now,
+		Sidebar: strings.Join(g.cfg.HTTP.SidebarFrames, " "),
+	}
+	if err := g.siteFetcher(&c); err != nil {
+		return nil, err
 	}
 	if l := g.bound["xmpp"]; l != nil {
 		c.Component = l.Addr().String()

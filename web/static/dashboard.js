@@ -93,8 +93,9 @@ board.addEventListener("submit", async (e) => {
   e.preventDefault();
   const body = new URLSearchParams(new FormData(form, e.submitter));
   const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
+  const said = await answer.json().catch(() => ({}));
   told.hidden = answer.ok;
-  if (!answer.ok) told.textContent = (await answer.json().catch(() => ({}))).detail ?? "That did not work.";
+  if (!answer.ok) told.textContent = said.detail ?? "That did not work.";
   if (busy(form)) document.activeElement.blur();
   all.forEach(refresh);
 });
