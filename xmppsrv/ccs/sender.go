@@ -90,7 +90,7 @@ func (s *sender) enter(sess *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, older := range s.sessions {
-		s.holdLocked(older.giveBack(takeOver), older)
+		s.holdLocked(older.giveBack(s.srv.takeOver), older)
 	}
 	s.sessions = append(s.sessions, sess)
 	s.ring()
@@ -99,7 +99,7 @@ func (s *sender) enter(sess *session) {
 // leave takes what a session leaves behind: updates without acknowledgement, and messages that were accepted without
 // it having been told.
 func (s *sender) leave(sess *session) {
-	back := sess.giveBack(0)
+	back := sess.giveUp()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions = slices.DeleteFunc(slices.Clone(s.sessions), func(o *session) bool { return o == sess })

@@ -329,23 +329,29 @@ func (s *session) receiptLocked(id string) int {
 	})
 }
 
-// giveBack returns what was not acknowledged for older than this, or with 0 all, and then the session takes no more.
+// giveUp returns all that was not acknowledged; the session takes no more.
+func (s *session) giveUp() (list []presence.Update) {
+	list = s.giveBack(-1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.receipts {
+		list = append(list, f.u)
+	}
+	s.receipts, s.left = nil, true
+	return list
+}
+
+// giveBack returns the messages that were not acknowledged for longer than this.
 func (s *session) giveBack(older time.Duration) (list []presence.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	s.unacked = slices.DeleteFunc(s.unacked, func(f flight) bool {
-		old := older == 0 || now.Sub(f.sent) > older
+		old := now.Sub(f.sent) > older
 		if old {
 			list = append(list, f.u)
 		}
 		return old
 	})
-	if older == 0 {
-		for _, f := range s.receipts {
-			list = append(list, f.u)
-		}
-		s.receipts, s.left = nil, true
-	}
 	return list
 }

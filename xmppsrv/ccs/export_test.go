@@ -1,0 +1,7 @@
+package ccs
+
+import "time"
+
+// TakeOverAfter is how long a message is left with a connection that says nothing when a newer one comes. It must be
+// called before there are connections.
+func (s *Server) TakeOverAfter(d time.Duration) { s.takeOver = d }
