@@ -59,6 +59,7 @@ func (k Kind) String() string {
 type Error struct {
 	Kind  Kind
 	Cause error // for the log; may be nil
+	Named bool  // Unavailable: it is a server that the assertion named which does not answer, none that we chose
 }
 
 func (e *Error) Error() string {

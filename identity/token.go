@@ -38,7 +38,7 @@ func (t *Token) Verify(_ context.Context, email, assertion string) (Identity, er
 	owner, device, expires, ok, err := t.lookup.LookupToken(hash)
 	switch {
 	case err != nil:
-		return Identity{}, &Error{Unavailable, err}
+		return Identity{}, &Error{Kind: Unavailable, Cause: err}
 	case !ok:
 		return Identity{}, refuse(Unrecognised)
 	case !same(email, strings.ToLower(owner)):

@@ -74,8 +74,9 @@ func (h *Hub) importLocked(gs []Grant, by Actor) error {
 	err := h.endReplaced(replaced, momentOf(now))
 	for i := range gs { // they hold, whatever fails from here on
 		h.noteUntil(gs[i].Until)
-		err = errors.Join(err, h.settleRequest(&gs[i]))
+		err = errors.Join(err, h.settleRequest(&gs[i], by))
 		h.applyGrant(&gs[i], momentOf(now))
+		h.tell(Event{Kind: GrantChanged, Email: gs[i].Email, App: gs[i].App, Detail: audit[i].What, By: by})
 	}
 	return err
 }
@@ -122,6 +123,7 @@ func (h *Hub) completeGrant(g *Grant, now time.Time) (replaced *Grant, what stri
 	if err != nil {
 		return nil, "", storage(err)
 	}
+	g.Settle(now)
 	g.PUID = strings.ToLower(g.PUID) // the local part of an address is folded: RFC 7622 §3.3
 	what = "allow"
 	if exists && !old.Ended(now) && (g.PUID == "" || g.PUID == old.PUID) {
@@ -189,7 +191,7 @@ func (h *Hub) applyGrant(g *Grant, now moment) {
 	for d := u.devices; d != nil; d = d.next {
 		if d.status() != Offline {
 			for _, l := range fresh.app.links() {
-				if fresh.app.concerns(l, u.email) {
+				if fresh.app.sees(l, u.email) {
 					v, _ := h.addViewLocked(d, fresh, l)
 					l.push(v)
 				}
@@ -205,17 +207,18 @@ func (h *Hub) newGrantLocked(sh *shard, u *user, stored *Grant, now moment) *gra
 		return nil
 	}
 	g := &grant{app: a, puid: stored.PUID, owner: u, byEmail: stored.Address == ByEmail,
-		calendar: stored.calendar(), paused: stored.Paused}
+		hours: stored.hours(h.weekLocked(sh, stored)), paused: stored.pause()}
 	g.setLocked(grantIdle, stored.Idle)
-	g.flipped.Store(int64(momentOf(g.calendar.last(now.time(), stored.Created))))
-	g.setLocked(grantHidden, g.paused || !g.calendar.open(now.time()))
-	h.scheduleLocked(sh, g, now)
+	g.flipped.Store(int64(g.hours.lastLocked(now, momentOf(stored.Created))))
+	hidden, next := g.lookLocked(now)
+	g.setLocked(grantHidden, hidden)
+	h.scheduleLocked(sh, g, next, now)
 	return g
 }
 
 // setGrantLocked changes a grant in place: its address and so its views stay.
 func (h *Hub) setGrantLocked(sh *shard, g *grant, stored *Grant, now moment) {
-	g.calendar, g.paused = stored.calendar(), stored.Paused
+	g.hours, g.paused = stored.hours(h.weekLocked(sh, stored)), stored.pause()
 	idle := g.setLocked(grantIdle, stored.Idle)
 	if !h.flipLocked(sh, g, now) && idle {
 		pushGrantLocked(g)
@@ -225,7 +228,7 @@ func (h *Hub) setGrantLocked(sh *shard, g *grant, stored *Grant, now moment) {
 // flipLocked makes the grant hidden or shown as it has to be now and sets its next timer; it reports
 // whether that was a change.
 func (h *Hub) flipLocked(sh *shard, g *grant, now moment) bool {
-	hidden := g.paused || !g.calendar.open(now.time())
+	hidden, next := g.lookLocked(now)
 	changed := hidden != g.is(grantHidden)
 	if changed {
 		flipped := now
@@ -238,17 +241,26 @@ func (h *Hub) flipLocked(sh *shard, g *grant, now moment) bool {
 		g.setLocked(grantHidden, hidden)
 		pushGrantLocked(g)
 	}
-	h.scheduleLocked(sh, g, now)
+	h.scheduleLocked(sh, g, next, now)
 	return changed
 }
 
-func (h *Hub) scheduleLocked(sh *shard, g *grant, now moment) {
-	var due moment
-	if !g.paused {
-		due = momentOf(g.calendar.next(now.time()))
-		if due != 0 && due <= now {
-			due = now + 1
-		}
+// flipAndTellLocked is flipLocked for a change that nobody made.
+func (h *Hub) flipAndTellLocked(sh *shard, g *grant, now moment) {
+	if !h.flipLocked(sh, g, now) {
+		return
+	}
+	what := "shown"
+	if g.is(grantHidden) {
+		what = "hidden"
+	}
+	h.tell(Event{Kind: GrantChanged, Email: g.owner.email, App: g.app.id, Detail: what, By: BySystem})
+}
+
+// scheduleLocked sets the grant's timer; due 0: it does nothing by itself.
+func (h *Hub) scheduleLocked(sh *shard, g *grant, due, now moment) {
+	if due != 0 && due <= now {
+		due = now + 1
 	}
 	sh.setLocked(&g.timer, due, nil, g)
 	h.ringBefore(due)
@@ -337,6 +349,7 @@ func (h *Hub) endGrants(gs []Grant, e ending) (int, error) {
 			n = &notices[i]
 		}
 		h.dropGrant(&gs[i], n, momentOf(now))
+		h.tell(Event{Kind: GrantChanged, Email: gs[i].Email, App: gs[i].App, Detail: e.what, By: e.by})
 	}
 	return len(gs), nil
 }
@@ -380,33 +393,6 @@ func (h *Hub) dropGrant(stored *Grant, n *Notice, now moment) {
 	}
 }
 
-// SetPaused hides or shows presence without ending the grant; to the app it looks like going offline.
-func (h *Hub) SetPaused(email, app string, paused bool, by Actor) error {
-	defer h.lockStripes([]string{email})()
-	g, ok, err := h.cfg.Store.Grant(email, app)
-	if err != nil {
-		return storage(err)
-	}
-	if !ok {
-		return ErrNoGrant
-	}
-	if g.Paused == paused {
-		return nil
-	}
-	now := h.cfg.Now().UTC()
-	what := "resume"
-	if g.Paused = paused; paused {
-		what = "pause"
-	}
-	audit := []AuditEntry{{Time: now, Email: email, App: app, What: what, By: by}}
-	if err := h.cfg.Store.PutGrants([]Grant{g}, audit); err != nil {
-		return storage(err)
-	}
-	h.changes.Add(1)
-	h.applyGrant(&g, momentOf(now))
-	return nil
-}
-
 // RemoveUser revokes all her grants and ends her sessions (EndRemoved); removing what the store keeps of
 // her beside is the caller's.
 func (h *Hub) RemoveUser(email string, by Actor) error {
@@ -419,8 +405,10 @@ func (h *Hub) RemoveUser(email string, by Actor) error {
 	sh.mu.Lock()
 	defer h.unlock(sh)
 	if u := sh.users[email]; u != nil {
+		u.veil, u.barred = 0, false // who comes by this name again is somebody new
 		h.endDevicesLocked(sh, u, EndRemoved, h.now())
 	}
+	h.tell(Event{Kind: UserChanged, Email: email, Detail: "removed", By: by})
 	return err
 }
 
@@ -514,6 +502,63 @@ func (h *Hub) findGrant(a *app, p Peer) (g Grant, release func(), err error) {
 		}
 	}
 	return g, st.RUnlock, nil
+}
+
+// findGrants is findGrant for several peers, with the stripes of all of them held.
+func (h *Hub) findGrants(a *app, all []Addressed) (gs []Grant, release func(), err error) {
+	for {
+		changes := h.changes.Load()
+		if gs, err = h.readGrants(a, all); err != nil {
+			return nil, nil, err
+		}
+		release = h.shareStripes(gs)
+		if h.changes.Load() == changes {
+			return gs, release, nil
+		}
+		again, err := h.readGrants(a, all) // read before the lock, so maybe stale
+		if err != nil {
+			release()
+			return nil, nil, err
+		}
+		if slices.EqualFunc(gs, again, func(x, y Grant) bool { return x.Email == y.Email }) {
+			return again, release, nil
+		}
+		release()
+	}
+}
+
+func (h *Hub) readGrants(a *app, all []Addressed) ([]Grant, error) {
+	gs := make([]Grant, len(all))
+	for i := range all {
+		p := all[i].To
+		if (p.PUID == "") == (p.Email == "") {
+			return nil, ErrStranger
+		}
+		g, ok, err := h.readGrant(a, p)
+		if !ok || err != nil {
+			return nil, orStranger(err)
+		}
+		gs[i] = g
+	}
+	return gs, nil
+}
+
+// shareStripes takes the stripes of the grants' users for reading, each once and in the order of lockStripes.
+func (h *Hub) shareStripes(gs []Grant) (release func()) {
+	idx := make([]int, len(gs))
+	for i := range gs {
+		idx[i] = h.stripeIndex(gs[i].Email)
+	}
+	slices.Sort(idx)
+	idx = slices.Compact(idx)
+	for _, i := range idx {
+		h.stripes[i].RLock()
+	}
+	return func() {
+		for _, i := range idx {
+			h.stripes[i].RUnlock()
+		}
+	}
 }
 
 // readGrant looks the peer up under the kind of address that it was given, and no other.

@@ -28,7 +28,9 @@ type Grant struct {
 	Notify  bool        `json:"notify"`
 	Idle    bool        `json:"idle"`
 	Paused  bool        `json:"paused"`
-	Created time.Time   `json:"created,omitzero"`
+	// PausedUntil is when a pause ends by itself; nil: when it is resumed.
+	PausedUntil *time.Time `json:"paused_until,omitempty"`
+	Created     time.Time  `json:"created,omitzero"`
 }
 
 const (
@@ -68,19 +70,53 @@ func (g *Grant) Check() error {
 // Ended reports whether the grant's until has come.
 func (g *Grant) Ended(now time.Time) bool { return g.Until != nil && !now.Before(*g.Until) }
 
-// Shown reports whether presence is visible to the app at now: not ended, not paused, inside a window.
+// Shown reports whether presence is visible to the app at now as far as the grant goes: not ended, not paused, inside
+// a window. Whether its user is invisible to all is another question: see [Hub.Sight].
 func (g *Grant) Shown(now time.Time) bool {
-	c := g.calendar()
-	return !g.Paused && c.open(now)
+	shown, _ := g.sight(now, 0, loadZone)
+	return shown
 }
 
 // NextChange returns the first moment after now at which Shown changes by itself; zero: never.
 func (g *Grant) NextChange(now time.Time) time.Time {
-	if g.Paused {
-		return time.Time{}
+	_, next := g.sight(now, 0, loadZone)
+	return next
+}
+
+// sight is Shown and NextChange for a user who is invisible until veil.
+func (g *Grant) sight(now time.Time, veil moment, zone func(string) (*time.Location, error)) (shown bool, change time.Time) {
+	hs, at := g.hours(compile(g.Windows, g.TZ, zone)), momentOf(now)
+	held := max(g.pause(), veil)
+	if held <= at {
+		open, next := hs.atLocked(at)
+		return open, next.time()
 	}
-	c := g.calendar()
-	return c.next(now)
+	if held == maxMoment {
+		return false, time.Time{}
+	}
+	open, next := hs.atLocked(held)
+	if open {
+		next = held
+	}
+	return false, next.time()
+}
+
+// pause is until when the grant is paused; 0: it is not, maxMoment: until it is resumed.
+func (g *Grant) pause() moment {
+	switch {
+	case !g.Paused:
+		return 0
+	case g.PausedUntil == nil:
+		return maxMoment
+	}
+	return momentOf(*g.PausedUntil)
+}
+
+// Settle takes a pause off the grant that has ended at now.
+func (g *Grant) Settle(now time.Time) {
+	if !g.Paused || g.PausedUntil != nil && !now.Before(*g.PausedUntil) {
+		g.Paused, g.PausedUntil = false, nil
+	}
 }
 
 // NewPUID makes an opaque id of 128 random bits in lower-case base 32, 26 characters.

@@ -29,10 +29,13 @@ type Hub struct {
 	stripes [stripeCount]sync.RWMutex // order changes of a user's grants against their use; held over I/O
 	changes atomic.Uint64             // of grants; counted with the stripe held for writing
 
-	apps registry
+	apps     registry
+	watchers watchers
+	zones    zones
 
 	alarm    chan struct{}
 	nextWake atomic.Int64 // moment that Advance last announced
+	advanced moment       // owned by Advance: when it was, see noteTime
 	until    atomic.Int64 // moment of the earliest Grant.Until in the store; maxMoment if none
 	drain    atomic.Pointer[Reconnect]
 	lastGone atomic.Pointer[Commit] // the last departure on its way to the disk
@@ -90,12 +93,17 @@ func storage(err error) error {
 	return fmt.Errorf("%w: %w", ErrStorage, err)
 }
 
-// Advance does what is due at now (lingers that ran out, windows that open or close, grants and sessions
-// that end) and returns when it wants to be called next, at the latest. Call it from one goroutine, again
-// whenever Alarm fires.
+// Advance does what is due at now (lingers that ran out, windows that open or close, pauses that are over, grants
+// and sessions that end) and returns when it wants to be called next, at the latest. Call it from one goroutine,
+// again whenever Alarm fires.
+//
+// Now may jump. Forward, what was passed over did not happen: a window that opened and closed meanwhile shows
+// nothing. Back by more than stepBack, everything is looked at again; by less, what is stays as it is until the clock
+// has caught up, so that a clock which is set right now and then makes nobody flicker.
 func (h *Hub) Advance(now time.Time) (next time.Time) {
 	h.nextWake.Store(int64(maxMoment)) // whatever is set from here on rings the alarm
 	m := momentOf(now)
+	h.noteTime(m)
 	for i := range h.shards {
 		if sh := &h.shards[i]; moment(sh.due.Load()) <= m {
 			h.fire(sh, m)
@@ -115,13 +123,51 @@ func (h *Hub) Advance(now time.Time) (next time.Time) {
 		earliest = min(earliest, moment(h.shards[i].due.Load()))
 	}
 	h.nextWake.Store(int64(earliest))
-	return min(earliest, m+moment(maxSleep.Milliseconds())).time()
+	sleep := maxSleep
+	if earliest == maxMoment {
+		sleep = idleSleep
+	}
+	return min(earliest, m+moment(sleep.Milliseconds())).time()
 }
 
 const (
-	maxSleep   = time.Minute     // a clock that jumps is noticed after this long
-	untilRetry = 5 * time.Second // after the store failed to end grants
+	maxSleep   = 500 * time.Millisecond // while something is due some time: a clock that jumps, or a machine that slept, is noticed after this long
+	idleSleep  = time.Minute            // while nothing is
+	untilRetry = 5 * time.Second        // after the store failed to end grants
+	stepBack   = 5 * time.Second        // what a clock may be set back and be waited for
+	fireSlice  = 256                    // timers that fire with the shard locked, before others may have it
 )
+
+// noteTime looks whether the clock was set back.
+func (h *Hub) noteTime(now moment) {
+	last := h.advanced
+	if now >= last || last-now > moment(stepBack.Milliseconds()) {
+		h.advanced = now
+	}
+	if last-now > moment(stepBack.Milliseconds()) {
+		for i := range h.shards {
+			h.rewind(&h.shards[i], now)
+		}
+	}
+}
+
+// rewind does anew what was decided at a time that is to come again: what is due, and what windows say. Lingers are
+// as long as they ever were.
+func (h *Hub) rewind(sh *shard, now moment) {
+	sh.mu.Lock()
+	defer h.unlock(sh)
+	longest := now + moment(h.cfg.Linger.Milliseconds())
+	for _, u := range sh.users {
+		for _, g := range u.grants {
+			h.flipAndTellLocked(sh, g, now)
+		}
+		for d := u.devices; d != nil; d = d.next {
+			if until := d.untilLocked(); until > longest {
+				h.setDueLocked(sh, d, longest)
+			}
+		}
+	}
+}
 
 // Alarm fires when something is due earlier than Advance last said.
 func (h *Hub) Alarm() <-chan struct{} { return h.alarm }
@@ -138,15 +184,25 @@ func (h *Hub) ringBefore(at moment) {
 
 // fire runs the shard's timers that are due.
 func (h *Hub) fire(sh *shard, now moment) {
+	for h.fireSome(sh, now) {
+	}
+}
+
+// fireSome runs some of them and reports whether there are more.
+func (h *Hub) fireSome(sh *shard, now moment) (more bool) {
 	sh.mu.Lock()
 	defer h.unlock(sh)
-	for len(sh.timers) > 0 && sh.timers[0].at <= now {
+	for n := 0; len(sh.timers) > 0 && sh.timers[0].at <= now; n++ {
+		if n == fireSlice {
+			return true
+		}
 		if t := sh.timers[0]; t.device != nil {
 			h.tickLocked(sh, t.device, now)
 		} else {
-			h.flipLocked(sh, t.grant, now)
+			h.flipAndTellLocked(sh, t.grant, now)
 		}
 	}
+	return false
 }
 
 // tickLocked does what is due for a device and sets its next timer.
@@ -154,34 +210,54 @@ func (h *Hub) tickLocked(sh *shard, d *device, now moment) {
 	if s := d.session; s != nil && s.expires != 0 && s.expires <= now {
 		h.endSessionLocked(sh, s, EndExpired, now)
 	}
-	h.stepLocked(sh, d, Event{Kind: EventTick}, now)
+	h.stepLocked(sh, d, Input{Kind: InputTick}, now)
 }
 
 // stepLocked runs one event through the state machine, fans out what changed, keeps the timer right, and
 // forgets the device if it has gone.
-func (h *Hub) stepLocked(sh *shard, d *device, e Event, now moment) {
+func (h *Hub) stepLocked(sh *shard, d *device, e Input, now moment) {
 	e.Linger = h.cfg.Linger
 	before := d.stateLocked()
 	s, changed := Step(before, e, now)
 	d.setStateLocked(s)
-	due := s.Until
-	if d.session != nil && d.session.expires != 0 && (due == 0 || d.session.expires < due) {
-		due = d.session.expires
-	}
-	if sh.setLocked(&d.timer, due, d, nil); due != 0 {
-		d.timer.until = s.Until
-	}
-	h.ringBefore(due)
+	h.setDueLocked(sh, d, s.Until)
 	if changed {
 		if before.Status == Offline && s.Status != Offline {
 			h.addViewsLocked(d)
 		}
 		fanoutLocked(d)
 	}
+	if before.Status != s.Status {
+		h.tellStatus(d, s.Status)
+	}
 	if before.Status != Offline && s.Status == Offline {
 		sh.left = append(sh.left, departure{d.user.email, d.recordLocked(now)})
 	}
 	sh.releaseLocked(d)
+}
+
+// setDueLocked takes over State.Until and sets the device's timer, by it or by the end of its credential.
+func (h *Hub) setDueLocked(sh *shard, d *device, until moment) {
+	due := until
+	if d.session != nil && d.session.expires != 0 && (due == 0 || d.session.expires < due) {
+		due = d.session.expires
+	}
+	if sh.setLocked(&d.timer, due, d, nil); due != 0 {
+		d.timer.until = until
+	}
+	h.ringBefore(due)
+}
+
+// tellStatus shows a device's new status to those who look.
+func (h *Hub) tellStatus(d *device, st Status) {
+	if h.watchers.count.Load() == 0 {
+		return
+	}
+	kind := DeviceStatus
+	if st == Offline {
+		kind = DeviceGone
+	}
+	h.tell(Event{Kind: kind, Email: d.user.email, Device: d.id, Status: st})
 }
 
 // recordLocked says when each app saw the device go. What it did while it was hidden from an app changes
@@ -200,11 +276,16 @@ func (d *device) recordLocked(now moment) DeviceRecord {
 	return DeviceRecord{ID: d.id, Seen: now.time(), Gone: gone}
 }
 
-// Drain asks every session to come back after a random time up to spread; serving goes on. New Attach calls
-// fail with ErrDraining.
+// Drain asks every session, and every link that asks Reconnect, to come back after a random time up to spread;
+// serving goes on. New Attach calls, and new links of kind SocketLink, fail with ErrDraining.
 func (h *Hub) Drain(spread time.Duration, reason string) {
 	h.drain.Store(&Reconnect{After: spread, Reason: reason})
 	h.eachSession(func(_ *shard, s *Session) { s.signal(flagReconnect) })
+	for _, a := range h.apps.all() {
+		for _, l := range a.links() {
+			l.ring()
+		}
+	}
 }
 
 // Close ends every session (EndDraining) without linger, then every link (EndShutdown) behind what it still
@@ -243,7 +324,7 @@ func (h *Hub) endDevicesLocked(sh *shard, u *user, why End, now moment) {
 		if d.session != nil {
 			h.endSessionLocked(sh, d.session, why, now)
 		} else {
-			h.stepLocked(sh, d, Event{Kind: EventEnd}, now)
+			h.stepLocked(sh, d, Input{Kind: InputEnd}, now)
 		}
 		d = next
 	}
@@ -268,7 +349,7 @@ func (h *Hub) eachSession(f func(*shard, *Session)) {
 // Stats are counts for the metrics and for status; gauges unless said otherwise.
 type Stats struct {
 	Users, Sessions, Lingering int
-	Links                      int
+	Links                      int // of connections that are there
 	Apps                       int
 	// Counters since start.
 	Published, Notified, Confirmed, Refused uint64
@@ -298,7 +379,11 @@ func (h *Hub) Stats() Stats {
 	}
 	for _, a := range h.apps.all() {
 		s.Apps++
-		s.Links += len(a.links())
+		for _, l := range a.links() {
+			if !l.detached() {
+				s.Links++
+			}
+		}
 	}
 	return s
 }
@@ -307,8 +392,9 @@ func (h *Hub) Stats() Stats {
 type DeviceInfo struct {
 	Email    string    `json:"email"`
 	Device   string    `json:"device"`
-	Status   string    `json:"status"` // as published; offline if none
-	State    string    `json:"state"`  // connected, lingering, gone
+	Name     string    `json:"name,omitempty"` // what she calls it; only in the list of one user
+	Status   string    `json:"status"`         // as published; offline if none
+	State    string    `json:"state"`          // connected, lingering, gone
 	Since    time.Time `json:"since,omitzero"`
 	Attached time.Time `json:"attached,omitzero"`
 }
@@ -340,6 +426,8 @@ func (h *Hub) Devices(email string) ([]DeviceInfo, error) {
 			if !slices.ContainsFunc(list, func(d DeviceInfo) bool { return d.Device == r.ID }) {
 				list = append(list, DeviceInfo{Email: email, Device: r.ID, Status: "offline", State: "gone", Since: r.Seen})
 			}
+			i := slices.IndexFunc(list, func(d DeviceInfo) bool { return d.Device == r.ID })
+			list[i].Name = r.Name
 		}
 	}
 	slices.SortFunc(list, func(a, b DeviceInfo) int {

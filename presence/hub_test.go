@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"presenced/presence"
-	"presenced/store"
 )
 
 func expect(t *testing.T, l *presence.Link, want ...string) {
@@ -397,6 +396,10 @@ func TestConflictPolicies(t *testing.T) {
 	app, _ := f.hub.App("chat")
 	app.Conflict = presence.Reject
 	f.must(f.hub.PutApp(app))
+	if second.Ended() != presence.EndChanged {
+		t.Errorf("another policy: %v", second.Ended())
+	}
+	second = f.link("chat")
 	if _, err := f.hub.Link("chat", presence.ComponentLink); !errors.Is(err, presence.ErrConflict) {
 		t.Errorf("reject: %v", err)
 	}
@@ -677,18 +680,6 @@ func TestShare(t *testing.T) {
 	if len(seen(c)) == 0 {
 		t.Error("the newcomer shares nothing")
 	}
-	app, _ := f.hub.App("chat")
-	app.Conflict = presence.Reject // who is there stays, and from now on all see all
-	f.must(f.hub.PutApp(app))
-	seen(b)
-	for _, s := range sessions {
-		f.must(s.Publish(presence.Online, time.Time{}))
-	}
-	if nb, nc := len(seen(b)), len(seen(c)); nb != users || nc != users {
-		t.Errorf("without sharing they see %d and %d of %d", nb, nc, users)
-	}
-	app.Conflict = presence.Share
-	f.must(f.hub.PutApp(app))
 	var last error
 	for range f.limits().LinksPerApp {
 		_, last = f.hub.Link("chat", presence.ComponentLink)
@@ -1007,7 +998,7 @@ func TestRemovedUserStaysRemoved(t *testing.T) {
 	f.must(f.hub.RemoveUser("ann@example.org", presence.ByAdmin))
 	f.must(f.store.RemoveUser("ann@example.org"))
 	f.pass(time.Hour)
-	f.must(f.store.PutUser(store.User{Email: "bob@example.org"})) // behind whatever is on its way
+	f.must(f.store.PutUser(presence.User{Email: "bob@example.org"})) // behind whatever is on its way
 	if _, known, err := f.store.User("ann@example.org"); known || err != nil {
 		t.Errorf("she is back: %v, %v", known, err)
 	}
@@ -1055,7 +1046,7 @@ func TestAskingCostsTheSameForAll(t *testing.T) {
 	defer f.close()
 	f.app("chat")
 	granted := f.allow("ann@example.org", "chat")
-	f.must(f.store.PutUser(store.User{Email: "bob@example.org"}))
+	f.must(f.store.PutUser(presence.User{Email: "bob@example.org"}))
 	chat := f.link("chat")
 	commits := func(do func() error) uint64 {
 		before := f.store.Stats().Commits

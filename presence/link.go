@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,8 +15,9 @@ const (
 	ComponentLink LinkKind = iota
 	SocketLink
 	// CCSLink is one for all CCS connections of an app: it gets messages and receipts, but neither presence nor
-	// notices, which that wire has no words for. It conflicts with none.
+	// notices, which that wire has no words for. It conflicts with none and shares with none.
 	CCSLink
+	linkKinds = iota
 )
 
 // Kind of an Update.
@@ -59,30 +61,42 @@ type Link struct {
 	head   atomic.Pointer[view] // the list of what changed, newest first; any shard pushes, Take swaps it out
 	wake   chan struct{}
 	ended  atomic.Uint32 // an End, written once
+	bye    atomic.Bool   // its owner closed it
 	kind   LinkKind      // immutable, as are the next four
 	serial uint64        // which of the app's links it is
 	hub    *Hub
 	app    *app
 	meta   *App // as it was when the link was made
 
+	away atomic.Bool // its connection is gone, or has not begun; written under app.linking
+	held atomic.Bool // Take gives presence only
+
+	// taking is held in Take, and by relink over what is owned by Take. Order: app.linking > taking > shard.
+	taking   sync.Mutex
 	kept     []Notice   // owned by Take: what happened while the app was away
-	keptUpTo uint64     // owned by Take: the ID of the last of them
+	keptUpTo uint64     // owned by Take: the ID of the last of them that was read with it
 	taken    *view      // owned by Take: swapped out, oldest first
+	aside    aside      // owned by Take: what was before that in the list, and is not told while the link is held
 	fetched  []Upstream // owned by Take: read from the store, not handed out
 	cursor   uint64     // owned by Take: the last Seq read
 	turn     bool       // owned by Take: whose turn it is to be first
+	sentAway bool       // owned by Take: Reconnect was returned
 
 	mail    atomic.Bool // there may be messages in the store
 	recount atomic.Bool // links came or went: who is responsible for which messages has changed
 
 	mu      sync.Mutex
 	letters []letter            // guarded by mu: at most Limits.LinkPending
+	size    int                 // guarded by mu: bytes of letters, at most maxLetterBytes
 	notices int                 // guarded by mu: pushed and not taken
 	orphans int                 // guarded by mu: views since the list was empty that outlived their device
-	handed  []uint64            // guarded by mu: the store's IDs of notices handed out and not told
+	handed  []Notice            // guarded by mu: handed out and not told, with the store's IDs
 	told    uint64              // guarded by mu: how many were told before them
 	unacked map[uint64]struct{} // guarded by mu: Seq of messages handed out, at most maxUnacked; nil: none
 }
+
+// maxLetterBytes bounds what waits in memory for one link; beyond it the link ends with EndOverflow.
+const maxLetterBytes = 1 << 20
 
 // letter is what goes to an app through memory only: a receipt, or a message with TTL 0.
 type letter struct {
@@ -90,19 +104,33 @@ type letter struct {
 	u     Update // without Local and ByEmail
 }
 
+// size is how much memory it takes, about.
+func (le *letter) size() int { return 256 + len(le.u.Ref) + len(le.u.To) + len(le.u.Data) }
+
 // Link registers a connection of the app and snapshots what it may see; the first Take should wait until
 // the peer is ready, and what changes meanwhile is part of the snapshot. By the app's conflict policy the
 // older links of the kind end with EndReplaced, or this call fails with ErrConflict, or they share the
-// users; those in beside do not count. Errors: ErrNoApp (also disabled), ErrConflict, ErrTooMany,
-// ErrDraining, ErrStorage.
+// users; those in beside do not count, nor, where a newer one is refused, those that are detached. Errors:
+// ErrNoApp (also disabled), ErrConflict, ErrTooMany, ErrDraining, ErrStorage.
 func (h *Hub) Link(id string, kind LinkKind, beside ...*Link) (*Link, error) {
+	return h.link(id, kind, false, beside)
+}
+
+// LinkHeld is Link for a connection that may be about to go on in place of an older one, see [Link.Yield]: until
+// [Link.Open] Take hands out presence and nothing else, and where connections share an app it gets no users
+// before [Link.Join], unless there is nobody else.
+func (h *Hub) LinkHeld(id string, kind LinkKind, beside ...*Link) (*Link, error) {
+	return h.link(id, kind, true, beside)
+}
+
+func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, error) {
 	a := h.apps.get(id)
 	if a == nil {
 		return nil, ErrNoApp
 	}
 	a.linking.Lock()
 	defer a.linking.Unlock()
-	if h.closed.Load() {
+	if h.closed.Load() || kind == SocketLink && h.drain.Load() != nil {
 		return nil, ErrDraining
 	}
 	meta := a.meta.Load()
@@ -110,7 +138,7 @@ func (h *Hub) Link(id string, kind LinkKind, beside ...*Link) (*Link, error) {
 		return nil, ErrNoApp
 	}
 	older := slices.DeleteFunc(slices.Clone(a.links()), func(l *Link) bool {
-		return l.kind != kind || kind == CCSLink || slices.Contains(beside, l)
+		return l.kind != kind || kind == CCSLink || slices.Contains(beside, l) || meta.Conflict != Replace && l.detached()
 	})
 	switch {
 	case meta.Conflict == Reject && len(older) > 0:
@@ -119,77 +147,62 @@ func (h *Hub) Link(id string, kind LinkKind, beside ...*Link) (*Link, error) {
 		return nil, ErrTooMany
 	}
 	l := &Link{hub: h, app: a, kind: kind, meta: meta, wake: make(chan struct{}, 1), serial: a.nextSerial()}
+	l.held.Store(held)
+	l.away.Store(held && l.shares())
 	if meta.Conflict != Share {
 		for _, old := range older {
 			h.endLinkLocked(old, EndReplaced)
 		}
 	}
 	a.setLinks(append(slices.Clone(a.links()), l)) // from here on who comes makes views for l
-	var err error
-	if kind != CCSLink {
-		l.kept, err = h.cfg.Store.NoticesOf(id, maxKept)
-	}
-	if err != nil {
+	if err := l.readNotices(); err != nil {
 		h.endLinkLocked(l, EndRemoved)
 		return nil, storage(err)
 	}
+	h.relink(a, nil, nil)
+	h.tell(Event{Kind: Linked, App: id})
+	return l, nil
+}
+
+// readNotices reads what happened while the app was away. Where connections share an app the first does: what
+// comes later is handed from one to the other.
+func (l *Link) readNotices() (err error) {
+	a := l.app
+	if l.kind == CCSLink || l.shares() && slices.ContainsFunc(a.links(), func(o *Link) bool { return o != l && o.kind == l.kind }) {
+		return nil
+	}
+	if l.kept, err = l.hub.cfg.Store.NoticesOf(a.id, maxKept); err != nil {
+		return err
+	}
+	l.kept = slices.DeleteFunc(l.kept, func(n Notice) bool { return !l.hears(&n) })
 	if n := len(l.kept); n > 0 {
 		l.keptUpTo = l.kept[n-1].ID // a notice that was pushed as well is not told twice
+		if l.shares() {
+			a.readUpTo[l.kind].Store(l.keptUpTo)
+		}
 	}
-	h.relink(a)
-	l.ring()
-	return l, nil
+	return nil
+}
+
+// hears reports whether the link is told of the notice. Answers to what a component asked are for components:
+// they are not said over a socket, and one that is there does not keep them from the next component.
+func (l *Link) hears(n *Notice) bool {
+	return l.kind == ComponentLink || l.kind == SocketLink && n.Kind == Unsubscribed && n.To == ""
+}
+
+// Reconnect is what a socket is to be told once when the server drains: when to come back. nil: nothing, or it
+// was returned before. It belongs to who calls Take.
+func (l *Link) Reconnect() *Reconnect {
+	r := l.hub.drain.Load()
+	if r == nil || l.sentAway {
+		return nil
+	}
+	l.sentAway = true
+	return &Reconnect{After: rand.N(r.After + 1), Reason: r.Reason}
 }
 
 // maxKept bounds the notices read for one connection; the rest come with the next.
 const maxKept = 65536
-
-// relink gives every device that is there the views that the app's open links should have of it, and no
-// others, shard by shard. New ones make up the snapshot.
-func (h *Hub) relink(a *app) {
-	links := a.links()
-	for _, l := range links {
-		l.recount.Store(true)
-		l.mail.Store(true)
-		l.ring()
-	}
-	for i := range h.shards {
-		sh := &h.shards[i]
-		sh.mu.Lock()
-		for _, u := range sh.users {
-			g := u.grant(a.id)
-			if g == nil {
-				continue
-			}
-			sh.dropViewsLocked(u, func(v *view) bool {
-				stray := v.grant == g && !(slices.Contains(links, v.link) && a.concerns(v.link, u.email))
-				if stray {
-					v.moveLocked()
-				}
-				return stray
-			})
-			for d := u.devices; d != nil; d = d.next {
-				if d.status() == Offline {
-					continue
-				}
-				for _, l := range links {
-					if a.concerns(l, u.email) {
-						h.snapshotLocked(d, g, l)
-					}
-				}
-			}
-		}
-		sh.mu.Unlock()
-	}
-}
-
-// snapshotLocked shows a device to a link that has no view of it.
-func (h *Hub) snapshotLocked(d *device, g *grant, l *Link) {
-	if v, isNew := h.addViewLocked(d, g, l); isNew {
-		v.news = false
-		l.push(v)
-	}
-}
 
 // endLink ends a link and forgets its views.
 func (h *Hub) endLink(l *Link, why End) {
@@ -206,7 +219,8 @@ func (h *Hub) endLinkLocked(l *Link, why End) {
 		return
 	}
 	l.app.setLinks(slices.DeleteFunc(slices.Clone(links), func(o *Link) bool { return o == l }))
-	h.relink(l.app)
+	h.relink(l.app, l, nil)
+	h.tell(Event{Kind: Unlinked, App: l.app.id, Detail: l.goodbye()})
 }
 
 func (l *Link) end(why End) {
@@ -232,8 +246,13 @@ func (l *Link) Wake() <-chan struct{} { return l.wake }
 // reads each device's state at this moment and allocates nothing. After the link ended with EndShutdown it
 // goes on until it is empty; after any other end it returns 0.
 func (l *Link) Take(dst []Update) int {
+	l.taking.Lock()
+	defer l.taking.Unlock()
 	if e := l.Ended(); e != Alive && e != EndShutdown {
 		return 0
+	}
+	if l.held.Load() {
+		return l.takeViews(dst)
 	}
 	n := l.takeKept(dst)
 	// Neither presence nor messages starve the other: they take turns in being first.
@@ -255,7 +274,7 @@ func (l *Link) takeViews(dst []Update) (n int) {
 		}
 		if v.kind != Presence {
 			l.noticeTaken()
-			if v.extra != 0 && uint64(v.extra) <= l.keptUpTo {
+			if v.extra != 0 && uint64(v.extra) <= l.keptUpTo && !v.news {
 				continue
 			}
 		}
@@ -274,26 +293,68 @@ func (l *Link) takeViews(dst []Update) (n int) {
 func (l *Link) number(u *Update) {
 	if u.Kind != Presence && u.ID != 0 {
 		l.mu.Lock()
-		l.handed = append(l.handed, u.ID)
+		l.handed = append(l.handed, Notice{ID: u.ID, App: l.app.id, Kind: u.Kind, Local: u.Local, ByEmail: u.ByEmail, To: u.To})
 		u.ID = l.told + uint64(len(l.handed))
 		l.mu.Unlock()
 	}
 }
 
-// pop returns the oldest view of the list, free to be pushed again.
+// pop returns the oldest view of the list, free to be pushed again; nil: there is none to be told now.
 func (l *Link) pop() *view {
-	if l.taken == nil {
-		for v := l.head.Swap(nil); v != nil; { // turn it round: oldest first
-			v.next, l.taken, v = l.taken, v, v.next
-		}
+	held := l.held.Load()
+	if l.taken == nil || !held && l.aside.first != nil {
+		l.absorb()
 	}
 	v := l.taken
-	if v != nil {
-		l.taken, v.next = v.next, nil
-		// Before the device is read: a change from here on queues the view again.
-		v.silent = atomic.AndUint32(&v.state, ^viewQueued)&viewMoved != 0
+	for ; v != nil && held && l.aside.wants(v); v = l.taken {
+		l.taken = v.next
+		l.aside.add(v)
 	}
+	if v == nil {
+		return nil
+	}
+	l.taken, v.next = v.next, nil
+	// Before the device is read: a change from here on queues the view again.
+	v.silent = atomic.AndUint32(&v.state, ^viewQueued)&viewMoved != 0
 	return v
+}
+
+// absorb makes all that there is the list of what is taken, oldest first.
+func (l *Link) absorb() {
+	var fresh *view
+	for v := l.head.Swap(nil); v != nil; {
+		v.next, fresh, v = fresh, v, v.next
+	}
+	end := &l.taken
+	for *end != nil {
+		end = &(*end).next
+	}
+	*end = fresh
+	if l.aside.first != nil {
+		l.aside.last.next, l.taken = l.taken, l.aside.first
+		l.aside = aside{}
+	}
+}
+
+// aside is what a held link does not tell yet: notices, and what comes behind one of the same user.
+type aside struct {
+	first, last *view
+	of          map[string]struct{} // the users
+}
+
+func (a *aside) wants(v *view) bool {
+	_, of := a.of[v.grant.owner.email]
+	return of || v.kind != Presence
+}
+
+func (a *aside) add(v *view) {
+	if v.next = nil; a.first == nil {
+		a.first, a.of = v, make(map[string]struct{})
+	} else {
+		a.last.next = v
+	}
+	a.last = v
+	a.of[v.grant.owner.email] = struct{}{}
 }
 
 // reap forgets the view of a device that has gone, now that the app was told.
@@ -337,12 +398,19 @@ func (l *Link) takeLetters(dst []Update) (n int) {
 		dst[n].ByEmail, dst[n].Local = le.grant.byEmail, le.grant.local()
 		n++
 	}
+	for j := range i {
+		l.size -= l.letters[j].size()
+	}
 	l.letters = slices.Delete(l.letters, 0, i)
 	return n
 }
 
 // pushNotice queues the end of a grant behind its devices. The user's shard is locked.
 func (l *Link) pushNotice(g *grant, n *Notice) {
+	l.queueNotice(&view{grant: g, link: l, kind: n.Kind, tag: n.To, extra: moment(n.ID)})
+}
+
+func (l *Link) queueNotice(v *view) {
 	l.mu.Lock()
 	l.notices++
 	over := l.notices > l.hub.cfg.Limits.LinkPending
@@ -351,7 +419,7 @@ func (l *Link) pushNotice(g *grant, n *Notice) {
 		l.end(EndOverflow) // the notice is kept and comes with the next connection
 		return
 	}
-	l.push(&view{grant: g, link: l, kind: n.Kind, tag: n.To, extra: moment(n.ID)})
+	l.push(v)
 }
 
 // keepOrphan counts a view whose device is no longer kept for its sake; too many end the link.
@@ -380,9 +448,10 @@ func (l *Link) noticeTaken() {
 
 func (l *Link) pushLetter(le letter) {
 	l.mu.Lock()
-	over := len(l.letters) >= l.hub.cfg.Limits.LinkPending
+	over := len(l.letters) >= l.hub.cfg.Limits.LinkPending || l.size+le.size() > maxLetterBytes
 	if !over {
 		l.letters = append(l.letters, le)
+		l.size += le.size()
 	}
 	l.mu.Unlock()
 	if over {
@@ -400,7 +469,10 @@ func (l *Link) Told(id uint64) error {
 	if id > l.told {
 		n = min(int(id-l.told), len(l.handed))
 	}
-	ids := slices.Clone(l.handed[:n])
+	ids := make([]uint64, n)
+	for i := range ids {
+		ids[i] = l.handed[i].ID
+	}
 	l.handed = slices.Delete(l.handed, 0, n)
 	l.told += uint64(n)
 	l.mu.Unlock()
@@ -414,4 +486,15 @@ func (l *Link) Told(id uint64) error {
 func (l *Link) Ended() End { return End(l.ended.Load()) }
 
 // Close ends the link because its connection did. Closing twice, or after it ended, changes nothing.
-func (l *Link) Close() { l.hub.endLink(l, EndReplaced) }
+func (l *Link) Close() {
+	l.bye.Store(l.Ended() == Alive)
+	l.hub.endLink(l, EndReplaced)
+}
+
+// goodbye is why it ended, for those who look.
+func (l *Link) goodbye() string {
+	if l.bye.Load() {
+		return "closed"
+	}
+	return l.Ended().String()
+}

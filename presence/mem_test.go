@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"presenced/presence"
-	"presenced/store"
 )
 
 // BenchmarkMemory reports what the core keeps for each present user with one device, and what each of her
@@ -52,7 +51,7 @@ func BenchmarkMemory(b *testing.B) {
 
 // heap is what is in use when everything is on disk and nothing waits for that.
 func (f *fixture) heap() int64 {
-	f.must(f.store.PutUser(store.User{Email: "barrier@example.org"}))
+	f.must(f.store.PutUser(presence.User{Email: "barrier@example.org"}))
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats

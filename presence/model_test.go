@@ -14,7 +14,6 @@ import (
 	"pgregory.net/rapid"
 
 	"presenced/presence"
-	"presenced/store"
 )
 
 // model is what must be true, in the plainest form: no sharing, no laziness, no locks.
@@ -49,7 +48,7 @@ func (m *model) device(user, id string) *modelDevice {
 	return m.devices[key]
 }
 
-func (m *model) step(d *modelDevice, e presence.Event) {
+func (m *model) step(d *modelDevice, e presence.Input) {
 	e.Linger = linger
 	d.state, _ = presence.Step(d.state, e, presence.Moment(m.clock.Now()))
 }
@@ -203,7 +202,7 @@ func (m *model) forget(key string) {
 func (m *model) pass(d time.Duration) {
 	m.fixture.pass(d)
 	for _, d := range m.devices {
-		m.step(d, presence.Event{Kind: presence.EventTick})
+		m.step(d, presence.Input{Kind: presence.InputTick})
 	}
 	for key, g := range m.grants {
 		if g.Ended(m.clock.Now()) {
@@ -222,21 +221,21 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			d, user, id := pick()
 			d.session = m.attach(user, id)
 			m.sessions = append(m.sessions, d.session)
-			m.step(d, presence.Event{Kind: presence.EventAttach})
+			m.step(d, presence.Input{Kind: presence.InputAttach})
 		},
 		"publish": func(t *rapid.T) {
 			d, _, _ := pick()
 			st := presence.Status(rapid.IntRange(0, 2).Draw(t, "status"))
 			if d.session != nil {
 				m.must(d.session.Publish(st, time.Time{}))
-				m.step(d, presence.Event{Kind: presence.EventPublish, Status: st})
+				m.step(d, presence.Input{Kind: presence.InputPublish, Status: st})
 			}
 		},
 		"lose": func(t *rapid.T) {
 			if d, _, _ := pick(); d.session != nil {
 				d.session.Close()
 				d.session = nil
-				m.step(d, presence.Event{Kind: presence.EventLost})
+				m.step(d, presence.Input{Kind: presence.InputLost})
 			}
 		},
 		"late goodbye": func(t *rapid.T) {
@@ -251,7 +250,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			m.hub.Kick(user, id)
 			if d.session != nil {
 				d.session = nil
-				m.step(d, presence.Event{Kind: presence.EventEnd})
+				m.step(d, presence.Input{Kind: presence.InputEnd})
 			}
 		},
 		"allow": m.allow,
@@ -358,7 +357,7 @@ func TestModel(t *testing.T) {
 			m.app(a)
 		}
 		for _, u := range modelUsers { // whom nobody knows nobody can ask
-			m.must(m.store.PutUser(store.User{Email: u}))
+			m.must(m.store.PutUser(presence.User{Email: u}))
 		}
 		rt.Repeat(m.actions())
 		m.settle()
@@ -367,7 +366,7 @@ func TestModel(t *testing.T) {
 		}
 		m.pass(time.Hour)
 		for d := range maps.Values(m.devices) {
-			m.step(d, presence.Event{Kind: presence.EventEnd})
+			m.step(d, presence.Input{Kind: presence.InputEnd})
 		}
 		m.settle()
 		if st := m.hub.Stats(); st.Users != 0 {

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -37,16 +38,65 @@ func (l *Link) Notify(p Peer, m Message) (*Delivery, error) {
 	h := l.hub
 	g, release, err := h.findGrant(l.app, p)
 	if err != nil {
-		return nil, h.refuse(err)
+		return nil, h.refuse(err, l.app.id, "")
 	}
 	defer release()
 	device := ""
 	if p.Tag != "" {
 		if device, err = h.deviceOf(&g, p.Tag); err != nil {
-			return nil, h.refuse(err)
+			return nil, h.refuse(err, l.app.id, "")
 		}
 	}
 	return h.notify(&g, device, m)
+}
+
+// Addressed is a notification and whom it is for.
+type Addressed struct {
+	To Peer
+	Message
+}
+
+// NotifyAll is Notify for several, in their order: all are accepted or none, and then the error is that of the
+// first that is refused. all must not be empty.
+func (l *Link) NotifyAll(all []Addressed) (*Delivery, error) {
+	if l.Ended() != Alive {
+		return nil, ErrEnded
+	}
+	h := l.hub
+	gs, release, err := h.findGrants(l.app, all)
+	if err != nil {
+		return nil, h.refuse(err, l.app.id, "")
+	}
+	defer release()
+	ns := make([]*Notification, len(all))
+	for i := range all {
+		device := ""
+		if tag := all[i].To.Tag; tag != "" {
+			if device, err = h.deviceOf(&gs[i], tag); err != nil {
+				return nil, h.refuse(err, l.app.id, "")
+			}
+		}
+		if ns[i], err = h.compose(&gs[i], device, all[i].Message); err != nil {
+			return nil, err
+		}
+	}
+	return h.enqueueAll(ns), nil
+}
+
+// enqueueAll hands notifications on. Those that never touch the disk wait for the others.
+func (h *Hub) enqueueAll(ns []*Notification) *Delivery {
+	d := &Delivery{hub: h, n: ns[len(ns)-1], all: ns}
+	var lasting []*Notification
+	for _, n := range ns {
+		if n.isLasting() {
+			lasting = append(lasting, n)
+		}
+	}
+	h.notified.Add(uint64(len(ns)))
+	if len(lasting) > 0 {
+		d.commit = h.cfg.Store.EnqueueAll(lasting)
+	}
+	return d
 }
 
 // NotifyUser is Notify for an administrator: to a user by e-mail, on behalf of the app that she granted.
@@ -60,44 +110,74 @@ func (h *Hub) NotifyUser(app, email, device string, m Message) (*Delivery, error
 	defer st.RUnlock()
 	g, ok, err := h.cfg.Store.Grant(email, app)
 	if err != nil {
-		return nil, h.refuse(storage(err))
+		return nil, h.refuse(storage(err), app, email)
 	}
 	if !ok || g.Ended(h.cfg.Now()) {
-		return nil, h.refuse(ErrNoGrant)
+		return nil, h.refuse(ErrNoGrant, app, "")
 	}
 	if device != "" {
 		if err := CheckDevice(device); err != nil {
-			return nil, h.refuse(fmt.Errorf("%w: %w", ErrBadValue, err))
+			return nil, h.refuse(fmt.Errorf("%w: %w", ErrBadValue, err), app, email)
 		}
 	}
 	return h.notify(&g, device, m)
 }
 
-func (h *Hub) refuse(err error) error {
+// refuse counts and shows a refusal; email "": nobody's, because the peer is a stranger to the app.
+func (h *Hub) refuse(err error, app, email string) error {
 	h.refused.Add(1)
+	h.tell(Event{Kind: Refused, Email: email, App: app, Detail: whyRefused(err), By: ByApp})
 	return err
+}
+
+// whyRefused is a refusal in a word or two, the same for all of a kind.
+func whyRefused(err error) string {
+	for _, r := range []struct {
+		err error
+		why string
+	}{
+		{ErrStranger, "no such user"}, {ErrNoGrant, "no such user"}, {ErrNotAllowed, "not allowed"}, {ErrTooLarge, "too large"},
+		{ErrTTL, "ttl"}, {ErrBadValue, "bad value"}, {ErrStorage, "storage"},
+	} {
+		if errors.Is(err, r.err) {
+			return r.why
+		}
+	}
+	return "other"
 }
 
 // notify hands an allowed notification on. The user's stripe is held for reading, so a revoke's purge comes
 // behind it.
 func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
-	if err := h.checkMessage(g, &m); err != nil {
-		return nil, h.refuse(err)
+	n, err := h.compose(g, device, m)
+	if err != nil {
+		return nil, err
 	}
 	if m.Dry {
 		return &Delivery{}, nil
 	}
-	now := h.cfg.Now().UTC()
-	n := &Notification{Email: g.Email, Device: device, App: g.App, PUID: g.PUID, Ref: m.Ref, From: m.From,
-		Receipt: m.Receipt, Source: m.Source, Message: m.Message, Action: m.Action, Data: m.Data,
-		High: m.High, Collapse: m.Collapse, Time: now, Expires: now.Add(m.TTL)}
 	h.notified.Add(1)
-	if m.TTL == 0 {
+	if !n.isLasting() {
 		h.giveLive(n)
-		return &Delivery{}, nil
+		h.tellNotified(n)
+		return &Delivery{hub: h, n: n}, nil
 	}
-	return &Delivery{hub: h, email: n.Email, device: device, commit: h.cfg.Store.Enqueue(n)}, nil
+	return &Delivery{hub: h, n: n, commit: h.cfg.Store.Enqueue(n)}, nil
 }
+
+// compose makes the notification, if the grant and the limits allow it.
+func (h *Hub) compose(g *Grant, device string, m Message) (*Notification, error) {
+	if err := h.checkMessage(g, &m); err != nil {
+		return nil, h.refuse(err, g.App, g.Email)
+	}
+	now := h.cfg.Now().UTC()
+	return &Notification{Email: g.Email, Device: device, App: g.App, PUID: g.PUID, Ref: m.Ref, From: m.From,
+		Receipt: m.Receipt, Source: m.Source, Message: m.Message, Action: m.Action, Data: m.Data,
+		High: m.High, Collapse: m.Collapse, Time: now, Expires: now.Add(m.TTL)}, nil
+}
+
+// isLasting reports whether the notification waits where nobody is there; else it never touches the disk.
+func (n *Notification) isLasting() bool { return n.Expires.After(n.Time) }
 
 func (h *Hub) checkMessage(g *Grant, m *Message) error {
 	if !g.Notify {
@@ -176,24 +256,51 @@ func (h *Hub) eachAttached(email, device string, f func(*Session)) {
 	}
 }
 
-// Delivery is a notification on its way to the disk.
+// Delivery is a notification on its way to the disk, or several that are accepted together.
 type Delivery struct {
-	hub           *Hub
-	commit        *Commit // nil: nothing to wait for
-	email, device string
+	hub    *Hub
+	commit *Commit // nil: nothing to wait for
+	n      *Notification
+	all    []*Notification // of several: all, n is the last; nil: n alone
 }
 
 // Wait blocks until the notification is accepted (it is on disk, or it has TTL 0 and was handed to whoever
 // is there) and wakes the user's devices. It must be called once. ErrStorage: it was not accepted.
 func (d *Delivery) Wait() error {
-	if d.commit == nil {
-		return nil
+	if d.commit != nil {
+		if err := d.commit.Wait(); err != nil {
+			return storage(err)
+		}
 	}
-	if err := d.commit.Wait(); err != nil {
-		return storage(err)
+	switch {
+	case d.all != nil:
+		for _, n := range d.all {
+			d.pass(n)
+		}
+	case d.commit != nil:
+		d.pass(d.n)
 	}
-	d.hub.wakeUser(d.email, d.device)
 	return nil
+}
+
+// pass hands an accepted notification to whoever is there.
+func (d *Delivery) pass(n *Notification) {
+	if n.isLasting() {
+		d.hub.wakeUser(n.Email, n.Device)
+	} else {
+		d.hub.giveLive(n)
+	}
+	d.hub.tellNotified(n)
+}
+
+func (h *Hub) tellNotified(n *Notification) {
+	h.tell(Event{Kind: Notified, Email: n.Email, App: n.App, Device: n.Device, Detail: n.Ref, By: ByApp})
+}
+
+// Waiting counts, after Wait, what waits for the (last) recipient from the app. ErrStorage.
+func (d *Delivery) Waiting() (int, error) {
+	waiting, err := d.hub.cfg.Store.Waiting(d.n.Email)
+	return waiting[d.n.App], storage(err)
 }
 
 // receiptBacklog bounds the confirmations on their way to the disk; beyond it a device that confirms waits.
@@ -203,15 +310,15 @@ const receiptBacklog = 4096
 type receiptJob struct {
 	conf *Confirmation  // nil: live holds what was confirmed
 	live []Notification //
-	seen []*grant       // through which an app saw the device when it confirmed
 	by   string         // the device
+	seen []*grant       // through which an app saw the device when it confirmed
 }
 
 // Confirm takes note that the device has these notifications, known by their Seq: they are removed and
 // receipts go out. Unknown ones are ignored. It does not wait for the disk, unless very much is on the way.
 func (s *Session) Confirm(seqs []uint64) {
 	h := s.hub
-	job := receiptJob{seen: h.seenThrough(s.dev), by: s.dev.id}
+	job := receiptJob{by: s.dev.id, seen: h.seenThrough(s.dev)}
 	if i := slices.IndexFunc(seqs, func(q uint64) bool { return q&transientSeq != 0 }); i >= 0 {
 		live := job
 		if live.live = s.confirmLive(seqs); len(live.live) > 0 {
@@ -246,9 +353,11 @@ func (h *Hub) sendReceipts() {
 		}
 		h.confirmed.Add(uint64(len(confirmed)))
 		for i := range confirmed {
-			if n := &confirmed[i]; n.Receipt {
+			n := &confirmed[i]
+			if n.Receipt {
 				h.sendReceipt(&j, n)
 			}
+			h.tell(Event{Kind: Delivered, Email: n.Email, App: n.App, Device: j.by, Detail: n.Ref, By: ByUser})
 		}
 	}
 }

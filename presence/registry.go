@@ -26,6 +26,8 @@ type app struct {
 	serials uint64 // guarded by linking
 	// removing is the last removal of messages that the app has; who reads them anew waits for it.
 	removing atomic.Pointer[Commit]
+	// readUpTo is, for each kind, the ID of the last notice that was read from the store for links that share the app.
+	readUpTo [linkKinds]atomic.Uint64
 }
 
 func (a *app) nextSerial() uint64 {
@@ -33,45 +35,13 @@ func (a *app) nextSerial() uint64 {
 	return a.serials
 }
 
-// concerns reports whether the link is told of the user. Where component connections share an app, one of
-// them is, chosen so that few users move when a connection comes or goes (rendezvous hashing).
-func (a *app) concerns(l *Link, email string) bool {
-	if l.kind != ComponentLink || a.meta.Load().Conflict != Share {
-		return l.kind != CCSLink
-	}
-	mine := l.weight(email)
-	for _, o := range a.links() {
-		if o != l && o.kind == ComponentLink && o.weight(email) > mine {
-			return false
-		}
-	}
-	return true
-}
-
-func (l *Link) weight(email string) uint64 {
-	w := l.hub.placing.of(email) ^ l.serial*0x9e3779b97f4a7c15
-	w ^= w >> 32 // finished as in splitmix64, so that near serials differ everywhere
-	w *= 0xd6e8feb86659fd93
-	w ^= w >> 32
-	w *= 0xd6e8feb86659fd93
-	return w ^ w>>32
-}
-
-// carrier is the one link that takes the user's messages: the newest component, or of those that share the
-// chosen one; without a component the newest socket. nil: the app is away.
-func (a *app) carrier(email string) (best *Link) {
-	for _, l := range a.links() {
-		if best == nil || best.kind != ComponentLink || l.kind == ComponentLink && a.concerns(l, email) {
-			best = l
-		}
-	}
-	return best
-}
-
 // pushNotice and pushLetter tell every link that is concerned.
 func (g *grant) pushNotice(n *Notice) {
 	for _, l := range g.app.links() {
-		if g.app.concerns(l, g.owner.email) {
+		if n.ID != 0 && n.ID <= g.app.readUpTo[l.kind].Load() {
+			continue // the first of the links that share the app has it from the store
+		}
+		if g.app.concerns(l, g.owner.email) && l.hears(n) {
 			l.pushNotice(g, n)
 		}
 	}
@@ -79,7 +49,7 @@ func (g *grant) pushNotice(n *Notice) {
 
 func (g *grant) pushLetter(u Update) {
 	for _, l := range g.app.links() {
-		if l.kind == CCSLink || g.app.concerns(l, g.owner.email) {
+		if g.app.concerns(l, g.owner.email) {
 			l.pushLetter(letter{g, u})
 		}
 	}
@@ -168,7 +138,7 @@ func (h *Hub) Apps() []App {
 }
 
 // PutApp adds or changes an app. ErrExists: another app has the component domain. Disabling one, changing
-// its secret or component ends its links (EndDisabled).
+// its secret or component ends its links (EndDisabled), and so does changing its policy (EndChanged).
 func (h *Hub) PutApp(meta App) error {
 	if meta.Created.IsZero() {
 		meta.Created = h.cfg.Now().UTC()
@@ -190,9 +160,7 @@ func (h *Hub) PutApp(meta App) error {
 	case existed && (meta.Disabled || meta.Secret != old.Secret || meta.Component != old.Component):
 		h.endLinks(a, EndDisabled)
 	case existed && meta.Conflict != old.Conflict:
-		a.linking.Lock()
-		h.relink(a)
-		a.linking.Unlock()
+		h.endLinks(a, EndChanged) // each link goes by the policy under which it was made
 	}
 	return nil
 }
@@ -234,8 +202,11 @@ func (h *Hub) RemoveApp(id string, by Actor) error {
 	return nil
 }
 
+// endLinks ends all links of an app, after what changed it: who links meanwhile is either ended or goes by it.
 func (h *Hub) endLinks(a *app, why End) {
+	a.linking.Lock()
+	defer a.linking.Unlock()
 	for _, l := range a.links() {
-		h.endLink(l, why)
+		h.endLinkLocked(l, why)
 	}
 }

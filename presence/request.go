@@ -61,6 +61,7 @@ func (h *Hub) keepRequest(r Request, wanted bool) error {
 	kept, err := h.cfg.Store.PutRequest(r, most)
 	if kept {
 		h.eachAttached(r.Email, "", func(s *Session) { s.signal(flagRequests) })
+		h.tell(Event{Kind: Requested, Email: r.Email, App: r.App, Detail: r.Purpose, By: ByApp})
 	}
 	return storage(err)
 }
@@ -197,6 +198,7 @@ func (h *Hub) answerNo(a *app, email string, by Actor) error {
 		return storage(err)
 	}
 	h.pushToLinks(a, &Grant{Email: email, App: a.id, Address: ByEmail}, &n)
+	h.tell(Event{Kind: Answered, Email: email, App: a.id, Detail: "deny", By: by})
 	return nil
 }
 
@@ -222,7 +224,7 @@ func (h *Hub) RequestsOf(email string) ([]Request, error) {
 
 // settleRequest makes an allowed request an answer: the app is told `subscribed`, before presence. Called
 // under the stripe, before the grant comes to memory.
-func (h *Hub) settleRequest(g *Grant) error {
+func (h *Hub) settleRequest(g *Grant, by Actor) error {
 	r, asked, err := h.cfg.Store.Request(g.Email, g.App)
 	if err != nil || !asked {
 		return storage(err)
@@ -235,5 +237,6 @@ func (h *Hub) settleRequest(g *Grant) error {
 	if a := h.apps.get(g.App); a != nil {
 		h.pushToLinks(a, g, &n)
 	}
+	h.tell(Event{Kind: Answered, Email: g.Email, App: g.App, Detail: "allow", By: by})
 	return nil
 }

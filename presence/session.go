@@ -17,14 +17,15 @@ const (
 	EndReplaced     // a newer connection took its place
 	EndKicked       // an administrator or the user disconnected it
 	EndExpired      // the credential expired or was revoked
-	EndRemoved      // the user or the app is gone
+	EndRemoved      // the user or the app is gone, or she was disabled
 	EndDisabled     // the app was disabled or its secret changed
 	EndDraining     // the server goes away (session)
 	EndShutdown     // the server goes away (link)
 	EndOverflow     // it did not take what it was given
+	EndChanged      // the app's policy for its connections was changed (link)
 )
 
-var endNames = [...]string{"alive", "replaced", "kicked", "expired", "removed", "disabled", "draining", "shutdown", "overflow"}
+var endNames = [...]string{"alive", "replaced", "kicked", "expired", "removed", "disabled", "draining", "shutdown", "overflow", "changed"}
 
 func (e End) String() string { return endNames[e] }
 
@@ -109,28 +110,41 @@ func (h *Hub) Attach(a Attach) (*Session, error) {
 // shard's lock; she may come or leave meanwhile. Called under her stripe.
 func (h *Hub) attach(s *Session, a Attach, now moment) (isNew bool, err error) {
 	sh := h.shard(a.Email)
-	var stored []Grant
+	var kept stored
 	for read := false; ; read = true {
 		sh.mu.Lock()
 		if read || sh.users[a.Email] != nil {
-			isNew, err = h.attachLocked(sh, s, a, stored, now)
+			isNew, err = h.attachLocked(sh, s, a, kept, now)
 			h.unlock(sh)
 			return isNew, err
 		}
 		sh.mu.Unlock()
-		if stored, err = h.cfg.Store.GrantsOf(a.Email); err != nil {
-			return false, storage(err)
+		if kept, err = h.readUser(a.Email); err != nil {
+			return false, err
 		}
 	}
 }
 
-// userLocked returns the user, made from her stored grants if she was not in memory.
-func (h *Hub) userLocked(sh *shard, email string, stored []Grant, now moment) *user {
+// stored is what the store knows of a user and the core needs while she is there.
+type stored struct {
+	user   User // the zero one where she is unknown
+	grants []Grant
+}
+
+func (h *Hub) readUser(email string) (s stored, err error) {
+	if s.user, _, err = h.cfg.Store.User(email); err == nil {
+		s.grants, err = h.cfg.Store.GrantsOf(email)
+	}
+	return s, storage(err)
+}
+
+// userLocked returns the user, made from what is stored if she was not in memory.
+func (h *Hub) userLocked(sh *shard, email string, kept stored, now moment) *user {
 	u := sh.users[email]
 	if u == nil {
-		u = &user{email: email}
-		for i := range stored {
-			if g := h.newGrantLocked(sh, u, &stored[i], now); g != nil {
+		u = &user{email: email, veil: kept.user.veil(now.time()), barred: kept.user.Disabled}
+		for i := range kept.grants {
+			if g := h.newGrantLocked(sh, u, &kept.grants[i], now); g != nil {
 				u.grants = append(u.grants, g)
 			}
 		}
@@ -139,14 +153,17 @@ func (h *Hub) userLocked(sh *shard, email string, stored []Grant, now moment) *u
 	return u
 }
 
-func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, stored []Grant, now moment) (isNew bool, err error) {
+func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, kept stored, now moment) (isNew bool, err error) {
 	if h.closed.Load() { // Close has passed here already, or will find the session
 		return false, ErrDraining
 	}
 	if h.revoked.has(s.credential) { // the same for EndCredential
 		return false, ErrCredential
 	}
-	u := h.userLocked(sh, a.Email, stored, now)
+	if u := sh.users[a.Email]; kept.user.Disabled || u != nil && u.barred {
+		return false, ErrCredential
+	}
+	u := h.userLocked(sh, a.Email, kept, now)
 	d := u.device(a.Device)
 	all, attached := u.countDevices()
 	if (d == nil || d.session == nil) && attached >= h.cfg.Limits.SocketsPerUser {
@@ -165,7 +182,7 @@ func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, stored []Grant, now 
 		old.finish(EndReplaced)
 	}
 	s.dev, d.session = d, s
-	h.stepLocked(sh, d, Event{Kind: EventAttach}, now)
+	h.stepLocked(sh, d, Input{Kind: InputAttach}, now)
 	return isNew, nil
 }
 
@@ -181,7 +198,7 @@ func (h *Hub) makeRoomLocked(sh *shard, u *user, now moment) {
 	if last == nil {
 		return
 	}
-	h.stepLocked(sh, last, Event{Kind: EventEnd}, now)
+	h.stepLocked(sh, last, Input{Kind: InputEnd}, now)
 	for _, v := range last.views {
 		v.link.keepOrphan()
 	}
@@ -199,7 +216,7 @@ func (s *Session) Publish(st Status, idle time.Time) error {
 		return ErrEnded
 	}
 	h.published.Add(1)
-	h.stepLocked(sh, s.dev, Event{Kind: EventPublish, Status: st, Idle: momentOf(idle)}, now)
+	h.stepLocked(sh, s.dev, Input{Kind: InputPublish, Status: st, Idle: momentOf(idle)}, now)
 	return nil
 }
 
@@ -217,7 +234,7 @@ func (s *Session) Renew(credential string, expires time.Time) error {
 		return ErrCredential
 	}
 	s.credential, s.expires = fresh, momentOf(expires)
-	h.stepLocked(sh, s.dev, Event{Kind: EventTick}, h.now())
+	h.stepLocked(sh, s.dev, Input{Kind: InputTick}, h.now())
 	return nil
 }
 
@@ -390,7 +407,7 @@ func (s *Session) Close() {
 	defer h.unlock(sh)
 	if s.dev.session == s { // unregister only yourself
 		s.dev.session = nil
-		h.stepLocked(sh, s.dev, Event{Kind: EventLost}, now)
+		h.stepLocked(sh, s.dev, Input{Kind: InputLost}, now)
 	}
 }
 
@@ -399,11 +416,11 @@ func (s *Session) Close() {
 func (h *Hub) endSessionLocked(sh *shard, s *Session, why End, now moment) {
 	s.finish(why)
 	s.dev.session = nil
-	kind := EventEnd
+	kind := InputEnd
 	if why == EndExpired {
-		kind = EventLost
+		kind = InputLost
 	}
-	h.stepLocked(sh, s.dev, Event{Kind: kind}, now)
+	h.stepLocked(sh, s.dev, Input{Kind: kind}, now)
 }
 
 // Ended tells whether and why the hub ended the session.

@@ -14,9 +14,10 @@ type shard struct {
 	mu     sync.Mutex
 	users  map[string]*user // guarded by mu
 	timers timerHeap        // guarded by mu
+	weeks  map[string]*week // guarded by mu: windows by what they say, see Hub.weekLocked
 	left   []departure      // guarded by mu: to be remembered when mu is released, see Hub.unlock
 	due    atomic.Int64     // moment of the earliest timer, maxMoment if none; written under mu
-	_      [16]byte         // keeps neighbours' locks on other cache lines
+	_      [8]byte          // keeps neighbours' locks on other cache lines
 }
 
 // departure is a device that went offline, as the store is to remember it.
@@ -42,6 +43,8 @@ type user struct {
 	email   string   // immutable
 	grants  []*grant // all her active grants
 	devices *device  // linked list, at most Limits.DevicesPerUser
+	veil    moment   // until when she is invisible to all; 0: not, maxMoment: until she says so
+	barred  bool     // she is disabled: nobody signs in as her
 }
 
 // device is one of a present user's devices. It stays in memory while it is attached or lingering, or
@@ -99,19 +102,19 @@ type grant struct {
 	puid  string // immutable
 	owner *user  // immutable
 
+	byEmail bool          // immutable
 	flags   atomic.Uint32 // written under the shard's lock, read by links without it
 	flipped atomic.Int64  // the same: moment at which it was last hidden or shown, or from which the app may know
 
-	calendar *calendar // guarded by the shard; nil: always open
-	timer    *timer    // guarded by the shard; nil: nothing is due
-	paused   bool      // guarded by the shard
-	byEmail  bool      // immutable
+	hours  hours  // guarded by the shard
+	timer  *timer // guarded by the shard; nil: nothing is due
+	paused moment // guarded by the shard; until when; 0: not, maxMoment: until she resumes it
 }
 
 // Flags of a grant.
 const (
 	grantEnded  uint32 = 1 << iota // revoked: hidden for good
-	grantHidden                    // by a window, a pause or the end
+	grantHidden                    // by a window, a pause, or her being invisible
 	grantIdle                      // idle times are shown
 )
 
@@ -126,6 +129,17 @@ func (g *grant) setLocked(flag uint32, on bool) bool {
 		g.flags.Store(old &^ flag)
 	}
 	return old&flag != 0 != on
+}
+
+// lookLocked tells whether the grant has to be hidden at now, and when to look again (0: never).
+func (g *grant) lookLocked(now moment) (hidden bool, next moment) {
+	if held := max(g.paused, g.owner.veil); held == maxMoment {
+		return true, 0
+	} else if held > now {
+		return true, held
+	}
+	open, next := g.hours.atLocked(now)
+	return !open, next
 }
 
 // local is the address's local part: the PUID, or the e-mail to be escaped.

@@ -37,23 +37,23 @@ type State struct {
 	Until  moment // Status is held until then unless it is told again; 0: it stands
 }
 
-// Event is what can happen to a device.
-type Event struct {
-	Kind   EventKind
-	Status Status        // EventPublish
-	Idle   moment        // EventPublish
-	Linger time.Duration // EventAttach, EventLost
+// Input is what can happen to a device.
+type Input struct {
+	Kind   InputKind
+	Status Status        // InputPublish
+	Idle   moment        // InputPublish
+	Linger time.Duration // InputAttach, InputLost
 }
 
-// EventKind names an Event.
-type EventKind uint8
+// InputKind names an Input.
+type InputKind uint8
 
 const (
-	EventAttach  EventKind = iota // a session was opened, maybe in place of another
-	EventPublish                  // the device told its status
-	EventLost                     // its connection ended by itself
-	EventEnd                      // it was ended on purpose: no linger
-	EventTick                     // time has passed
+	InputAttach  InputKind = iota // a session was opened, maybe in place of another
+	InputPublish                  // the device told its status
+	InputLost                     // its connection ended by itself
+	InputEnd                      // it was ended on purpose: no linger
+	InputTick                     // time has passed
 )
 
 // Step is the whole of a device's behaviour: a pure function of the state, what happens, and the time. It
@@ -61,22 +61,22 @@ const (
 //
 // A new session does not speak for the device until it tells a status; what the older one said is held for
 // the linger time, so that neither a change of network nor a replaced socket flaps (PROTOCOL §1).
-func Step(s State, e Event, now moment) (State, bool) {
+func Step(s State, e Input, now moment) (State, bool) {
 	before := s
 	switch e.Kind {
-	case EventAttach:
+	case InputAttach:
 		if s.Status != Offline && s.Until == 0 {
 			s.Until = now + moment(e.Linger.Milliseconds())
 		}
 		s.Phase = Attached
-	case EventPublish:
+	case InputPublish:
 		s.Status, s.Idle, s.Until = e.Status, e.Idle, 0
-	case EventLost:
+	case InputLost:
 		s.Phase = Lingering
 		if s.Until == 0 {
 			s.Until = now + moment(e.Linger.Milliseconds())
 		}
-	case EventEnd:
+	case InputEnd:
 		s.Phase, s.Status = Absent, Offline
 	}
 	if s.Until != 0 && now >= s.Until {

@@ -9,9 +9,9 @@ import (
 
 const testLinger = 10 * time.Second
 
-func genEvent(t *rapid.T) Event {
-	return Event{
-		Kind:   EventKind(rapid.IntRange(0, int(EventTick)).Draw(t, "kind")),
+func genInput(t *rapid.T) Input {
+	return Input{
+		Kind:   InputKind(rapid.IntRange(0, int(InputTick)).Draw(t, "kind")),
 		Status: Status(rapid.IntRange(0, 2).Draw(t, "status")),
 		Idle:   moment(rapid.Int64Range(0, 3).Draw(t, "idle")),
 		Linger: time.Duration(rapid.SampledFrom([]int64{0, int64(testLinger)}).Draw(t, "linger")),
@@ -25,7 +25,7 @@ func TestStepKeepsItsInvariants(t *testing.T) {
 		now := moment(1_000_000)
 		for range rapid.IntRange(1, 40).Draw(t, "events") {
 			now += moment(rapid.Int64Range(0, 15_000).Draw(t, "pass"))
-			before, e := s, genEvent(t)
+			before, e := s, genInput(t)
 			var changed bool
 			s, changed = Step(s, e, now)
 			if changed != (s.Status != before.Status || s.Idle != before.Idle) {
@@ -34,7 +34,7 @@ func TestStepKeepsItsInvariants(t *testing.T) {
 			if s.Status == Offline && (s.Idle != 0 || s.Until != 0 || s.Phase == Lingering) {
 				t.Fatalf("%+v -%+v-> %+v: offline holds something", before, e, s)
 			}
-			if s.Phase == Absent && s.Status != Offline && e.Kind != EventPublish && e.Kind != EventTick {
+			if s.Phase == Absent && s.Status != Offline && e.Kind != InputPublish && e.Kind != InputTick {
 				t.Fatalf("%+v -%+v-> %+v: absent and not offline", before, e, s)
 			}
 			if s.Until != 0 && s.Until <= now {
@@ -50,33 +50,33 @@ func TestStepKeepsItsInvariants(t *testing.T) {
 func TestStepLife(t *testing.T) {
 	type step struct {
 		at    moment
-		e     Event
+		e     Input
 		want  Status
 		phase Phase
 	}
 	ms := moment(testLinger.Milliseconds())
-	ev := func(k EventKind) Event { return Event{Kind: k, Linger: testLinger} }
-	say := func(st Status) Event { return Event{Kind: EventPublish, Status: st} }
+	ev := func(k InputKind) Input { return Input{Kind: k, Linger: testLinger} }
+	say := func(st Status) Input { return Input{Kind: InputPublish, Status: st} }
 	for name, life := range map[string][]step{
 		"hello without a status shows nothing": {
-			{1, ev(EventAttach), Offline, Attached}, {2, ev(EventLost), Offline, Absent}},
+			{1, ev(InputAttach), Offline, Attached}, {2, ev(InputLost), Offline, Absent}},
 		"a lost socket is held, then gone": {
-			{1, ev(EventAttach), Offline, Attached}, {2, say(Online), Online, Attached}, {3, ev(EventLost), Online, Lingering},
-			{2 + ms, ev(EventTick), Online, Lingering}, {3 + ms, ev(EventTick), Offline, Absent}},
+			{1, ev(InputAttach), Offline, Attached}, {2, say(Online), Online, Attached}, {3, ev(InputLost), Online, Lingering},
+			{2 + ms, ev(InputTick), Online, Lingering}, {3 + ms, ev(InputTick), Offline, Absent}},
 		"who said offline does not linger": {
-			{1, ev(EventAttach), Offline, Attached}, {2, say(Online), Online, Attached}, {3, say(Offline), Offline, Attached},
-			{4, ev(EventLost), Offline, Absent}},
+			{1, ev(InputAttach), Offline, Attached}, {2, say(Online), Online, Attached}, {3, say(Offline), Offline, Attached},
+			{4, ev(InputLost), Offline, Absent}},
 		"coming back in time does not flap": {
-			{1, ev(EventAttach), Offline, Attached}, {2, say(Unavailable), Unavailable, Attached}, {3, ev(EventLost), Unavailable, Lingering},
-			{4, ev(EventAttach), Unavailable, Attached}, {5, say(Unavailable), Unavailable, Attached}, {5 + 2*ms, ev(EventTick), Unavailable, Attached}},
+			{1, ev(InputAttach), Offline, Attached}, {2, say(Unavailable), Unavailable, Attached}, {3, ev(InputLost), Unavailable, Lingering},
+			{4, ev(InputAttach), Unavailable, Attached}, {5, say(Unavailable), Unavailable, Attached}, {5 + 2*ms, ev(InputTick), Unavailable, Attached}},
 		"coming back and saying nothing ends it in the end": {
-			{1, ev(EventAttach), Offline, Attached}, {2, say(Online), Online, Attached}, {3, ev(EventLost), Online, Lingering},
-			{4, ev(EventAttach), Online, Attached}, {3 + ms, ev(EventTick), Offline, Attached}},
+			{1, ev(InputAttach), Offline, Attached}, {2, say(Online), Online, Attached}, {3, ev(InputLost), Online, Lingering},
+			{4, ev(InputAttach), Online, Attached}, {3 + ms, ev(InputTick), Offline, Attached}},
 		"a replaced socket keeps the presence": {
-			{1, ev(EventAttach), Offline, Attached}, {2, say(Online), Online, Attached}, {3, ev(EventAttach), Online, Attached},
-			{4, say(Online), Online, Attached}, {4 + 2*ms, ev(EventTick), Online, Attached}},
+			{1, ev(InputAttach), Offline, Attached}, {2, say(Online), Online, Attached}, {3, ev(InputAttach), Online, Attached},
+			{4, say(Online), Online, Attached}, {4 + 2*ms, ev(InputTick), Online, Attached}},
 		"a kick is at once": {
-			{1, ev(EventAttach), Offline, Attached}, {2, say(Online), Online, Attached}, {3, ev(EventEnd), Offline, Absent}},
+			{1, ev(InputAttach), Offline, Attached}, {2, say(Online), Online, Attached}, {3, ev(InputEnd), Offline, Absent}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s State

@@ -39,6 +39,15 @@ func (s Status) String() string {
 	return "offline"
 }
 
+// MarshalText writes one of the three words.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText is ParseStatus.
+func (s *Status) UnmarshalText(b []byte) (err error) {
+	*s, err = ParseStatus(string(b))
+	return err
+}
+
 // DefaultDevice is the id of a device that names none.
 const DefaultDevice = "default"
 

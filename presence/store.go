@@ -13,6 +13,7 @@ type Store interface {
 	Notices
 	Requests
 	Upstreams
+	Users
 }
 
 // Apps holds the registered apps; they are few and all in memory.
@@ -47,8 +48,8 @@ type Grants interface {
 type AuditEntry struct {
 	Time   time.Time `json:"time"`
 	Email  string    `json:"email"`
-	App    string    `json:"appid"`
-	What   string    `json:"what"` // allow, change, revoke, pause, resume, ended, deny, app removed
+	App    string    `json:"appid"` // "": it is about all apps
+	What   string    `json:"what"`  // allow, change, revoke, unsubscribe, pause, resume, ended, deny, app removed; without an app: invisible, visible, disabled, enabled
 	By     Actor     `json:"by"`
 	Detail string    `json:"detail,omitempty"`
 }
@@ -84,7 +85,8 @@ type Notices interface {
 // DeviceRecord is what is kept of a device that is not there.
 type DeviceRecord struct {
 	ID   string    `json:"device"`
-	Seen time.Time `json:"seen,omitzero"` // when it last came or went
+	Name string    `json:"name,omitempty"` // what she calls it; "": nothing
+	Seen time.Time `json:"seen,omitzero"`  // when it last came or went
 	// Gone is when each app saw it go: the end of its last presence, or of the app's view of it.
 	Gone map[string]time.Time `json:"gone,omitempty"`
 }
@@ -107,6 +109,8 @@ type Queue interface {
 	// The oldest of the same (user, app) goes when Limits.QueuePerApp wait already and is counted in
 	// Dropped; n replaces a waiting one of the same app and collapse key.
 	Enqueue(n *Notification) *Commit
+	// EnqueueAll is Enqueue for several, in their order and in one commit: all or nothing.
+	EnqueueAll(ns []*Notification) *Commit
 	// Pending returns those of the user with Seq > after that are for anyone or for device, committed and
 	// not expired, in order, at most max. device "" returns all, whatever device they are for.
 	Pending(email, device string, after uint64, max int) ([]Notification, error)

@@ -98,8 +98,8 @@ func (h *Hub) passOn(a *app, stored *Grant, m *Upstream) {
 	l.pushLetter(letter{g, Update{Kind: FromDevice, Tag: m.Tag, Ref: m.Ref, Data: m.Data, Since: m.Time}})
 }
 
-// takeMessages hands out messages from the store for which this link is the carrier. What another link has
-// handed out before it ended comes again: nobody said that it arrived.
+// takeMessages hands out messages from the store for which this link is the carrier, and which no other open link has
+// handed out. What another has handed out before it ended comes again: nobody said that it arrived.
 func (l *Link) takeMessages(dst []Update) (n int) {
 	if l.recount.Swap(false) {
 		l.fetched, l.cursor = nil, 0
@@ -114,7 +114,7 @@ func (l *Link) takeMessages(dst []Update) (n int) {
 		}
 		m := l.fetched[0]
 		l.fetched = l.fetched[1:]
-		if l.app.carrier(m.Email) != l || !l.handOut(m.Seq) {
+		if l.app.carrier(m.Email) != l || l.app.othersHave(l, m.Seq) || !l.handOut(m.Seq) {
 			continue
 		}
 		u := &dst[n]
@@ -147,6 +147,20 @@ func (l *Link) room() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.unacked) < maxUnacked
+}
+
+// othersHave reports whether another open link has handed the message out and not heard of it: if that one ends it
+// comes again.
+func (a *app) othersHave(l *Link, seq uint64) bool {
+	return slices.ContainsFunc(a.links(), func(o *Link) bool {
+		if o == l {
+			return false
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		_, has := o.unacked[seq]
+		return has
+	})
 }
 
 // handOut notes a message as handed out; false: it was already.

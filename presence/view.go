@@ -16,10 +16,10 @@ type view struct {
 	grant  *grant  // immutable
 	tag    string  // immutable; of a notice: who at the app asked
 	extra  moment  // owned by the taker: the idle time last told; of a notice its ID, immutable
-	state  uint32  // viewQueued: see push; viewMoved: another link tells of the device now
-	told   uint8   // owned by the taker: the Status last told; heard, or 0 as if offline
+	state  uint32  // viewQueued: see push; viewMoved: another link tells of the device now, this one is silent
+	told   uint8   // owned by the taker: the Status last told, 0 as if offline; and marks
 	kind   Kind    // immutable
-	news   bool    // immutable; false: it was there when the link came
+	news   bool    // immutable; false: it was there when the link came; of a notice: another link had it before
 	silent bool    // owned by the taker: it had moved when it was taken
 } // 64 bytes, one cache line: a change touches nothing else of it
 
@@ -28,11 +28,14 @@ const (
 	viewMoved
 )
 
-// moveLocked silences a view for good. The shard is locked.
-func (v *view) moveLocked() { atomic.OrUint32(&v.state, viewMoved) }
+// Marks of view.told.
+const (
+	heard = 0x80 // the app was told something
+	owing = 0x40 // not by this link: the status is what another had told, and this one tells what is so now
+)
 
-// heard marks view.told: the app was told something.
-const heard = 0x80
+// known is the status that the app knows of.
+func (v *view) known() Status { return Status(v.told &^ (heard | owing)) }
 
 // push puts the view on its link's list unless it is there. The view's shard is locked, so nobody else
 // pushes it; its taker may clear viewQueued meanwhile, but only after having taken it. So the plain write
@@ -67,7 +70,7 @@ func fanoutLocked(d *device) {
 func (h *Hub) addViewsLocked(d *device) {
 	for _, g := range d.user.grants {
 		for _, l := range g.app.links() {
-			if g.app.concerns(l, d.user.email) {
+			if g.app.sees(l, d.user.email) {
 				h.addViewLocked(d, g, l)
 			}
 		}
@@ -144,8 +147,8 @@ func (v *view) render(u *Update) bool {
 	if v.grant.is(grantIdle) && st != Offline {
 		idle = moment(v.device.idle.Load())
 	}
-	known, first := Status(v.told&^heard), v.told == 0
-	if v.told |= heard; st == known && idle == v.extra {
+	known, first, owes := v.known(), v.told&heard == 0, v.told&owing != 0
+	if v.told = uint8(known) | heard; st == known && idle == v.extra && !owes {
 		return false // what comes later is news
 	}
 	delayed := first && !v.news

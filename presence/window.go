@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -139,84 +140,116 @@ func loadZone(name string) (*time.Location, error) {
 	return l, nil
 }
 
-// calendar is a grant's windows and end ready for questions; a nil one is always open. No spans: open until the end.
-type calendar struct {
-	zone  *time.Location
+// week is a grant's windows ready for questions; a nil one is always open. Where it lives in a shard it is shared by
+// the grants with the same windows, and remembers its last answer: when a great many of them open at the same
+// moment, the clock is looked at once.
+type week struct {
+	zone  *time.Location // immutable, as is spans
 	spans []span
-	until time.Time // closed for good from here; zero: never
+	from  moment // guarded by the shard, as are the next two: last changed here; 0: never did
+	to    moment // changes here; maxMoment: never
+	is    bool   // open from from until to
 }
 
-// calendar compiles the grant's windows; a grant that passed Check always compiles. nil: always open.
-func (g *Grant) calendar() *calendar {
-	if len(g.Windows) == 0 && g.Until == nil {
+// compile makes the week of windows that passed Check; nil: always open.
+func compile(windows []Window, tz string, zone func(string) (*time.Location, error)) *week {
+	if len(windows) == 0 {
 		return nil
 	}
-	c := &calendar{zone: time.UTC}
-	if g.Until != nil {
-		c.until = *g.Until
-	}
-	for i := range g.Windows {
-		spans, err := g.Windows[i].spans(c.spans)
+	w := &week{}
+	for i := range windows {
+		spans, err := windows[i].spans(w.spans)
 		if err != nil {
-			return &calendar{zone: time.UTC, spans: []span{{}}} // never open: the safe side
+			return &week{zone: time.UTC, spans: []span{{}}} // never open: the safe side
 		}
-		c.spans = spans
+		w.spans = spans
 	}
-	if zone, err := loadZone(g.TZ); err == nil {
-		c.zone = zone
+	var err error
+	if w.zone, err = zone(tz); err != nil {
+		return &week{zone: time.UTC, spans: []span{{}}}
 	}
-	return c
+	return w
 }
 
-func (c *calendar) open(now time.Time) bool {
-	if c == nil {
+// maxWeeks bounds the weeks that a shard shares; beyond it sharing starts anew.
+const maxWeeks = 4096
+
+// weekLocked returns the week of the grant's windows, the shard's own one where it knows such windows already.
+func (h *Hub) weekLocked(sh *shard, g *Grant) *week {
+	if len(g.Windows) == 0 {
+		return nil
+	}
+	var room [128]byte
+	key := append(append(room[:0], g.TZ...), 0)
+	for i := range g.Windows {
+		w := &g.Windows[i]
+		key = append(append(append(append(key, w.From...), '-'), w.To...), 0)
+		for _, d := range w.Days {
+			key = append(key, d...)
+		}
+	}
+	if w := sh.weeks[string(key)]; w != nil {
+		return w
+	}
+	if sh.weeks == nil || len(sh.weeks) >= maxWeeks {
+		sh.weeks = make(map[string]*week)
+	}
+	w := compile(g.Windows, g.TZ, h.zones.load)
+	sh.weeks[string(key)] = w
+	return w
+}
+
+// zones remembers time zones: reading one opens a file.
+type zones struct{ known sync.Map } // string → *time.Location; only such as exist
+
+func (z *zones) load(name string) (*time.Location, error) {
+	if l, ok := z.known.Load(name); ok {
+		return l.(*time.Location), nil
+	}
+	l, err := loadZone(name)
+	if err == nil {
+		z.known.Store(name, l)
+	}
+	return l, err
+}
+
+func (w *week) open(now time.Time) bool {
+	if w == nil {
 		return true
 	}
-	if !c.until.IsZero() && !now.Before(c.until) {
-		return false
-	}
-	if len(c.spans) == 0 {
-		return true
-	}
-	minute := weekMinute(now.In(c.zone))
-	return slices.ContainsFunc(c.spans, func(s span) bool { return s.contains(minute) })
+	minute := weekMinute(now.In(w.zone))
+	return slices.ContainsFunc(w.spans, func(s span) bool { return s.contains(minute) })
 }
 
 func weekMinute(local time.Time) int {
 	return int(local.Weekday())*dayMinutes + local.Hour()*60 + local.Minute()
 }
 
-// searchDays bounds the look for the next or last change: a week, and a clock change in it.
-const searchDays = 9
+// searchDays bounds the look for the next or last change: two weeks, because what is skipped on the day when clocks
+// go forward comes a week later, and a little.
+const searchDays = 16
 
 // next is the first moment after now at which open changes; zero: never.
-func (c *calendar) next(now time.Time) time.Time {
-	if c == nil {
+func (w *week) next(now time.Time) time.Time {
+	if w == nil {
 		return time.Time{}
 	}
-	was, limit := c.open(now), now.AddDate(0, 0, searchDays)
-	for t := now; len(c.spans) > 0 && t.Before(limit); {
-		t = c.edgeAfter(t)
-		if !c.until.IsZero() && t.After(c.until) {
-			break
-		}
-		if c.open(t) != was {
+	was, limit := w.open(now), now.AddDate(0, 0, searchDays)
+	for t := now; t.Before(limit); {
+		if t = w.edgeAfter(t); w.open(t) != was {
 			return t
 		}
-	}
-	if was && !c.until.IsZero() {
-		return c.until
 	}
 	return time.Time{}
 }
 
 // edgeAfter is the first moment after t at which a span begins or ends or the zone's offset changes. Within
 // one offset the wall clock runs evenly, so it is an addition.
-func (c *calendar) edgeAfter(t time.Time) time.Time {
-	local := t.In(c.zone)
+func (w *week) edgeAfter(t time.Time) time.Time {
+	local := t.In(w.zone)
 	minute := weekMinute(local)
 	best := weekMinutes
-	for _, s := range c.spans {
+	for _, s := range w.spans {
 		for _, edge := range [2]int{int(s.from), int(s.from) + int(s.length)} {
 			if d := (edge - minute + 2*weekMinutes) % weekMinutes; d > 0 && d < best {
 				best = d
@@ -230,33 +263,27 @@ func (c *calendar) edgeAfter(t time.Time) time.Time {
 	return edge
 }
 
-// last is the latest moment not after now at which open changed, or from if there was none since.
-func (c *calendar) last(now, from time.Time) time.Time {
-	if c == nil {
-		return from
+// last is the latest moment not after now at which open changed; zero: never.
+func (w *week) last(now time.Time) time.Time {
+	if w == nil {
+		return time.Time{}
 	}
-	is, limit := c.open(now), now.AddDate(0, 0, -searchDays)
-	if !c.until.IsZero() && !now.Before(c.until) {
-		return c.until
-	}
-	for t := now; len(c.spans) > 0 && t.After(limit) && t.After(from); {
-		edge := c.edgeBefore(t)
-		if c.open(edge.Add(-1)) != is {
-			if edge.Before(from) {
-				return from
-			}
+	is, limit := w.open(now), now.AddDate(0, 0, -searchDays)
+	for t := now; t.After(limit); {
+		edge := w.edgeBefore(t)
+		if w.open(edge.Add(-1)) != is {
 			return edge
 		}
 		t = edge.Add(-1)
 	}
-	return from
+	return time.Time{}
 }
 
-func (c *calendar) edgeBefore(t time.Time) time.Time {
-	local := t.In(c.zone)
+func (w *week) edgeBefore(t time.Time) time.Time {
+	local := t.In(w.zone)
 	minute := weekMinute(local)
 	best := weekMinutes
-	for _, s := range c.spans {
+	for _, s := range w.spans {
 		for _, edge := range [2]int{int(s.from), int(s.from) + int(s.length)} {
 			if d := (minute - edge + 2*weekMinutes) % weekMinutes; d < best {
 				best = d
@@ -272,4 +299,61 @@ func (c *calendar) edgeBefore(t time.Time) time.Time {
 
 func sinceMinute(t time.Time) time.Duration {
 	return time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond())
+}
+
+// recallLocked makes the remembered answer the one for now.
+func (w *week) recallLocked(now moment) {
+	if w.to != 0 && w.from <= now && now < w.to {
+		return
+	}
+	t := now.time()
+	w.is, w.from, w.to = w.open(t), momentOf(w.last(t)), momentOf(w.next(t))
+	if w.to == 0 {
+		w.to = maxMoment
+	}
+}
+
+// hours are when a grant shows presence by itself, pauses aside: in its windows, until it ends.
+type hours struct {
+	week  *week
+	until moment // closed for good from here; 0: never
+}
+
+func (g *Grant) hours(w *week) hours {
+	h := hours{week: w}
+	if g.Until != nil {
+		h.until = momentOf(*g.Until)
+	}
+	return h
+}
+
+// atLocked tells whether they are open at now and when that changes next (0: never).
+func (h hours) atLocked(now moment) (open bool, next moment) {
+	if h.until != 0 && now >= h.until {
+		return false, 0
+	}
+	if open = true; h.week != nil {
+		h.week.recallLocked(now)
+		if open = h.week.is; h.week.to != maxMoment {
+			next = h.week.to
+		}
+	}
+	if h.until != 0 && (next == 0 || next >= h.until) {
+		if next = 0; open {
+			next = h.until
+		}
+	}
+	return open, next
+}
+
+// lastLocked is when they last opened or closed before now, not before from, or from.
+func (h hours) lastLocked(now, from moment) moment {
+	if h.until != 0 && now >= h.until {
+		return h.until
+	}
+	if h.week == nil {
+		return from
+	}
+	h.week.recallLocked(now)
+	return max(from, h.week.from)
 }

@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"presenced/presence"
 )
 
 // A file that is shorter than it was, or is none at all, is refused with a clear error, whatever is missing.
 func TestDamagedFilesAreRefused(t *testing.T) {
 	b := newBed(t, Options{})
 	for i := range 3000 {
-		b.must(b.PutUser(User{Email: fmt.Sprintf("user%06d@example.org", i)}))
+		b.must(b.PutUser(presence.User{Email: fmt.Sprintf("user%06d@example.org", i)}))
 	}
 	path := b.path
 	b.must(b.Close())

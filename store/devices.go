@@ -2,9 +2,11 @@ package store
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"go.etcd.io/bbolt"
 
@@ -39,6 +41,7 @@ func (s *Store) PutDevice(email string, d presence.DeviceRecord) *presence.Commi
 				return err
 			}
 		}
+		d.Name = old.Name // RenameDevice changes it
 		return putDevice(tx, email, &d, old.Gone)
 	})
 	return commit
@@ -56,7 +59,7 @@ func putDevice(tx *bbolt.Tx, email string, d *presence.DeviceRecord, known map[s
 		}
 		gone[app] = t
 	}
-	value, err := json.Marshal(&presence.DeviceRecord{ID: d.ID, Seen: d.Seen, Gone: gone})
+	value, err := json.Marshal(&presence.DeviceRecord{ID: d.ID, Name: d.Name, Seen: d.Seen, Gone: gone})
 	if err != nil {
 		return err
 	}
@@ -79,6 +82,34 @@ func (s *Store) roomForDevice(tx *bbolt.Tx, email string, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// maxDeviceName bounds what a user may call a device, in bytes.
+const maxDeviceName = 128
+
+// RenameDevice says what the user calls a device; "": nothing. presence.ErrBadValue: it is too long, or the device is
+// not known.
+func (s *Store) RenameDevice(email, device, name string) error {
+	if err := checkKeys("e-mail and device", email, device); err != nil {
+		return err
+	}
+	if len(name) > maxDeviceName || !utf8.ValidString(name) {
+		return fmt.Errorf("%w: a device's name is at most %d bytes of text", presence.ErrBadValue, maxDeviceName)
+	}
+	known := false
+	err := s.update(nil, func(tx *bbolt.Tx) error {
+		var d presence.DeviceRecord
+		var err error
+		if d, known, err = getJSON[presence.DeviceRecord](tx, inDevices, pair(email, device)); !known {
+			return err
+		}
+		d.Name = name
+		return putDevice(tx, email, &d, nil)
+	})
+	if err == nil && !known {
+		return fmt.Errorf("%w: %s has no device %s", presence.ErrBadValue, email, device)
+	}
+	return err
 }
 
 // RemoveDevice forgets one; unknown ones are ignored.

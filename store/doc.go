@@ -37,7 +37,7 @@
 //
 // # Key layout
 //
-// Format version 1. 00 is one zero byte; no e-mail, appid, puid or device id contains one (what would is refused).
+// Format version 2; a file of version 1, which has neither sessions nor activity, is brought up when it is opened. 00 is one zero byte; no e-mail, appid, puid or device id contains one (what would is refused).
 // be64 is big-endian, so that bytes sort as numbers do. A time in a key is be64(Unix seconds, sign bit flipped)
 // be32(nanoseconds).
 //
@@ -46,14 +46,18 @@
 //	                   "key"                       32 random bytes, made once (Store.Key)
 //	apps               appid                       JSON presence.App
 //	apps_by_component  component                   appid
-//	users              email                       JSON User
+//	users              email                       JSON presence.User
 //	grants             email 00 appid              JSON presence.Grant
 //	grants_by_app      appid 00 email              nothing
 //	grants_by_puid     appid 00 puid               email
 //	grants_by_until    time email 00 appid         nothing; only grants that end
 //	audit              email 00 be64 n             JSON presence.AuditEntry; n counts up without a gap, 1,000 are kept
-//	tokens             SHA-256 of the secret       JSON Token without Hash
+//	tokens             SHA-256 of the secret       JSON presence.Token without Hash
 //	tokens_by_email    email 00 SHA-256            nothing
+//	sessions           SHA-256 of the cookie       JSON session; 100 are kept for a user, 10,000 of nobody
+//	sessions_by_email  email 00 SHA-256            nothing; not of sessions that were ended
+//	sessions_by_until  time SHA-256                nothing
+//	activity           email 00 be64 n             JSON presence.Event; n counts up without a gap, 1,000 and 35 days are kept
 //	devices            email 00 device             JSON presence.DeviceRecord
 //	notices            appid 00 be64 id            JSON presence.Notice; 100,000 are kept for an app
 //	notice_seq         appid                       be64 last id; ids of an app count up without a gap

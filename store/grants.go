@@ -13,12 +13,33 @@ import (
 
 // GrantsOf returns the user's grants, ordered by appid.
 func (s *Store) GrantsOf(email string) ([]presence.Grant, error) {
-	return collect(s, inGrants, prefixOf(email), unmarshal[presence.Grant])
+	return collect(s, inGrants, prefixOf(email), s.readGrant)
+}
+
+// readGrant reads a grant as it is now: without a pause that has ended.
+func (s *Store) readGrant(tx *bbolt.Tx, k, v []byte) (presence.Grant, error) {
+	g, err := unmarshal[presence.Grant](tx, k, v)
+	g.Settle(s.now())
+	return g, err
+}
+
+func (s *Store) getGrant(tx *bbolt.Tx, email, app string) (g presence.Grant, ok bool, err error) {
+	k := pair(email, app)
+	v := inGrants.of(tx).Get(k)
+	if v == nil {
+		return g, false, nil
+	}
+	g, err = s.readGrant(tx, k, v)
+	return g, err == nil, err
 }
 
 // Grant returns one grant; false: there is none.
-func (s *Store) Grant(email, app string) (presence.Grant, bool, error) {
-	return lookJSON[presence.Grant](s, inGrants, pair(email, app))
+func (s *Store) Grant(email, app string) (g presence.Grant, ok bool, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
+		g, ok, err = s.getGrant(tx, email, app)
+		return err
+	})
+	return g, ok, err
 }
 
 // GrantByPUID returns the grant under which app knows puid; false: it knows none.
@@ -28,7 +49,7 @@ func (s *Store) GrantByPUID(app, puid string) (g presence.Grant, ok bool, err er
 		if email == nil {
 			return nil
 		}
-		g, ok, err = getJSON[presence.Grant](tx, inGrants, pair(string(email), app))
+		g, ok, err = s.getGrant(tx, string(email), app)
 		return err
 	})
 	return g, ok, err
@@ -194,11 +215,11 @@ func (s *Store) EndedGrants(now time.Time, max int) (gs []presence.Grant, err er
 // outside of any transaction and its first error ends the walk.
 func (s *Store) EachGrant(app string, f func(presence.Grant) error) error {
 	if app == "" {
-		return each(s, inGrants, nil, unmarshal[presence.Grant], f)
+		return each(s, inGrants, nil, s.readGrant, f)
 	}
 	byApp := func(tx *bbolt.Tx, k, _ []byte) (presence.Grant, error) {
 		app, email := splitPair(k)
-		g, _, err := getJSON[presence.Grant](tx, inGrants, pair(email, app))
+		g, _, err := s.getGrant(tx, email, app)
 		return g, err
 	}
 	return each(s, inGrantsByApp, prefixOf(app), byApp, f)

@@ -124,12 +124,12 @@ func TestBadKeysAreRefused(t *testing.T) {
 	for name, err := range map[string]error{
 		"zero in an e-mail": b.PutGrants([]presence.Grant{grant("a\x00b@example.org", "chat", "p")}, nil),
 		"no puid":           b.PutGrants([]presence.Grant{grant(ann, "chat", "")}, nil),
-		"long e-mail":       b.PutUser(User{Email: strings.Repeat("a", 2000)}),
+		"long e-mail":       b.PutUser(presence.User{Email: strings.Repeat("a", 2000)}),
 		"zero in an appid":  b.Enqueue(b.note(ann, "a\x00", "x")).Wait(),
 		"no device":         b.PutDevice(ann, presence.DeviceRecord{}).Wait(),
 		"no app in notice":  b.PutNotice(&presence.Notice{}),
 		"audit of nobody":   b.PutGrants(nil, []presence.AuditEntry{{}}),
-		"token of nobody":   b.PutTokens([]Token{{}}),
+		"token of nobody":   b.PutTokens([]presence.Token{{}}),
 		"app without id":    b.PutApp(presence.App{Component: "c"}),
 		"purge of nobody":   b.Purge("", "").Wait(),
 	} {
@@ -203,7 +203,7 @@ func TestEachGrantInOrderWhileItsCallbackWrites(t *testing.T) {
 		t.Errorf("%v after %d", err, n)
 	}
 	n = 0
-	b.must(b.EachUser(func(User) error { n++; return nil }))
+	b.must(b.EachUser(func(presence.User) error { n++; return nil }))
 	if n != len(gs)/2 {
 		t.Errorf("%d users", n)
 	}

@@ -38,12 +38,17 @@ const (
 	inQueue           bucket = "queue"
 	inDropped         bucket = "dropped"
 	inPurged          bucket = "purged"
+	inSessions        bucket = "sessions"
+	inSessionsByEmail bucket = "sessions_by_email"
+	inSessionsByUntil bucket = "sessions_by_until"
+	inActivity        bucket = "activity"
 )
 
 // allBuckets are made when the file is.
 func allBuckets() []bucket {
 	return []bucket{inMeta, inApps, inAppsByComponent, inUsers, inGrants, inGrantsByApp, inGrantsByPUID, inGrantsByUntil,
-		inAudit, inTokens, inTokensByEmail, inDevices, inNotices, inNoticeSeq, inRequests, inRequestsByApp, inUpstream, inUpstreamByUser, inUpstreamByUntil, inQueue, inDropped, inPurged}
+		inAudit, inTokens, inTokensByEmail, inDevices, inNotices, inNoticeSeq, inRequests, inRequestsByApp, inUpstream, inUpstreamByUser, inUpstreamByUntil,
+		inQueue, inDropped, inPurged, inSessions, inSessionsByEmail, inSessionsByUntil, inActivity}
 }
 
 // of returns the bucket in tx; it exists since Open.

@@ -17,6 +17,25 @@ func (s *Store) Enqueue(n *presence.Notification) *presence.Commit {
 	return s.committer.hand(op{n: n, user: s.index.user(n.Email)})
 }
 
+// EnqueueAll stores all of ns in one commit; see [presence.Queue].
+func (s *Store) EnqueueAll(ns []*presence.Notification) *presence.Commit {
+	users := make([]userKey, len(ns))
+	for i, n := range ns {
+		if err := checkKeys("e-mail and appid of a notification", n.Email, n.App); err != nil {
+			return ended(err)
+		}
+		users[i] = s.index.user(n.Email)
+	}
+	return s.committer.hand(op{do: func(g *group) error {
+		for i, n := range ns {
+			if err := g.enqueue(n, users[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
 // Pending returns what waits for the device; see [presence.Queue]. Where nothing does it is answered from memory.
 func (s *Store) Pending(email, device string, after uint64, max int) ([]presence.Notification, error) {
 	user, hash, now := s.index.user(email), s.index.hash(device), nanos(s.now())
@@ -104,7 +123,8 @@ func (s *Store) Dropped(email string) ([]presence.Dropped, error) {
 // HasDropped tells without I/O whether Dropped would return any.
 func (s *Store) HasDropped(email string) bool { return s.index.hasDropped(s.index.user(email)) }
 
-// Sweep deletes at most max notifications, and messages to apps, that have expired at now, in commits of at most 1,000, and returns how many.
+// Sweep deletes at most max notifications, messages to apps, sessions and events that have expired at now, in commits
+// of at most 1,000, and returns how many. Events are looked through a part at a time, from call to call.
 // Call it again while it returns max. When nothing has expired it writes nothing.
 func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
 	for removed < max {
@@ -125,6 +145,11 @@ func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
 	if removed == max {
 		return removed, nil
 	}
-	n, err := s.sweepUpstream(now, min(slice, max-removed))
-	return removed + n, err
+	for _, sweep := range []func(time.Time, int) (int, error){s.sweepUpstream, s.sweepSessions, s.trimActivity} {
+		n, err := sweep(now, min(slice, max-removed))
+		if removed += n; err != nil || removed == max {
+			return removed, err
+		}
+	}
+	return removed, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/google/go-cmp/cmp"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -141,7 +142,7 @@ func TestLongestGoneDeviceIsForgotten(t *testing.T) {
 
 func TestRequestsWaitForAnAnswer(t *testing.T) {
 	b := newBed(t, Options{})
-	b.must(b.PutUser(User{Email: ann}))
+	b.must(b.PutUser(presence.User{Email: ann}))
 	put := func(email, app string, want bool) {
 		t.Helper()
 		b.clock.advance(-time.Second) // the last one asked first
@@ -185,15 +186,15 @@ func TestRequestsWaitForAnAnswer(t *testing.T) {
 	}
 }
 
-func token(email, device, secret string) Token {
-	return Token{Hash: sha256.Sum256([]byte(secret)), Email: email, Device: device}
+func token(email, device, secret string) presence.Token {
+	return presence.Token{Hash: sha256.Sum256([]byte(secret)), Email: email, Device: device}
 }
 
 func TestTokensAreFoundAndRevoked(t *testing.T) {
 	b := newBed(t, Options{})
 	phone, all := token(ann, "phone", "s1"), token(ann, "", "s2")
 	phone.Expires = b.clock.now().Add(time.Hour)
-	b.must(b.PutTokens([]Token{phone, all, token(bob, "", "s3")}))
+	b.must(b.PutTokens([]presence.Token{phone, all, token(bob, "", "s3")}))
 	b.reopen()
 	email, device, expires, ok, err := b.LookupToken(phone.Hash)
 	if err != nil || !ok || email != ann || device != "phone" || !expires.Equal(phone.Expires) {
@@ -205,23 +206,23 @@ func TestTokensAreFoundAndRevoked(t *testing.T) {
 	if _, ok, _ := b.User(bob); !ok {
 		t.Error("the user of a token does not exist")
 	}
-	b.wantErr(b.PutTokens([]Token{token(ann, "", "s5"), token(ann, "", "s3")}), presence.ErrExists, "another user")
+	b.wantErr(b.PutTokens([]presence.Token{token(ann, "", "s5"), token(ann, "", "s3")}), presence.ErrExists, "another user")
 	revoked, err := b.RevokeTokens(ann, "phone")
 	b.must(err)
-	if !slices.Equal(revoked, []Token{phone}) {
+	if !reflect.DeepEqual(revoked, []presence.Token{phone}) {
 		t.Errorf("revoked %+v", revoked)
 	}
 	if _, _, _, ok, _ := b.LookupToken(phone.Hash); ok {
 		t.Error("a revoked token works")
 	}
-	if ts, _ := b.TokensOf(ann); !slices.Equal(ts, []Token{all}) {
+	if ts, _ := b.TokensOf(ann); !reflect.DeepEqual(ts, []presence.Token{all}) {
 		t.Errorf("tokens %+v", ts)
 	}
 	if revoked, err := b.RevokeTokens(ann, ""); err != nil || len(revoked) != 1 {
 		t.Errorf("revoked %+v, %v", revoked, err)
 	}
 	n := 0
-	b.must(b.EachToken(func(t Token) error { n++; return nil }))
+	b.must(b.EachToken(func(t presence.Token) error { n++; return nil }))
 	if n != 1 {
 		t.Errorf("%d tokens are left", n)
 	}
@@ -229,7 +230,7 @@ func TestTokensAreFoundAndRevoked(t *testing.T) {
 
 func TestTokensAreBoundedAndExpiredOnesMakeRoom(t *testing.T) {
 	b := newBed(t, Options{})
-	var ts []Token
+	var ts []presence.Token
 	for i := range maxTokens {
 		tok := token(ann, "", fmt.Sprint(i))
 		if i < 10 {
@@ -239,9 +240,9 @@ func TestTokensAreBoundedAndExpiredOnesMakeRoom(t *testing.T) {
 	}
 	b.must(b.PutTokens(ts))
 	b.must(b.PutTokens(ts[:50])) // again: no more than before
-	b.wantErr(b.PutTokens([]Token{token(ann, "", "more")}), ErrFull, "100")
+	b.wantErr(b.PutTokens([]presence.Token{token(ann, "", "more")}), ErrFull, "100")
 	b.clock.advance(time.Minute)
-	b.must(b.PutTokens([]Token{token(ann, "", "more")}))
+	b.must(b.PutTokens([]presence.Token{token(ann, "", "more")}))
 	if ts, _ := b.TokensOf(ann); len(ts) != maxTokens-10+1 {
 		t.Errorf("%d tokens", len(ts))
 	}
@@ -252,12 +253,18 @@ func TestRemovedUserLeavesNothing(t *testing.T) {
 	until := b.clock.now().Add(time.Hour)
 	g := grant(ann, "chat", "p")
 	g.Until = &until
-	b.must(b.PutUser(User{Email: ann, Created: b.clock.now()}))
+	b.must(b.PutUser(presence.User{Email: ann, Created: b.clock.now()}))
 	for _, email := range []string{ann, bob} {
 		g.Email, g.PUID = email, "p-"+email
 		b.must(b.PutGrants([]presence.Grant{g}, audit(email, "allow")))
-		b.must(b.PutTokens([]Token{token(email, "phone", email)}))
+		b.must(b.PutTokens([]presence.Token{token(email, "phone", email)}))
+		api := token(email, "", "api of "+email)
+		api.Scopes = []string{"devices"}
+		b.must(b.PutTokens([]presence.Token{api}))
 		b.must(b.PutDevice(email, presence.DeviceRecord{ID: "phone"}).Wait())
+		b.must(b.Commit("cookie of "+email, []byte("x"), until))
+		b.must(b.BindSession("cookie of "+email, email))
+		b.must(b.AppendActivity([]presence.Event{{Time: b.clock.now(), Kind: presence.Notified, Email: email, App: "chat"}}))
 		b.put(b.note(email, "chat", "1"), b.note(email, "chat", "2"), b.note(email, "chat", "3"))
 	}
 	b.must(b.RemoveUser(ann))
@@ -291,8 +298,10 @@ func (b *bed) traces(email string) bool {
 	ts, err3 := b.TokensOf(email)
 	ds, err4 := b.DevicesOf(email)
 	as, err5 := b.AuditOf(email, 10)
-	b.must(errors.Join(err1, err2, err3, err4, err5))
-	known := []bool{user, len(gs) > 0, len(ts) > 0, len(ds) > 0, len(as) > 0, b.texts(email, "") != "", b.HasDropped(email)}
+	ws, err6 := b.SessionsOf(email)
+	es, err7 := b.ActivityOf(email, time.Time{}, 10)
+	b.must(errors.Join(err1, err2, err3, err4, err5, err6, err7))
+	known := []bool{user, len(gs) > 0, len(ts) > 0, len(ws) > 0, len(es) > 0, len(ds) > 0, len(as) > 0, b.texts(email, "") != "", b.HasDropped(email)}
 	if slices.Contains(known, !known[0]) {
 		b.t.Errorf("%s is known in parts: %v", email, known)
 	}

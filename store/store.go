@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -26,11 +27,18 @@ var (
 	ErrInUse   = errors.New("in use by another process")
 	ErrFormat  = errors.New("not a data file that this version can read")
 	ErrDamaged = errors.New("damaged, restore it from a backup")
-	ErrFull    = errors.New("store: too many for one user")
+
+	// ErrFull is a presence.ErrFull too, for those who do not know the store.
+	ErrFull error = full{}
 )
 
-// formatVersion is the layout that doc.go describes.
-const formatVersion = 1
+type full struct{}
+
+func (full) Error() string        { return "store: too many for one user" }
+func (full) Is(target error) bool { return target == presence.ErrFull }
+
+// formatVersion is the layout that doc.go describes. A file of an older one is brought to it when it is opened.
+const formatVersion = 2
 
 // Options of Open. The zero value works.
 type Options struct {
@@ -86,10 +94,16 @@ type Store struct {
 	index     *index
 	committer committer
 	counts    counts
+	anonymous atomic.Int64          // sessions of nobody, at most so many
+	sessions  atomic.Int64          // Unix nanoseconds before which no session expires
+	activity  atomic.Int64          // and before which there is no event to trim
 	upstream  atomic.Int64          // Unix nanoseconds before which no message to an app expires
 	cause     atomic.Pointer[error] // why there are no more writes
 	failing   atomic.Pointer[error] // why the last write failed; nil: it did not
 	log       *slog.Logger
+
+	trimming sync.Mutex // held over trimActivity
+	trimmed  string     // guarded by trimming: whose activity was looked at last; "": begin anew
 
 	writing sync.Mutex // held while a group is written and applied
 	garbage []uint64   // guarded by writing: records that a purge has killed, still on disk
@@ -237,9 +251,10 @@ func (s *Store) format(tx *bbolt.Tx) error {
 	return s.stamp(inMeta.of(tx))
 }
 
-// stamp writes version and key where they are missing, and reads the key.
+// stamp writes the version, and the key where it is missing, and reads the key. Format 2 has more buckets than 1 and
+// fields that may be missing; so there is nothing to convert.
 func (s *Store) stamp(meta *bbolt.Bucket) error {
-	if meta.Get([]byte("version")) == nil {
+	if !bytes.Equal(meta.Get([]byte("version")), be64(formatVersion)) {
 		if err := meta.Put([]byte("version"), be64(formatVersion)); err != nil {
 			return err
 		}
@@ -268,6 +283,13 @@ func (s *Store) rebuild(tx *bbolt.Tx) error {
 		}
 		e := s.entryOfRecord(seq, &r)
 		s.index.add(s.index.userBytes(r.email), func(yield func(*entry) bool) { yield(&e) })
+	}
+	s.anonymous.Store(int64(len(keysOf(inSessionsByEmail.of(tx), prefixOf(""), 0))))
+	s.sessions.Store(never)
+	s.nextSession(tx)
+	s.activity.Store(never)
+	if k, _ := inActivity.of(tx).Cursor().First(); k != nil {
+		s.activity.Store(0)
 	}
 	s.upstream.Store(never)
 	s.nextUpstream(tx)

@@ -9,35 +9,29 @@ import (
 	"presenced/presence"
 )
 
-// Token lets a user's devices in. The secret itself is never stored.
-type Token struct {
-	Hash    [32]byte  `json:"-"` // SHA-256 of the secret; the key
-	Email   string    `json:"email"`
-	Device  string    `json:"device,omitempty"` // only this device; "": any
-	Created time.Time `json:"created,omitzero"`
-	Expires time.Time `json:"expires,omitzero"` // zero: never
-}
-
 // maxTokens is how many tokens that have not expired one user can have.
 const maxTokens = 100
 
-func readToken(_ *bbolt.Tx, k, v []byte) (Token, error) {
-	t, err := unmarshal[Token](nil, k, v)
+func readToken(_ *bbolt.Tx, k, v []byte) (presence.Token, error) {
+	t, err := unmarshal[presence.Token](nil, k, v)
 	copy(t.Hash[:], k)
 	return t, err
 }
 
 // tokenByEmail reads the token that an entry of tokens_by_email points at.
-func tokenByEmail(tx *bbolt.Tx, k, _ []byte) (Token, error) {
+func tokenByEmail(tx *bbolt.Tx, k, _ []byte) (presence.Token, error) {
 	hash := k[len(k)-32:]
 	return readToken(tx, hash, inTokens.of(tx).Get(hash))
 }
 
 // PutTokens writes tokens, all or nothing, creates the users it does not know, and forgets expired tokens of theirs.
 // ErrFull: a user would have more than 100. presence.ErrExists: the token is another user's.
-func (s *Store) PutTokens(ts []Token) error {
+func (s *Store) PutTokens(ts []presence.Token) error {
 	for i := range ts {
 		if err := checkKeys("e-mail of a token", ts[i].Email); err != nil {
+			return err
+		}
+		if err := ts[i].Check(); err != nil {
 			return err
 		}
 	}
@@ -58,7 +52,7 @@ func (s *Store) PutTokens(ts []Token) error {
 		})
 }
 
-func checkTokens(tx *bbolt.Tx, ts []Token, now time.Time) error {
+func checkTokens(tx *bbolt.Tx, ts []presence.Token, now time.Time) error {
 	more := map[string]map[[32]byte]bool{} // those that are new, by e-mail
 	owner := map[[32]byte]string{}
 	for i := range ts {
@@ -90,25 +84,23 @@ func checkTokens(tx *bbolt.Tx, ts []Token, now time.Time) error {
 	return nil
 }
 
-func getToken(tx *bbolt.Tx, hash [32]byte) (t Token, ok bool, err error) {
-	t, ok, err = getJSON[Token](tx, inTokens, hash[:])
+func getToken(tx *bbolt.Tx, hash [32]byte) (t presence.Token, ok bool, err error) {
+	t, ok, err = getJSON[presence.Token](tx, inTokens, hash[:])
 	t.Hash = hash
 	return t, ok, err
 }
 
-func (t *Token) expired(now time.Time) bool { return !t.Expires.IsZero() && !now.Before(t.Expires) }
-
 func liveTokens(tx *bbolt.Tx, email string, now time.Time) (n int, err error) {
 	ts, err := collectIn(tx, inTokensByEmail, prefixOf(email), tokenByEmail)
 	for i := range ts {
-		if !ts[i].expired(now) {
+		if !ts[i].Expired(now) {
 			n++
 		}
 	}
 	return n, err
 }
 
-func putToken(tx *bbolt.Tx, t *Token, value []byte, now time.Time) error {
+func putToken(tx *bbolt.Tx, t *presence.Token, value []byte, now time.Time) error {
 	if err := ensureUser(tx, t.Email, now); err != nil {
 		return err
 	}
@@ -117,7 +109,7 @@ func putToken(tx *bbolt.Tx, t *Token, value []byte, now time.Time) error {
 		return err
 	}
 	for i := range olds {
-		if !olds[i].expired(now) {
+		if !olds[i].Expired(now) {
 			continue
 		}
 		if err := removeToken(tx, &olds[i]); err != nil {
@@ -130,27 +122,60 @@ func putToken(tx *bbolt.Tx, t *Token, value []byte, now time.Time) error {
 	return inTokens.of(tx).Put(t.Hash[:], value)
 }
 
-func removeToken(tx *bbolt.Tx, t *Token) error {
+func removeToken(tx *bbolt.Tx, t *presence.Token) error {
 	if err := inTokensByEmail.of(tx).Delete(pair(t.Email, string(t.Hash[:]))); err != nil {
 		return err
 	}
 	return inTokens.of(tx).Delete(t.Hash[:])
 }
 
-// LookupToken tells whose token has this hash. An expired one is found too: the caller says why it is refused.
+// LookupToken tells whose device token has this hash; one for the API is none, and so is one of a user who is
+// disabled. An expired one is found too: the caller says why it is refused.
 func (s *Store) LookupToken(hash [32]byte) (email, device string, expires time.Time, ok bool, err error) {
-	t, ok, err := lookJSON[Token](s, inTokens, hash[:])
+	t, ok, err := s.lookToken(hash, false)
 	return t.Email, t.Device, t.Expires, ok, err
 }
 
+// LookupAPIToken returns the token for the API that has this hash, also an expired one; a device's is none, and so is
+// one of a user who is disabled.
+func (s *Store) LookupAPIToken(hash [32]byte) (presence.Token, bool, error) {
+	return s.lookToken(hash, true)
+}
+
+func (s *Store) lookToken(hash [32]byte, api bool) (t presence.Token, ok bool, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
+		if t, ok, err = getToken(tx, hash); !ok {
+			return err
+		}
+		u, _, err := getJSON[presence.User](tx, inUsers, []byte(t.Email))
+		ok = err == nil && !u.Disabled
+		return err
+	})
+	if !ok || t.ForAPI() != api {
+		return presence.Token{}, false, err
+	}
+	return t, true, nil
+}
+
+// RevokeToken removes one token and returns it; false: there is none.
+func (s *Store) RevokeToken(hash [32]byte) (t presence.Token, ok bool, err error) {
+	err = s.update(nil, func(tx *bbolt.Tx) error {
+		if t, ok, err = getToken(tx, hash); !ok {
+			return err
+		}
+		return removeToken(tx, &t)
+	})
+	return t, ok && err == nil, err
+}
+
 // TokensOf returns the user's tokens, ordered by hash.
-func (s *Store) TokensOf(email string) ([]Token, error) {
+func (s *Store) TokensOf(email string) ([]presence.Token, error) {
 	return collect(s, inTokensByEmail, prefixOf(email), tokenByEmail)
 }
 
 // RevokeTokens removes the user's tokens for that device ("": all she has) and returns them.
-func (s *Store) RevokeTokens(email, device string) ([]Token, error) {
-	var revoked []Token
+func (s *Store) RevokeTokens(email, device string) ([]presence.Token, error) {
+	var revoked []presence.Token
 	err := s.update(nil, func(tx *bbolt.Tx) error {
 		ts, err := collectIn(tx, inTokensByEmail, prefixOf(email), tokenByEmail)
 		for i := 0; i < len(ts) && err == nil; i++ {
@@ -168,6 +193,6 @@ func (s *Store) RevokeTokens(email, device string) ([]Token, error) {
 }
 
 // EachToken calls f with every token, in the order of e-mail; see EachGrant.
-func (s *Store) EachToken(f func(Token) error) error {
+func (s *Store) EachToken(f func(presence.Token) error) error {
 	return each(s, inTokensByEmail, nil, tokenByEmail, f)
 }

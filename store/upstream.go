@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -197,11 +198,13 @@ func (s *Store) sweepUpstream(now time.Time, max int) (removed int, err error) {
 }
 
 // noteUpstream notes that a message expires at t.
-func (s *Store) noteUpstream(t time.Time) {
-	at := nanos(t)
+func (s *Store) noteUpstream(t time.Time) { lower(&s.upstream, nanos(t)) }
+
+// lower makes a not greater than to.
+func lower(a *atomic.Int64, to int64) {
 	for {
-		old := s.upstream.Load()
-		if at >= old || s.upstream.CompareAndSwap(old, at) {
+		old := a.Load()
+		if to >= old || a.CompareAndSwap(old, to) {
 			return
 		}
 	}

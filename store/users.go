@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -9,29 +10,39 @@ import (
 	"presenced/presence"
 )
 
-// User is somebody who has or had a grant or a token.
-type User struct {
-	Email   string    `json:"email"`
-	Created time.Time `json:"created,omitzero"`
-}
-
 // User returns one; false: there is none.
-func (s *Store) User(email string) (User, bool, error) {
-	return lookJSON[User](s, inUsers, []byte(email))
+func (s *Store) User(email string) (presence.User, bool, error) {
+	return lookJSON[presence.User](s, inUsers, []byte(email))
 }
 
 // EachUser calls f with every user, in the order of e-mail; see EachGrant.
-func (s *Store) EachUser(f func(User) error) error { return each(s, inUsers, nil, unmarshal[User], f) }
+func (s *Store) EachUser(f func(presence.User) error) error {
+	return each(s, inUsers, nil, unmarshal[presence.User], f)
+}
 
 // PutUser writes a user, new or changed.
-func (s *Store) PutUser(u User) error {
+func (s *Store) PutUser(u presence.User) error {
 	if err := checkKeys("e-mail", u.Email); err != nil {
 		return err
 	}
 	return s.update(nil, func(tx *bbolt.Tx) error { return putUser(tx, u) })
 }
 
-func putUser(tx *bbolt.Tx, u User) error {
+// ChangeUser writes a user who is known, and the audit in the same commit. presence.ErrNoUser: she is not.
+func (s *Store) ChangeUser(u presence.User, audit []presence.AuditEntry) error {
+	lines, err := linesOf(audit)
+	if err != nil {
+		return err
+	}
+	return s.update(func(tx *bbolt.Tx) error {
+		if inUsers.of(tx).Get([]byte(u.Email)) == nil {
+			return presence.ErrNoUser
+		}
+		return nil
+	}, func(tx *bbolt.Tx) error { return errors.Join(putUser(tx, u), appendAudit(tx, lines)) })
+}
+
+func putUser(tx *bbolt.Tx, u presence.User) error {
 	value, err := json.Marshal(&u)
 	if err != nil {
 		return err
@@ -44,7 +55,7 @@ func ensureUser(tx *bbolt.Tx, email string, now time.Time) error {
 	if inUsers.of(tx).Get([]byte(email)) != nil {
 		return nil
 	}
-	return putUser(tx, User{Email: email, Created: now})
+	return putUser(tx, presence.User{Email: email, Created: now})
 }
 
 // RemoveUser removes all that is stored of the user, grants, queue and audit too, in one commit. presence.ErrNoUser:
@@ -64,7 +75,8 @@ func (s *Store) RemoveUser(email string) error {
 			return err
 		}
 		g.dirty = true
-		return removeUser(g.tx, email)
+		lower(&s.sessions, nanos(s.now().Add(bindTime)))
+		return removeUser(g.tx, email, s.now().Add(bindTime))
 	}}).Wait()
 	if err == nil && !known {
 		return presence.ErrNoUser
@@ -72,7 +84,8 @@ func (s *Store) RemoveUser(email string) error {
 	return err
 }
 
-func removeUser(tx *bbolt.Tx, email string) error {
+// removeUser removes what is hers; of her sessions is left until the moment that they are over.
+func removeUser(tx *bbolt.Tx, email string, until time.Time) error {
 	prefix := prefixOf(email)
 	ts, err := collectIn(tx, inTokensByEmail, prefix, tokenByEmail)
 	for i := 0; i < len(ts) && err == nil; i++ {
@@ -95,7 +108,10 @@ func removeUser(tx *bbolt.Tx, email string) error {
 	if err := purgeUpstream(tx, prefix); err != nil {
 		return err
 	}
-	for _, in := range []bucket{inDevices, inAudit} {
+	if err := endSessions(tx, email, until); err != nil {
+		return err
+	}
+	for _, in := range []bucket{inDevices, inAudit, inActivity} {
 		if err := deleteKeys(in.of(tx), keysOf(in.of(tx), prefix, 0)); err != nil {
 			return err
 		}

@@ -1,84 +1,192 @@
 package web
 
 import (
-	"bytes"
-	"crypto/sha256"
+	"crypto/cipher"
 	"embed"
-	"encoding/base64"
-	"fmt"
 	"html/template"
+	"log/slog"
 	"net/http"
-	"strconv"
+	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
+	"sync"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+
+	"presenced/identity"
+	"presenced/presence"
 )
 
-//go:embed pages
-var pages embed.FS
+//go:embed pages static
+var files embed.FS
 
-// Config is what the pages say of the gateway.
+// Config is what a Site is made of. Origin, Hub, Store, Verifier, Attempts, Log and Now are needed.
 type Config struct {
-	Origin    string // public origin, such as https://presence.example.org
-	Domain    string // the gateway's own XMPP domain
-	Component string // address for components; "": none without TLS
-	Version   string
+	Origin         string // public origin, such as https://presence.example.org, without a path
+	Domain         string // the gateway's own XMPP domain
+	Component      string // address for components; "": none without TLS
+	Version        string
+	Hub            *presence.Hub
+	Store          Store
+	Verifier       identity.Verifier
+	OIDC           []*identity.OIDC   // issuers that have a button in the sign-in form
+	Attempts       *identity.Attempts // who failed to sign in too often; shared with the other doors
+	Admins         []string           // e-mails in lower case of those who may open /admin
+	Dev            bool               // the assertion "dev" is good: only loopback may be the host, and the sign-in form says so
+	Sidebar        string             // frame-ancestors of /sidebar; "": nobody may frame it
+	TrustedProxies []netip.Prefix     // whose X-Forwarded-For counts
+	Log            *slog.Logger
+	Now            func() time.Time
+	SessionLife    time.Duration // of a sign-in; 0: two weeks
+	DeviceLife     time.Duration // of a token from /login/device; 0: ninety days
 }
 
-// Site serves the pages. It is immutable and safe for concurrent use.
+// Store is what the pages need of the disk, beside what the hub keeps. Each part is with its user.
+type Store interface {
+	Sessions
+	Tokens
+	Grants
+}
+
+const (
+	sessionLife = 14 * 24 * time.Hour
+	deviceLife  = 90 * 24 * time.Hour
+	maxBody     = 64 << 10 // bytes of a form; see http.MaxBytesReader
+)
+
+// Site serves the pages. All its methods are safe for concurrent use.
 type Site struct {
-	mux   *http.ServeMux
-	front []byte
-	style string // its hash, for the policy
+	cfg      Config // immutable, like all up to done
+	host     string // of Origin, with its port
+	mux      *http.ServeMux
+	handler  http.Handler // mux behind protection and sessions
+	pages    map[string]*template.Template
+	static   map[string]asset
+	nav      []link
+	sessions *scs.SessionManager
+	flows    cipher.AEAD   // seals what a browser carries through a sign-in at an issuer
+	done     chan struct{} // closed by Close
+	close    sync.Once
 }
 
-// New renders the pages that are the same for everybody. Its errors are mistakes in the templates.
+// link is an entry of the navigation of those who are signed in.
+type link struct {
+	Path, Text string
+	Admin      bool // only for admins
+}
+
+// New reads templates and static files. Its errors are mistakes in those, or an Origin that is none.
 func New(c Config) (*Site, error) {
-	style, err := pages.ReadFile("pages/style.css")
+	if c.SessionLife == 0 {
+		c.SessionLife = sessionLife
+	}
+	if c.DeviceLife == 0 {
+		c.DeviceLife = deviceLife
+	}
+	origin, err := url.Parse(c.Origin)
 	if err != nil {
 		return nil, err
 	}
-	t, err := template.ParseFS(pages, "pages/front.html")
-	if err != nil {
+	s := &Site{cfg: c, host: origin.Host, mux: http.NewServeMux(), done: make(chan struct{})}
+	if s.static, err = loadStatic(); err != nil {
 		return nil, err
 	}
-	var b bytes.Buffer
-	err = t.Execute(&b, struct {
-		Config
-		Socket string
-		Style  template.CSS // our own file
-	}{c, socketURL(c.Origin), template.CSS(style)})
-	if err != nil {
-		return nil, fmt.Errorf("front page: %w", err)
+	if s.pages, err = s.loadPages(); err != nil {
+		return nil, err
 	}
-	sum := sha256.Sum256(style)
-	s := &Site{mux: http.NewServeMux(), front: b.Bytes(), style: base64.StdEncoding.EncodeToString(sum[:])}
-	s.mux.HandleFunc("GET /{$}", s.getFront)
+	s.sessions = s.newSessions()
+	if s.flows, err = newSeal(); err != nil {
+		return nil, err
+	}
+	s.routes()
+	guard := http.NewCrossOriginProtection()
+	if err := guard.AddTrustedOrigin(c.Origin); err != nil {
+		return nil, err
+	}
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, errCrossOrigin) }))
+	s.handler = s.sessions.LoadAndSave(markSession(guard.Handler(http.HandlerFunc(s.dispatch))))
 	return s, nil
 }
 
-// socketURL is where devices connect: ws for an origin of http, wss for https.
-func socketURL(origin string) string { return "ws" + strings.TrimPrefix(origin, "http") + "/presence" }
+// routes registers everything. Each part of the site has one function here.
+func (s *Site) routes() {
+	s.mux.HandleFunc("GET /static/{name}", s.getStatic)
+	s.frontRoutes(s.mux)
+	s.loginRoutes(s.mux)
+	s.consentRoutes(s.mux)
+	s.grantRoutes(s.mux)
+}
 
-// ServeHTTP answers with a page, or 404, or 405 for a method that changes something.
+// Close ends the streams that are open; what is asked later is still answered. It may be called more than once.
+func (s *Site) Close() { s.close.Do(func() { close(s.done) }) }
+
+// Done is closed by Close: a handler that stays must end then.
+func (s *Site) Done() <-chan struct{} { return s.done }
+
+// ServeHTTP answers any request: with a page, with JSON, or with an error in the form that was asked for.
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.protect(w.Header())
-	s.mux.ServeHTTP(w, r)
+	if !s.ourHost(r.Host) {
+		s.fail(w, r, errWrongHost)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if strings.HasPrefix(r.URL.Path, "/static/") {
+		s.mux.ServeHTTP(w, r) // the same for everybody: no session
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store") // pages are personal
+	s.handler.ServeHTTP(w, r)
 }
 
-// protect sets the headers that every answer has.
-func (s *Site) protect(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+s.style+
-		"'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+// dispatch is the mux, with what it refuses by itself in our form.
+func (s *Site) dispatch(w http.ResponseWriter, r *http.Request) {
+	h, pattern := s.mux.Handler(r)
+	if pattern != "" {
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	refusal := refusal{header: http.Header{}}
+	h.ServeHTTP(&refusal, r)
+	if allow := refusal.header.Get("Allow"); allow != "" {
+		w.Header().Set("Allow", allow)
+		s.fail(w, r, errMethod)
+		return
+	}
+	s.fail(w, r, errNotFound)
 }
 
-func (s *Site) getFront(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(s.front)))
-	w.Header().Set("Cache-Control", "no-cache")
-	w.Write(s.front)
+// refusal takes only the header of what the mux would have answered.
+type refusal struct{ header http.Header }
+
+func (r *refusal) Header() http.Header         { return r.header }
+func (r *refusal) Write(b []byte) (int, error) { return len(b), nil }
+func (r *refusal) WriteHeader(int)             {}
+
+// ourHost tells whether a request meant us. Links are made from Origin only, so for most this does not matter; but
+// under Dev, reaching loopback is all the authority there is, and another site's name that was pointed at
+// loopback (DNS rebinding) must not lend it to that site's pages.
+func (s *Site) ourHost(host string) bool {
+	if !s.cfg.Dev || strings.EqualFold(host, s.host) {
+		return true
+	}
+	u := url.URL{Host: host}
+	if strings.EqualFold(u.Hostname(), "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	return err == nil && addr.IsLoopback()
+}
+
+// isAdmin tells who may see /admin.
+func (s *Site) isAdmin(email string) bool { return email != "" && slices.Contains(s.cfg.Admins, email) }
+
+// secure: cookies and headers of a site that is reached by https.
+func (s *Site) secure() bool { return strings.HasPrefix(s.cfg.Origin, "https://") }
+
+// socketURL is where devices connect: ws for an origin of http, wss for https.
+func (s *Site) socketURL() string {
+	return "ws" + strings.TrimPrefix(s.cfg.Origin, "http") + "/presence"
 }

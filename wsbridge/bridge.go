@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"hash/maphash"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -19,10 +20,12 @@ import (
 )
 
 // Config is what a Bridge is made of. Hub and Verifier are needed; zero values of the others mean the
-// defaults of the contract, but for Rate and SocketsPerAddress, where 0 means no limit.
+// defaults of the contract, but for Rate and SocketsPerAddress, where 0 means no limit. An app speaks for many
+// users, so it has appShare times as much of Burst and Rate.
 type Config struct {
 	Hub      *presence.Hub
 	Verifier identity.Verifier
+	Attempts *identity.Attempts // limits failed ones for each address; nil: no limit
 	Log      *slog.Logger
 	Now      func() time.Time
 
@@ -72,13 +75,19 @@ func (c *Config) fill() {
 	}
 }
 
-// Bridge is the device edge: an http.Handler that turns requests into device sockets.
+// appShare is how many devices an app weighs, in frames: an app is one socket for all of its users.
+const appShare = 100
+
+// Bridge is the WebSocket edge: an http.Handler that turns requests into device sockets, and by [Bridge.ServeApp]
+// into sockets of apps.
 type Bridge struct {
-	cfg      Config // immutable, as are the next ten
+	cfg      Config // immutable, as are the next twelve
 	log      *slog.Logger
 	upgrader websocket.Upgrader
 	ready    *presence.Ready
 	rates    rates
+	appRates rates
+	decoy    string // the key of apps that do not exist
 	start    time.Time
 	every    time.Duration // length of a tick
 	patience uint32        // ticks from a ping to the end
@@ -88,10 +97,12 @@ type Bridge struct {
 
 	loud    atomic.Uint32 // tick of the last line in the log about our own trouble
 	tick    atomic.Uint32 // written by the sweep; the clock of liveness
-	serial  atomic.Uint64
+	serial  atomic.Uint32
 	table   table
 	from    addresses
+	apps    channels
 	buffers sync.Pool // of *[]byte, MaxFrame long
+	desks   sync.Pool // of *desk
 	stats   counters
 
 	ctx     context.Context // ends when Shutdown gives up waiting
@@ -119,7 +130,8 @@ func newBridge(c Config) *Bridge {
 		cfg:   c,
 		log:   c.Log,
 		ready: presence.NewReady(),
-		rates: newRates(c.Rate, c.Burst),
+		rates: newRates(c.Rate, c.Burst), appRates: newRates(c.Rate*appShare, c.Burst*appShare),
+		decoy: identity.NewSecret(),
 		start: c.Now(),
 		every: min(max(c.PongTimeout/10, time.Millisecond), time.Second),
 		seed:  maphash.MakeSeed(),
@@ -129,6 +141,7 @@ func newBridge(c Config) *Bridge {
 	b.mostIn = uint32(c.MaxFrame*frameSpread + frameSlack)
 	b.from.max, b.from.count = c.SocketsPerAddress, make(map[address]int32)
 	b.buffers.New = func() any { p := make([]byte, c.MaxFrame); return &p }
+	b.desks.New = func() any { return &desk{updates: make([]presence.Update, batchItems)} }
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.upgrader = websocket.Upgrader{
 		ReadBufferSize:  readBuffer,
@@ -149,7 +162,18 @@ const (
 
 // ServeHTTP upgrades a request to a device socket and returns: what net/http holds for a request is freed,
 // and the socket goes on in goroutines of the bridge.
-func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) { b.serve(w, r, nil) }
+
+// ServeApp is ServeHTTP for the socket of an app: the one that the request's path value "appid" names. Whether
+// there is such an app is not told before the first frame, and then not either.
+func (b *Bridge) ServeApp(w http.ResponseWriter, r *http.Request) {
+	b.serve(w, r, &channel{id: r.PathValue("appid"), gone: make(chan struct{})})
+}
+
+// IsUpgrade reports whether the request wants to become a WebSocket.
+func IsUpgrade(r *http.Request) bool { return websocket.IsWebSocketUpgrade(r) }
+
+func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, app *channel) {
 	from := addressOf(clientAddr(r, b.cfg.TrustedProxies))
 	if b.table.isClosed() {
 		unavailable(w, retryClosed, "going away")
@@ -160,9 +184,14 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		unavailable(w, retryAddress, "too many connections from this address")
 		return
 	}
-	c := &conn{from: from, serial: b.serial.Add(1)}
+	c := &conn{from: from, serial: b.serial.Add(1), app: app}
 	c.b = b
-	if err := c.accept(&b.upgrader, w, r, c.onPing, c.onPong); err != nil {
+	as := net.Conn(&c.socket)
+	if app != nil {
+		app.c, app.out.socket = c, &c.socket
+		as = &app.out
+	}
+	if err := c.accept(&b.upgrader, as, w, r, c.onPing, c.onPong); err != nil {
 		b.from.leave(from)
 		return // the upgrader has answered
 	}
@@ -235,7 +264,7 @@ func (b *Bridge) spawn(f func()) {
 func (b *Bridge) Shutdown(ctx context.Context) error {
 	b.table.close()
 	b.table.each(func(c *conn) {
-		if c.session.Load() == nil {
+		if !c.identified() {
 			b.spawn(func() { c.end(&Error{Errno: GoingAway}) })
 		}
 	})
@@ -268,7 +297,9 @@ func (b *Bridge) elapsed() int64 { return int64(b.cfg.Now().Sub(b.start)) }
 
 // counters are since start; gauges go up and down.
 type counters struct {
-	sockets, devices    atomic.Int64 // gauges
+	sockets, devices    atomic.Int64 // gauges, as is apps
+	apps                atomic.Int64
+	updates             atomic.Uint64
 	accepted, refused   atomic.Uint64
 	framesIn, framesOut atomic.Uint64
 	items               atomic.Uint64
@@ -278,11 +309,12 @@ type counters struct {
 
 // Stats are counts for the metrics.
 type Stats struct {
-	Sockets, Devices int // open now; of these identified
+	Sockets, Devices, Apps int // open now; of these identified devices, and apps
 	// Counters since start.
 	Accepted, RefusedByAddress uint64
 	FramesIn, FramesOut        uint64
 	Notifications              uint64 // items written, repeats included
+	Updates                    uint64 // presence, receipts and messages written to apps
 	Pings, Timeouts            uint64 // pings of silent peers; sockets closed because none answered
 	Errors                     map[Errno]uint64
 }
@@ -291,7 +323,7 @@ type Stats struct {
 func (b *Bridge) Stats() Stats {
 	c := &b.stats
 	s := Stats{
-		Sockets: int(c.sockets.Load()), Devices: int(c.devices.Load()),
+		Sockets: int(c.sockets.Load()), Devices: int(c.devices.Load()), Apps: int(c.apps.Load()), Updates: c.updates.Load(),
 		Accepted: c.accepted.Load(), RefusedByAddress: c.refused.Load(),
 		FramesIn: c.framesIn.Load(), FramesOut: c.framesOut.Load(), Notifications: c.items.Load(),
 		Pings: c.pings.Load(), Timeouts: c.timeouts.Load(),

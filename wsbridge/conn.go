@@ -21,8 +21,8 @@ import (
 	"presenced/presence"
 )
 
-// conn is a device's connection. Until it is identified its session is nil and its frames go to greet, then
-// to handle. It is small because most of them are idle: 144 bytes.
+// conn is a device's connection, or an app's: then it has a channel, and no session ever. Until it is identified
+// its frames go to greet, then to handle. It is small because most of them are idle devices: 144 bytes.
 //
 // Its reader is a goroutine that reads one frame, handles it and starts the next reader: what handling needs
 // of stack is given back, and who waits holds only what waiting needs.
@@ -30,10 +30,11 @@ type conn struct {
 	socket
 
 	from    address                          // immutable
-	serial  uint64                           // immutable
+	app     *channel                         // immutable; nil: a device's
 	session atomic.Pointer[presence.Session] // set once, by the reader, with wmu held
 	limits  bucket                           // owned by the reader
-	proof   uint64                           // owned by the reader: hash of the assertion that was verified last
+	serial  uint32                           // immutable
+	proof   uint32                           // owned by the reader: hash of the assertion that was verified last
 	pulse   pulse                            // guarded by the bridge's table
 
 	flags atomic.Uint32
@@ -74,7 +75,7 @@ func (c *conn) wait() {
 // arrived handles what the reader waited for and starts the next reader, or takes the conn down.
 func (c *conn) arrived(frame io.Reader, err error) {
 	handle := c.handle
-	if c.session.Load() == nil {
+	if !c.identified() {
 		handle = c.greet
 		if isTimeout(err) {
 			err = (&Error{Errno: NotIdentified, Detail: "too late"}).last(nil, true)
@@ -89,6 +90,14 @@ func (c *conn) arrived(frame io.Reader, err error) {
 		return
 	}
 	go c.wait()
+}
+
+// identified reports whether the peer has shown who it is.
+func (c *conn) identified() bool {
+	if c.app != nil {
+		return c.app.link.Load() != nil
+	}
+	return c.session.Load() != nil
 }
 
 // receive reads a frame and handles it.
@@ -160,22 +169,34 @@ func (c *conn) refuse(r *request, e *Error, first bool) error {
 // decode reads a frame and takes what it costs from the socket's limits.
 func (c *conn) decode(frame []byte) (request, *Error) {
 	c.b.stats.framesIn.Add(1)
-	r, e := decodeFrame(frame)
+	decode := decodeFrame
+	if c.app != nil {
+		decode = decodeAppFrame
+	}
+	r, e := decode(frame)
 	if e == nil && r.free() {
 		return r, c.bear(r.kind == ackFrame && c.owed())
 	}
-	if wait, ok := c.b.rates.pay(&c.limits, c.b.elapsed()); !ok {
+	if wait, ok := c.rates().pay(&c.limits, c.b.elapsed()); !ok {
 		e = &Error{Errno: SlowDown, Retry: wait}
-		if !c.b.rates.bear(&c.limits, c.b.elapsed(), true) {
+		if !c.rates().bear(&c.limits, c.b.elapsed(), true) {
 			e.Close = closeSlowDown
 		}
 	}
 	return r, e
 }
 
+// rates are the limits of the conn's kind.
+func (c *conn) rates() *rates {
+	if c.app != nil {
+		return &c.b.appRates
+	}
+	return &c.b.rates
+}
+
 // bear takes a free frame from the socket's patience, unless it was owed to us.
 func (c *conn) bear(owed bool) *Error {
-	if owed || c.b.rates.bear(&c.limits, c.b.elapsed(), false) {
+	if owed || c.rates().bear(&c.limits, c.b.elapsed(), false) {
 		return nil
 	}
 	return &Error{Errno: SlowDown, Retry: time.Second, Close: closeSlowDown}
@@ -195,6 +216,9 @@ func (c *conn) owed() bool {
 // identify verifies the assertion, attaches the device and answers. The answer comes before whatever waits
 // for the device: the session's writer needs wmu.
 func (c *conn) identify(r *request) error {
+	if c.app != nil {
+		return c.app.identify(r)
+	}
 	device := r.device
 	if device == "" {
 		device = presence.DefaultDevice
@@ -222,28 +246,46 @@ func (c *conn) identify(r *request) error {
 }
 
 // verify asks who the assertion speaks for, and wants it to be this e-mail on this device. A token of
-// another device is as good as none.
+// another device is as good as none. An address from which too much was refused lately is not heard.
 func (c *conn) verify(email, device, assertion string) (identity.Identity, *Error) {
+	if wait, ok := c.b.cfg.Attempts.Allow(c.from.addr()); !ok {
+		return identity.Identity{}, c.tooMany(wait)
+	}
 	ctx, cancel := context.WithTimeout(c.b.ctx, c.b.cfg.IdentifyTimeout)
 	defer cancel()
 	id, err := c.b.cfg.Verifier.Verify(ctx, email, assertion)
 	switch {
 	case err != nil:
-		return id, identityError(err)
 	case id.Email != email:
-		return id, &Error{Errno: NotConfirmed}
+		err = &identity.Error{Kind: identity.Email}
 	case id.Device != "" && id.Device != device:
-		return id, &Error{Errno: Invalid, Cause: errors.New("the token is of another device")}
+		err = &identity.Error{Kind: identity.Invalid, Cause: errors.New("the token is of another device")}
+	default:
+		return id, nil
 	}
-	return id, nil
+	c.b.cfg.Attempts.Refused(c.from.addr(), err)
+	return id, identityError(err)
 }
 
-// hash is what is kept of an assertion to know it again. 64 bits are enough: a device that found another
-// with the same hash would only be taken for itself.
-func (b *Bridge) hash(assertion string) uint64 { return maphash.String(b.seed, assertion) }
+// tooMany refuses an address to wait; where it is not identified, that ends the socket, so that waiting costs
+// us nothing.
+func (c *conn) tooMany(wait time.Duration) *Error {
+	e := &Error{Errno: SlowDown, Retry: wait, Cause: errors.New("too many failed attempts from this address")}
+	if c.session.Load() == nil {
+		e.Close = closeSlowDown
+	}
+	return e
+}
 
-// carryOut does what an identified device asks for, and answers it.
+// hash is what is kept of an assertion to know it again. 32 bits are enough: a device that found another
+// with the same hash would only be taken for itself.
+func (b *Bridge) hash(assertion string) uint32 { return uint32(maphash.String(b.seed, assertion)) }
+
+// carryOut does what an identified peer asks for, and answers it.
 func (c *conn) carryOut(r *request) error {
+	if c.app != nil {
+		return c.app.carryOut(r)
+	}
 	switch r.kind {
 	case sendFrame:
 		if err := c.session.Load().Send(r.app, r.ref, r.data, r.ttl); err != nil {
@@ -349,8 +391,8 @@ func (c *conn) greeting(beat uint32) *greeting {
 }
 
 // sessionID names a socket, the same at every hello. It is derived because there is no room to keep it.
-func (b *Bridge) sessionID(serial uint64) string {
-	h := sha256.Sum256(binary.BigEndian.AppendUint64(b.key[:], serial))
+func (b *Bridge) sessionID(serial uint32) string {
+	h := sha256.Sum256(binary.BigEndian.AppendUint32(b.key[:], serial))
 	return strings.ToLower(base32.StdEncoding.EncodeToString(h[:10]))
 }
 
@@ -384,7 +426,7 @@ func (c *conn) confirmAcked(seqs []uint64) {
 func (c *conn) onPing(payload string) error {
 	c.in = 0
 	if e := c.bear(false); e != nil {
-		return e.last(nil, c.session.Load() == nil)
+		return e.last(nil, !c.identified())
 	}
 	c.mu.Lock()
 	c.debt().pinged, c.debts.payload = true, payload
@@ -402,13 +444,16 @@ func (c *conn) onPong(payload string) error {
 		return nil
 	}
 	if e := c.bear(false); e != nil {
-		return e.last(nil, c.session.Load() == nil)
+		return e.last(nil, !c.identified())
 	}
 	return nil
 }
 
 // pongTo reports whether the pong to the ping behind item mark is news.
 func (c *conn) pongTo(mark uint32) bool {
+	if c.app != nil {
+		return c.app.pongTo(mark)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d := c.debts
@@ -476,7 +521,7 @@ func (e *Error) last(r *request, first bool) *lastWords {
 func (c *conn) end(e *Error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	c.finishLocked(e.last(nil, c.session.Load() == nil))
+	c.finishLocked(e.last(nil, !c.identified()))
 	c.interrupt()
 }
 
@@ -514,6 +559,9 @@ func (c *conn) leave(err error) {
 		s.Close()
 		c.b.stats.devices.Add(-1)
 	}
+	if c.app != nil {
+		c.app.leave()
+	}
 	c.farewell(err)
 	c.b.table.leave(c.slot)
 	c.b.from.leave(c.from)
@@ -549,5 +597,9 @@ func (c *conn) log(e *Error) {
 	if now := c.b.tick.Load(); e.ours() && c.b.loud.Swap(now) != now { // a broken disk breaks for all
 		level = slog.LevelError
 	}
-	c.b.log.Log(context.Background(), level, "to a device", "socket", c.serial, "error", e)
+	to, app := "to a device", slog.Attr{}
+	if c.app != nil {
+		to, app = "to an app", slog.String("app", c.app.id)
+	}
+	c.b.log.Log(context.Background(), level, to, "socket", c.serial, app, "error", e)
 }

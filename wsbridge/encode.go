@@ -39,7 +39,7 @@ func appendKO(b []byte, r *request, e *Error) []byte {
 	b = strconv.AppendUint(b, uint64(e.Errno), 10)
 	b = append(b, `,"error":`...)
 	b = appendString(b, e.Errno.String())
-	if e.Detail != "" && (e.Errno == MissingField || e.Errno == BadValue) {
+	if e.Detail != "" && e.tells() {
 		b = append(b, `,"detail":`...)
 		b = appendString(b, e.Detail)
 	}
@@ -51,7 +51,7 @@ func appendKO(b []byte, r *request, e *Error) []byte {
 	return append(b, '}')
 }
 
-// appendEcho appends id and type as the device wrote them.
+// appendEcho appends id, type and action as the peer wrote them.
 func appendEcho(b []byte, r *request) []byte {
 	if r == nil {
 		return b
@@ -63,6 +63,10 @@ func appendEcho(b []byte, r *request) []byte {
 	if r.typ != nil {
 		b = append(b, `,"type":`...)
 		b = append(b, r.typ...)
+	}
+	if r.action != nil {
+		b = append(b, `,"action":`...)
+		b = append(b, r.action...)
 	}
 	return b
 }

@@ -107,7 +107,7 @@ const storageRetry = 5 * time.Second
 // Error is the one error of this edge: a number for the device, a cause for the log.
 type Error struct {
 	Errno  Errno
-	Detail string        // names the field or the reason, never its content; the device is told of fields
+	Detail string        // names the field or the reason, never its content; see tells
 	Retry  time.Duration // when to try again; 0: not said
 	Cause  error         // stays here; may be nil
 	Close  int           // close code if it differs from the table's; 0: the table decides
@@ -135,6 +135,11 @@ func (e *Error) closes(first bool) int {
 		return e.Errno.row().First
 	}
 	return e.Errno.row().Close
+}
+
+// tells reports whether the peer is told of the Detail: it names what of its frame, or of its rights, is missing.
+func (e *Error) tells() bool {
+	return e.Errno == MissingField || e.Errno == BadValue || e.Errno == NoApp
 }
 
 // ours reports whether the fault is on this side, which sets the level in the log.
@@ -176,12 +181,16 @@ func identityError(err error) *Error {
 // coreError turns the core's error into this edge's.
 func coreError(err error) *Error {
 	switch {
-	case errors.Is(err, presence.ErrSockets):
+	case errors.Is(err, presence.ErrSockets), errors.Is(err, presence.ErrConflict), errors.Is(err, presence.ErrTooMany):
 		return &Error{Errno: TooMany, Cause: err}
 	case errors.Is(err, presence.ErrDraining):
 		return &Error{Errno: GoingAway, Cause: err}
 	case errors.Is(err, presence.ErrStranger):
 		return &Error{Errno: NoApp, Cause: err}
+	case errors.Is(err, presence.ErrNotAllowed):
+		return &Error{Errno: NoApp, Detail: "notifications", Cause: err}
+	case errors.Is(err, presence.ErrNoApp):
+		return &Error{Errno: Invalid, Cause: err}
 	case errors.Is(err, presence.ErrCredential):
 		return &Error{Errno: Expired, Cause: err}
 	case errors.Is(err, presence.ErrFull):
@@ -198,7 +207,7 @@ func coreError(err error) *Error {
 	return &Error{Errno: Internal, Cause: err}
 }
 
-// endError says why the hub ended a session.
+// endError says why the hub ended a session, or an app's link.
 func endError(end presence.End) *Error {
 	switch end {
 	case presence.EndReplaced:
@@ -207,8 +216,10 @@ func endError(end presence.End) *Error {
 		return &Error{Errno: Replaced, Detail: "kicked"}
 	case presence.EndExpired:
 		return &Error{Errno: Expired, Close: closeBadIdentity}
-	case presence.EndRemoved:
-		return &Error{Errno: Expired, Detail: "removed", Close: closeBadIdentity}
+	case presence.EndRemoved, presence.EndDisabled:
+		return &Error{Errno: Expired, Detail: end.String(), Close: closeBadIdentity}
+	case presence.EndOverflow:
+		return &Error{Errno: SlowDown, Detail: end.String(), Close: closeSlowDown}
 	case presence.EndDraining, presence.EndShutdown:
 		return &Error{Errno: GoingAway}
 	}

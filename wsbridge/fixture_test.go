@@ -90,7 +90,10 @@ func newFixture(t testing.TB, change ...func(*wsbridge.Config)) *fixture {
 		change(&c)
 	}
 	f.bridge = wsbridge.New(c)
-	f.server = httptest.NewServer(f.bridge)
+	mux := http.NewServeMux()
+	mux.Handle("/", f.bridge)
+	mux.HandleFunc("/myapps/{appid}", f.bridge.ServeApp)
+	f.server = httptest.NewServer(mux)
 	t.Cleanup(f.close)
 	return f
 }
@@ -103,8 +106,8 @@ func (f *fixture) close() {
 		f.t.Error("shutdown:", err)
 	}
 	f.server.Close()
-	if s := f.bridge.Stats(); s.Sockets != 0 || s.Devices != 0 {
-		f.t.Errorf("%d sockets and %d devices are left", s.Sockets, s.Devices)
+	if s := f.bridge.Stats(); s.Sockets != 0 || s.Devices != 0 || s.Apps != 0 {
+		f.t.Errorf("%d sockets, %d devices and %d apps are left", s.Sockets, s.Devices, s.Apps)
 	}
 	if err := f.store.Close(); err != nil {
 		f.t.Error(err)
@@ -216,6 +219,7 @@ type device struct {
 	freeze int         // owned by read: after so many frames it reads no more; 0: it reads on
 	gone   chan struct{}
 	drop   func() // cuts the connection without a word
+	path   string // immutable; "": a device's
 }
 
 type option func(*device, *websocket.Dialer, http.Header)
@@ -237,7 +241,7 @@ func (f *fixture) dial(options ...option) *device {
 	for _, o := range options {
 		o(d, &dialer, h)
 	}
-	ws, _, err := dialer.Dial(f.url(), h)
+	ws, _, err := dialer.Dial(f.url()+d.path, h)
 	f.must(err)
 	d.ws = ws
 	ws.SetPingHandler(d.onPing)

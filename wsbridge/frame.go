@@ -20,6 +20,8 @@ const (
 	ackFrame
 	sendFrame
 	consentFrame
+	authFrame   // of an app, as are the next two and an ack
+	notifyFrame // also in its array form
 	unknownFrame
 )
 
@@ -32,7 +34,14 @@ var kinds = map[string]kind{
 	"consent": consentFrame,
 }
 
-// field numbers the members that some frame has; all others are ignored.
+// actions are the values of "action" in frames from apps.
+var actions = map[string]kind{
+	"auth":   authFrame,
+	"notify": notifyFrame,
+	"ack":    ackFrame,
+}
+
+// field numbers the members that some frame has, of a device or of an app; all others are ignored.
 type field uint8
 
 const (
@@ -57,19 +66,30 @@ const (
 	fUntil
 	fNotify
 	fIdle
+	fAction
+	fToken
+	fKey
+	fUID
+	fSource
+	fMessage
+	fURL
+	fCollapse
+	fPriority
 	fields // how many
 )
 
 var fieldNames = [fields]string{
 	"type", "id", "email", "assertion", "device", "status", "idle_since", "ack", "heartbeat", "push", "apps",
 	"ids", "app", "data", "ttl", "allow", "windows", "tz", "until", "notify", "idle",
+	"action", "token", "key", "uid", "source", "message", "url", "collapse_key", "priority",
 }
 
 var fieldsByName = func() map[string]field {
-	m := make(map[string]field, fields)
+	m := make(map[string]field, fields+1)
 	for f, name := range fieldNames {
 		m[name] = field(f)
 	}
+	m["UID"] = fUID // as the array form of notify has it
 	return m
 }()
 
@@ -82,11 +102,11 @@ const (
 	maxTTL     = 2_419_200
 )
 
-// request is a frame from a device, checked. Slices and tokens point into the frame's buffer.
+// request is a frame from a device or an app, checked. Slices and tokens point into the frame's buffer.
 type request struct {
 	kind kind
-	// echo in the reply, as the device wrote it; nil: it did not
-	id, typ []byte
+	// echo in the reply, as the peer wrote it; nil: it did not. action is of an app's auth and ack.
+	id, typ, action []byte
 
 	email, assertion string // status, hello; "": left out
 	device           string // status, hello; "": left out
@@ -101,11 +121,15 @@ type request struct {
 	ref              string           // send: the id as text
 	data             []byte           // send: one JSON object
 	ttl              time.Duration    // send; negative: left out
+
+	key   string               // auth
+	notes []presence.Addressed // notify; From has only what tells the kind of its id, see numbered
+	refs  []string             // an app's ack
 }
 
 // identifies reports whether the frame can be the first one.
 func (r *request) identifies() bool {
-	return (r.kind == statusFrame || r.kind == helloFrame) && r.email != "" && r.assertion != ""
+	return r.kind == authFrame || (r.kind == statusFrame || r.kind == helloFrame) && r.email != "" && r.assertion != ""
 }
 
 // free reports whether the frame costs nothing in the token bucket.
@@ -343,22 +367,27 @@ func (t *tokens) sendInto(r *request) *Error {
 	if t[fData] != nil && t[fData][0] != '{' {
 		return bad(fData)
 	}
-	r.ttl = -1
-	if t[fTTL] != nil {
-		seconds, ok := asNumber(t[fTTL])
-		if !ok || seconds != math.Trunc(seconds) || seconds < 0 || seconds > maxTTL {
-			return bad(fTTL)
-		}
-		r.ttl = time.Duration(seconds) * time.Second
+	if r.ttl, err = t.ttl(); err != nil {
+		return err
 	}
 	if err := t.need(fApp, fID, fData); err != nil {
 		return err
 	}
 	r.data = append([]byte(nil), t[fData]...)
-	if r.ref = string(t[fID]); isString(t[fID]) {
-		r.ref = unquote(t[fID])
-	}
+	r.ref = asText(t[fID])
 	return nil
+}
+
+// ttl reads how long something may wait; negative where it is left out.
+func (t *tokens) ttl() (time.Duration, *Error) {
+	if t[fTTL] == nil {
+		return -1, nil
+	}
+	seconds, ok := asNumber(t[fTTL])
+	if !ok || seconds != math.Trunc(seconds) || seconds < 0 || seconds > maxTTL {
+		return 0, bad(fTTL)
+	}
+	return time.Duration(seconds) * time.Second, nil
 }
 
 func (t *tokens) consentInto(r *request) *Error {
@@ -480,6 +509,14 @@ func asString(token []byte) (string, bool) {
 		return "", false
 	}
 	return unquote(token), true
+}
+
+// asText is a string's text, or a number as it is written.
+func asText(token []byte) string {
+	if isString(token) {
+		return unquote(token)
+	}
+	return string(token)
 }
 
 // asNumber reads a number that a float64 can hold.

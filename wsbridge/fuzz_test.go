@@ -45,12 +45,51 @@ func FuzzSocket(f *testing.F) {
 		d, err := chat.link.Notify(presence.Peer{PUID: chat.puids[ann]}, presence.Message{Message: "m", TTL: -1, Collapse: "k"})
 		fix.must(err)
 		fix.must(d.Wait())
-		out := converse(t, fix, states[int(state)%len(states)], framed, input)
+		out := converse(t, fix, "/", states[int(state)%len(states)], framed, input)
 		checkServerFrames(t, out)
 		bob.say(`{}`)
 		bob.expect(`{}`)
 		fix.until("only bob is left", func() bool { return fix.bridge.Stats().Sockets == 1 })
 		fix.clock.add(time.Minute) // bob may go on for ever
+	})
+}
+
+// FuzzChannel is FuzzSocket for sockets of an app, with a component of the same app beside, which must not notice.
+func FuzzChannel(f *testing.F) {
+	for _, s := range []string{
+		"{}", `{"action":"auth","token":"k"}`, `{"key":"k"}` + "\n" + `{"action":"ack","ids":["m",1]}`, `[]`, `[{"UID":"x","message":"m","action":"a"}]`,
+		`{"action":"notify","uid":"ann","source":"s","message":"m","url":"u","id":1,"device":"d","data":[],"ttl":0,"collapse_key":"c","priority":"high"}`,
+		`{"action":"notify","uid":"x"` + "\n" + `{"action":7}`, "\x81\x80\x00\x00\x00\x00", "\x8a\x81\x00\x00\x00\x001", "\x88\x82\x00\x00\x00\x00\x03\xe8", "\x82\x80\x00\x00\x00\x00",
+	} {
+		f.Add(false, true, []byte(s))
+		f.Add(true, true, []byte(s))
+		f.Add(true, false, []byte(s))
+	}
+	fix := newFixture(f, func(c *wsbridge.Config) { c.Rate = 1000 })
+	chat := fix.app("chat")
+	phone := fix.online("phone")
+	chat.expect("online")
+	n := 0
+	f.Fuzz(func(t *testing.T, known, framed bool, input []byte) {
+		if len(input) > 1<<16 {
+			return
+		}
+		fix.t, phone.t = t, t
+		defer func() { fix.t, phone.t = f, f }()
+		if n++; n%50 == 0 {
+			chat.link.Take(make([]presence.Update, 64)) // receipts
+		}
+		phone.say(`{"type":"send","app":"chat","id":"m","ttl":0,"data":{}}`)
+		phone.expect(`{"result":"OK","id":"m","type":"send"}`)
+		state := ""
+		if known {
+			state = `{"key":"k"}`
+		}
+		checkServerFrames(t, converse(t, fix, "/myapps/chat", state, framed, input))
+		phone.say(`{}`)
+		phone.expect(`{}`)
+		fix.until("only the phone is left", func() bool { return fix.bridge.Stats().Sockets == 1 })
+		fix.clock.add(time.Minute)
 	})
 }
 
@@ -62,12 +101,12 @@ var states = []string{
 }
 
 // converse says all that on a new socket and returns what it heard until the end.
-func converse(t *testing.T, f *fixture, state string, framed bool, input []byte) []byte {
+func converse(t *testing.T, f *fixture, path, state string, framed bool, input []byte) []byte {
 	c, err := net.Dial("tcp", f.server.Listener.Addr().String())
 	f.must(err)
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(patience))
-	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+	io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	r := bufio.NewReader(c)
 	resp, err := http.ReadResponse(r, nil)

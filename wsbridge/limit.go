@@ -79,6 +79,9 @@ func addressOf(a netip.Addr) address {
 	return a.As16()
 }
 
+// addr is the address that stands for all that are counted together.
+func (a address) addr() netip.Addr { return netip.AddrFrom16(a).Unmap() }
+
 // addresses counts the sockets of each address. Safe for concurrent use.
 type addresses struct {
 	max int // 0: no limit

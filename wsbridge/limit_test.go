@@ -91,10 +91,10 @@ func TestSweep(t *testing.T) {
 	var readers sync.WaitGroup
 	conns := make([]*conn, 2*chunkSlots+1)
 	for i := range conns {
-		conns[i] = &conn{serial: uint64(i)}
+		conns[i] = &conn{serial: uint32(i)}
 		tab.enter(conns[i], 1, &readers)
 	}
-	looked := func(now uint32) (serials []uint64) {
+	looked := func(now uint32) (serials []uint32) {
 		tab.sweep(now, func(c *conn, seen uint32) uint32 {
 			serials = append(serials, c.serial)
 			return now + 10

@@ -58,10 +58,11 @@ func (s *socket) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// hijacked hands the socket to the upgrader in place of the connection.
+// hijacked hands the socket, or what stands in front of it, to the upgrader in place of the connection.
 type hijacked struct {
 	http.ResponseWriter
-	s *socket
+	s  *socket
+	as net.Conn
 }
 
 func (h hijacked) Hijack() (c net.Conn, rw *bufio.ReadWriter, err error) {
@@ -70,13 +71,14 @@ func (h hijacked) Hijack() (c net.Conn, rw *bufio.ReadWriter, err error) {
 		return nil, nil, http.ErrNotSupported
 	}
 	h.s.Conn, rw, err = hj.Hijack()
-	return h.s, rw, err
+	return h.as, rw, err
 }
 
-// accept upgrades the request, or answers it with the reason why not. The handlers for control frames belong
-// to the socket's owner; before the first read, slot must be set.
-func (s *socket) accept(u *websocket.Upgrader, w http.ResponseWriter, r *http.Request, ping, pong func(string) error) error {
-	ws, err := u.Upgrade(hijacked{w, s}, r, nil)
+// accept upgrades the request, or answers it with the reason why not; the library gets as, which is the socket or
+// stands in front of it. The handlers for control frames belong to the socket's owner; before the first read, slot
+// must be set.
+func (s *socket) accept(u *websocket.Upgrader, as net.Conn, w http.ResponseWriter, r *http.Request, ping, pong func(string) error) error {
+	ws, err := u.Upgrade(hijacked{w, s, as}, r, nil)
 	if err != nil {
 		return err
 	}
@@ -119,6 +121,26 @@ func (s *socket) writeLocked(frame []byte) error {
 	s.b.stats.framesOut.Add(1)
 	s.ws.SetWriteDeadline(s.b.deadline())
 	return s.ws.WriteMessage(websocket.TextMessage, frame)
+}
+
+// openFrame and closeFrame stand around a text frame that is appended to b, at says where it began: frames of the
+// server are not masked (RFC 6455 §5.1), so many can be made in one buffer without the library.
+func openFrame(b []byte) (_ []byte, at int) { return append(b, 0x81, 126, 0, 0), len(b) }
+
+func closeFrame(b []byte, at int) []byte {
+	switch n := len(b) - at - 4; { // RFC 6455 §5.2
+	case n < 126:
+		b[at+1] = byte(n)
+		return append(b[:at+2], b[at+4:]...)
+	case n < 1<<16:
+		binary.BigEndian.PutUint16(b[at+2:], uint16(n))
+	default:
+		b = append(b, 0, 0, 0, 0, 0, 0)
+		copy(b[at+10:], b[at+4:])
+		b[at+1] = 127
+		binary.BigEndian.PutUint64(b[at+2:], uint64(n))
+	}
+	return b
 }
 
 // pingLocked sends a ping; its payload comes back with the pong. wmu is held.

@@ -19,7 +19,6 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
-	"presenced/store"
 	"presenced/wsbridge"
 )
 
@@ -78,7 +77,7 @@ func TestHello(t *testing.T) {
 // The first frame must identify.
 func TestFirstFrames(t *testing.T) {
 	f := newFixture(t)
-	f.must(f.store.PutTokens([]store.Token{
+	f.must(f.store.PutTokens([]presence.Token{
 		{Hash: identity.HashSecret("phone's"), Email: ann, Device: "phone"},
 		{Hash: identity.HashSecret("old"), Email: ann, Expires: f.clock.Now()},
 	}))
@@ -784,7 +783,7 @@ func TestShutdownCutsOffWhoStays(t *testing.T) {
 
 func TestEndsFromInside(t *testing.T) {
 	f := newFixture(t)
-	f.must(f.store.PutTokens([]store.Token{
+	f.must(f.store.PutTokens([]presence.Token{
 		{Hash: identity.HashSecret("t"), Email: ann},
 		{Hash: identity.HashSecret("gone"), Email: ann},
 		{Hash: identity.HashSecret("short"), Email: ann, Expires: f.clock.Now().Add(time.Hour)},
@@ -812,7 +811,7 @@ func TestEndsFromInside(t *testing.T) {
 // A new assertion on an open socket takes the old one's place.
 func TestNewAssertionRenews(t *testing.T) {
 	f := newFixture(t)
-	f.must(f.store.PutTokens([]store.Token{
+	f.must(f.store.PutTokens([]presence.Token{
 		{Hash: identity.HashSecret("short"), Email: ann, Expires: f.clock.Now().Add(time.Hour)},
 		{Hash: identity.HashSecret("long"), Email: ann, Expires: f.clock.Now().Add(10 * time.Hour)},
 	}))

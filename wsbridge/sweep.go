@@ -131,6 +131,16 @@ func (t *table) watch(c *conn, beat uint32) {
 	c.slot.due = 0
 }
 
+// nudge pings c at the next chance, unless it was heard in this tick; where no sign of life comes it ends.
+func (t *table) nudge(c *conn, now, patience uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.slot.conn == c && c.pulse.pinged == 0 {
+		c.pulse.pinged, c.slot.due = now, now+patience
+		c.flags.Or(flagPing)
+	}
+}
+
 // look decides what is due for an identified conn which was last heard in the tick seen. It is called by
 // the sweep, with the table locked, and does not block.
 func (b *Bridge) look(c *conn, seen uint32) (due uint32) {

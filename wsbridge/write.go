@@ -31,6 +31,9 @@ func (c *conn) writer() {
 // drain does all there is to do. Between batches it lets the reader answer.
 func (c *conn) drain() {
 	err := c.answerPing()
+	if c.app != nil && err == nil {
+		err = c.app.drain()
+	}
 	if s := c.session.Load(); s != nil && err == nil {
 		c.confirmArrived()
 		w := outbox{c: c, framer: framer{prefix: notificationsPrefix, max: c.b.cfg.MaxFrame}}

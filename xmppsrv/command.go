@@ -12,7 +12,8 @@ import (
 // how they stand on the wire. To whoever is no administrator discovery shows none of it, and where no commands are
 // configured a command is an unknown iq.
 //
-// A command is carried out by the reader: an administrator's stream waits for it, for a bounded time.
+// A command is carried out by the reader: an administrator's stream waits for it, for a bounded time, and not at all
+// once the session is to end.
 
 // bare is the address without its resource, in its normal form.
 func (a *address) bare() string {
@@ -48,7 +49,7 @@ func (s *session) command(st *stanza, q xmlstream.Element) {
 	if s.isAdmin(st) {
 		r.Form = submitted(q)
 	}
-	reply, err := s.srv.cfg.Commands.Do(s.srv.running, r)
+	reply, err := s.srv.cfg.Commands.Do(s.going, r)
 	if err != nil {
 		s.refuseCommand(st, q, err)
 		return

@@ -383,3 +383,22 @@ func TestMelliumCommands(t *testing.T) {
 	}
 	nc.Close()
 }
+
+// A command does not keep a session that is to end: who resumes it does not wait for the command.
+func TestCommandEndsWithItsSession(t *testing.T) {
+	running := make(chan struct{})
+	c := twoCommands()
+	c.StepTime = time.Hour
+	c.Commands[0].Run = func(ctx context.Context, _ adhoc.Values) (*adhoc.Result, error) {
+		close(running)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	g := start(t, withCommands(c))
+	p := g.connect("chat")
+	id := p.enable()
+	p.send("<iq from='root@chat.example/desk' to='gw.example' id='c' type='set'><command xmlns='http://jabber.org/protocol/commands' node='urn:t#list'/></iq>")
+	<-running
+	newer := g.resume("chat", id, 0)
+	newer.want(resumed(id, 1))
+}

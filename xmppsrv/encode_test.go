@@ -116,7 +116,7 @@ func TestTables(t *testing.T) {
 	if got := refusalOf(io.EOF); got != refuseStorage {
 		t.Errorf("an unknown error is told as %v", got)
 	}
-	for _, e := range []presence.End{presence.EndReplaced, presence.EndDisabled, presence.EndRemoved, presence.EndShutdown, presence.EndOverflow} {
+	for _, e := range []presence.End{presence.EndReplaced, presence.EndDisabled, presence.EndRemoved, presence.EndShutdown, presence.EndOverflow, presence.EndChanged} {
 		if linkEnds[e] == notEnded {
 			t.Errorf("no row for the link's end %d", e)
 		}

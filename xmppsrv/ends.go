@@ -60,6 +60,7 @@ const (
 	endRemoved
 	endShutdown
 	endOverflow
+	endChanged
 	endInternal
 
 	endCount
@@ -126,6 +127,7 @@ var ends = [endCount]endRow{
 	endRemoved:  {"removed", "not-authorized", "The app was removed"},
 	endShutdown: {"shutdown", "system-shutdown", "The server is going away"},
 	endOverflow: {"overflow", "resource-constraint", "The component did not take what it was given"},
+	endChanged:  {"changed", "reset", "The policy for this app's connections was changed"},
 	endInternal: {"internal", "internal-server-error", "The server could not do its part"},
 }
 
@@ -152,6 +154,7 @@ var linkEnds = map[presence.End]end{
 	presence.EndRemoved:  endRemoved,
 	presence.EndShutdown: endShutdown,
 	presence.EndOverflow: endOverflow,
+	presence.EndChanged:  endChanged,
 }
 
 // linkError says how a failed Hub.Link is told.

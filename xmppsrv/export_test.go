@@ -9,3 +9,9 @@ func (s *Server) CountFrom(n uint32) { s.countFrom = n }
 func (s *Server) PongWait(d time.Duration) { s.pongWait = d }
 
 const AskAfter = askAfter
+
+// MaxKept sets how many bytes are kept of sessions without a connection. Call it before Serve.
+func (s *Server) MaxKept(n int) { s.maxKept = n }
+
+// HoldWait sets for how long the first element of a connection that may resume is waited for. Call it before Serve.
+func (s *Server) HoldWait(d time.Duration) { s.holdWait = d }

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"presenced/presence"
 	"presenced/xmppsrv/xmlstream"
 )
 
@@ -86,7 +85,7 @@ func (s *session) resume(e xmlstream.Element) error {
 	}
 	s.srv.count.resumed.Add(1)
 	s.srv.cfg.Log.Info("session resumed", "app", s.appID, "address", s.c.RemoteAddr().String())
-	s.out.turn(&turn{led: led, resumed: true, h: h, ours: led.in.h(), shared: s.link.App().Conflict == presence.Share})
+	s.out.turn(&turn{led: led, resumed: true, h: h, ours: led.in.h()})
 	s.led, s.link = led, led.link
 	return nil
 }

@@ -819,12 +819,13 @@ func TestShareResumesWithReceipts(t *testing.T) {
 	}
 }
 
-// Sessions without a connection make room for connections.
+// Sessions without a connection take no room from those with one: who comes back finds its own. Only their own number
+// is bounded.
 func TestShareMakesRoom(t *testing.T) {
 	g := start(t)
 	g.app("team", presence.Share)
 	most := presence.DefaultLimits().LinksPerApp
-	ids := make([]string, most)
+	ids := make([]string, most+1)
 	for i := range ids {
 		p := g.connect("team")
 		ids[i] = p.enable()
@@ -833,9 +834,243 @@ func TestShareMakesRoom(t *testing.T) {
 	if n := g.srv.Stats().Kept; n != most {
 		t.Errorf("%d are kept", n)
 	}
+	g.logs("session dropped")
 	p := g.connect("team")
 	p.send(resume(ids[0], 0))
-	p.want(notFound)
+	p.want(notFound) // it had waited longest
+	for range most - 1 {
+		g.connect("team")
+	}
+	g.refusedTooMany("team")
+	p.send("</stream:stream>")
+	p.rest()
+	p = g.connect("team")
 	p.send(resume(ids[1], 0))
 	p.want(resumed(ids[1], 0))
+}
+
+func (g *gateway) refusedTooMany(app string) {
+	g.t.Helper()
+	p := g.dial()
+	p.name = app + ".example"
+	p.open()
+	p.send("<handshake>" + p.digest(secret) + "</handshake>")
+	p.ends(streamError("resource-constraint", "Too many connections of this component"))
+}
+
+// Where connections share an app a dead one refuses a newer one only as long as a ping takes, too.
+func TestShareLimitPingsTheOlder(t *testing.T) {
+	g := start(t, func(c *setup) { c.PingInterval = time.Minute; c.Limits.LinksPerApp = 2 })
+	g.srv.PongWait(50 * time.Millisecond)
+	g.app("team", presence.Share)
+	dead, alive := g.connect("team"), g.connect("team")
+	g.refusedTooMany("team")
+	alive.wantPing()
+	alive.fence()
+	dead.wantPing() // and does not answer
+	dead.ends(streamError("connection-timeout", "No answer to a ping"))
+	g.logs("reason=silent")
+	alive.fence()
+	g.connect("team").fence()
+}
+
+// What is kept without a connection is bounded in bytes, for all apps together; the oldest goes.
+func TestKeptBytesAreBounded(t *testing.T) {
+	g := start(t)
+	g.srv.MaxKept(3 << 10)
+	var ids [3]string
+	for i := range ids {
+		app := fmt.Sprint("app", i)
+		g.app(app, presence.Replace)
+		p := g.connect(app)
+		ids[i] = p.enable()
+		for range 20 { // more than a KB of answers, that are not acknowledged
+			p.send(pingOf(app + ".example"))
+			p.wantStanzas(strings.ReplaceAll(pong, "chat.example", app+".example"))
+		}
+		p.cut()
+	}
+	if n := g.srv.Stats().Kept; n != 2 {
+		t.Errorf("%d are kept", n)
+	}
+	p := g.connect("app0")
+	p.send(resume(ids[0], 0))
+	p.want(notFound)
+	p = g.connect("app2")
+	p.send(resume(ids[2], 0))
+	p.want(resumed(ids[2], 20))
+}
+
+// worker is one of the connections of the app team, with stream management.
+type worker struct {
+	*comp
+	id       string // of its session
+	received uint32 // stanzas
+}
+
+func (g *gateway) worker() *worker {
+	p := g.connect("team")
+	return &worker{comp: p, id: p.enable()}
+}
+
+// heard reads up to the answer to a ping, and returns what else came, in short words: "away p01", "m1", "unsubscribed p01".
+func (w *worker) heard() (words []string) {
+	w.t.Helper()
+	w.send(pingOf("team.example"))
+	return w.upToPong()
+}
+
+func (w *worker) upToPong() (words []string) {
+	w.t.Helper()
+	for {
+		s := w.next()
+		if strings.HasPrefix(s, "<r ") || strings.HasPrefix(s, "<a ") {
+			continue
+		}
+		w.received++
+		switch {
+		case strings.HasPrefix(s, "<iq "):
+			return words
+		case strings.HasPrefix(s, "<message "):
+			words = append(words, regexp.MustCompile(` id='([^']*)'`).FindStringSubmatch(s)[1])
+		default:
+			what := "online"
+			for _, w := range []string{"away", "unavailable", "unsubscribed"} {
+				if strings.Contains(s, w) {
+					what = w
+				}
+			}
+			words = append(words, what+" "+strings.SplitN(sender(s), "@", 2)[0])
+		}
+	}
+}
+
+func (w *worker) resume(ours uint32) {
+	w.t.Helper()
+	w.comp = w.g.resume("team", w.id, w.received)
+	w.want(resumed(w.id, ours))
+}
+
+// A worker that has lost its connection loses its users to those that are there, at once. Back again it goes on where
+// it was: it is told what is not so any more, and nothing twice.
+func TestShareMovesUsersAtOnce(t *testing.T) {
+	g := start(t)
+	g.app("team", presence.Share)
+	const users = 20
+	phones, emails := map[string]*presence.Session{}, map[string]string{}
+	a, b := g.worker(), g.worker()
+	a.heard()
+	b.heard()
+	for i := range users {
+		email, puid := fmt.Sprintf("u%d@example.org", i), fmt.Sprintf("p%02d", i)
+		_, err := g.hub.Allow(presence.Grant{Email: email, App: "team", PUID: puid, Notify: true}, presence.ByUser)
+		g.must(err)
+		phones[puid], emails[puid] = g.device(email, "phone"), email
+	}
+	ofA := a.heard()
+	if n := len(b.heard()); len(ofA)+n != users || len(ofA) < 4 {
+		t.Fatalf("%d and %d of %d", len(ofA), n, users)
+	}
+	slices.Sort(ofA)
+	puid := func(i int) string { return strings.TrimPrefix(ofA[i], "online ") }
+	gone, away, revoked := puid(0), puid(1), puid(2)
+	g.must(phones[gone].Send("team", "m1", []byte(`{}`), -1))
+	if got := a.heard(); !slices.Equal(got, []string{"m1"}) {
+		t.Errorf("before the cut: %q", got)
+	}
+	a.received -= 2 // the message and the ping's answer are lost on the way
+	a.cut()
+	moved := b.heard()
+	if slices.Sort(moved); !slices.Equal(moved, ofA) {
+		t.Errorf("moved: %q, to move: %q", moved, ofA)
+	}
+	g.must(phones[gone].Publish(presence.Offline, time.Time{}))
+	g.must(phones[away].Publish(presence.Unavailable, time.Time{}))
+	g.must(g.hub.Revoke(emails[revoked], "team", presence.ByUser))
+	g.must(phones[gone].Send("team", "m2", []byte(`{}`), -1))
+	got := b.heard()
+	slices.Sort(got)
+	if want := []string{"away " + away, "m2", "unavailable " + gone, "unavailable " + revoked, "unsubscribed " + revoked}; !slices.Equal(got, want) {
+		t.Errorf("while the first is away the second is told %q, want %q", got, want)
+	}
+	a.resume(3)
+	got = append(a.upToPong(), a.heard()...) // what was lost, and what is new
+	if len(got) == 0 || got[0] != "m1" {
+		t.Fatalf("the first is told %q", got)
+	}
+	slices.Sort(got)
+	if want := []string{"away " + away, "m1", "unavailable " + gone, "unavailable " + revoked}; !slices.Equal(got, want) {
+		t.Errorf("back again the first is told %q, want %q", got, want)
+	}
+	if got := b.heard(); len(got) != 0 {
+		t.Errorf("and the second %q", got)
+	}
+	g.must(phones[away].Publish(presence.Online, time.Time{}))
+	if got := a.heard(); !slices.Equal(got, []string{"online " + away}) {
+		t.Errorf("news: %q", got)
+	}
+}
+
+// A <resume/> that comes after the snapshot has begun doubles nothing that waits: messages and notices are held back.
+func TestLateResumeDoublesNoMessage(t *testing.T) {
+	for _, c := range []presence.Conflict{presence.Replace, presence.Reject, presence.Share} {
+		t.Run(string(c), func(t *testing.T) {
+			g := start(t)
+			g.app("team", c)
+			for _, puid := range []string{"p1", "p2", "p3"} {
+				_, err := g.hub.Allow(presence.Grant{Email: puid + "@example.org", App: "team", PUID: puid, Notify: true}, presence.ByUser)
+				g.must(err)
+			}
+			ann := g.device("p1@example.org", "phone")
+			w := g.worker()
+			w.heard()
+			g.must(ann.Send("team", "m1", []byte(`{}`), -1))
+			g.must(g.hub.Revoke("p2@example.org", "team", presence.ByUser))
+			got := w.heard()
+			slices.Sort(got)
+			if want := []string{"m1", "unsubscribed p2"}; !slices.Equal(got, want) {
+				t.Fatalf("got %q", got)
+			}
+			w.received -= 3
+			w.cut()
+			g.must(ann.Send("team", "now1", []byte(`{}`), 0))
+			late := g.connect("team")
+			g.must(ann.Send("team", "now2", []byte(`{}`), 0))
+			g.must(ann.Send("team", "m2", []byte(`{}`), -1))
+			g.must(g.hub.Revoke("p3@example.org", "team", presence.ByUser))
+			if s := late.next(); !strings.Contains(s, "<delay ") { // the snapshot has begun
+				t.Errorf("got %s", s)
+			}
+			late.send(resume(w.id, w.received))
+			w.comp = late
+			w.want(resumed(w.id, 2))
+			got = append(w.upToPong(), w.heard()...) // what was lost, and what is new
+			slices.Sort(got)
+			if want := []string{"m1", "m2", "now1", "now2", "unsubscribed p2", "unsubscribed p3"}; !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// Who neither resumes nor says anything else gets everything after a while, and the older session ends.
+func TestSilentNewcomerGetsEverything(t *testing.T) {
+	g := start(t)
+	g.srv.HoldWait(400 * time.Millisecond)
+	g.allow("ann@example.org", "p1")
+	ann := g.device("ann@example.org", "phone")
+	p := g.connect("chat")
+	id := p.enable()
+	p.next() // the snapshot
+	g.must(ann.Send("chat", "m1", []byte(`{}`), -1))
+	for !strings.Contains(p.next(), "m1") {
+	}
+	p.cut()
+	newer := g.connect("chat")
+	newer.next()
+	if s := newer.next(); !strings.Contains(s, "m1") {
+		t.Errorf("got %s", s)
+	}
+	newer.send(resume(id, 1))
+	newer.want(notFound)
 }

@@ -50,7 +50,6 @@ type turn struct {
 	resumed bool
 	h       uint32 // resumed: what the component has handled
 	ours    uint32 // resumed: what we have
-	shared  bool   // resumed: what the newer link was told of, no other link was
 }
 
 func newOutbox() *outbox {

@@ -15,6 +15,7 @@ type outgoing struct {
 	head    int // the oldest
 
 	total       uint64 // bytes ever
+	past        uint64 // stanzas ever acknowledged
 	sent, acked uint32 // stanzas, modulo 2^32 (XEP-0198 §4)
 }
 
@@ -64,12 +65,16 @@ type countError struct{ h, sent uint32 }
 
 func (e *countError) Error() string { return fmt.Sprintf("h is %d, %d stanzas were sent", e.h, e.sent) }
 
-// check compares an h with what was sent: *countError if it is higher. stale: it is lower than one before.
+// check compares an h with what was sent: *countError if it is higher. stale: it is lower than one before, which there
+// may have been.
 func (o *outgoing) check(h uint32) (stale bool, err error) {
-	if int32(h-o.sent) > 0 {
+	if h-o.acked <= o.unacked() {
+		return false, nil
+	}
+	if before := o.acked - h; before >= 1<<31 || uint64(before) > o.past {
 		return false, &countError{h, o.sent}
 	}
-	return int32(h-o.acked) < 0, nil
+	return true, nil
 }
 
 // free forgets the oldest n stanzas, and the nonzas around them that were written; what is to be said of them is
@@ -89,6 +94,7 @@ func (o *outgoing) free(n uint32, to *heard) {
 		if e.kind != nonza {
 			n--
 			o.acked++
+			o.past++
 		}
 		o.from += int(e.size)
 	}

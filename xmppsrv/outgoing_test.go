@@ -94,8 +94,16 @@ func TestOutgoing(t *testing.T) {
 				if _, err := o.check(o.sent + 1); !errors.As(err, new(*countError)) {
 					t.Fatalf("more than was sent: %v", err)
 				}
-				if stale, err := o.check(o.acked - 1); !stale || err != nil {
+				if stale, err := o.check(o.acked - uint32(o.past)); stale != (o.past > 0) || err != nil {
 					t.Fatalf("less than was acknowledged: %v %v", stale, err)
+				}
+				if _, err := o.check(o.acked - uint32(o.past) - 1); !errors.As(err, new(*countError)) {
+					t.Fatalf("less than was ever acknowledged: %v", err)
+				}
+				for _, more := range []uint32{1 << 30, 1 << 31, 1<<31 + 1, 1<<31 + 1<<30} {
+					if _, err := o.check(o.sent + more); !errors.As(err, new(*countError)) {
+						t.Fatalf("%d more than was sent: %v", more, err)
+					}
 				}
 			},
 		})
@@ -225,14 +233,15 @@ func TestAskedAgain(t *testing.T) {
 	})
 }
 
-// Who acknowledges nothing in the time there is, is dropped; any progress gives it that time again.
+// Who leaves an <r/> without an answer in the time there is, is dropped; any <a/> gives it that time again, also one that
+// says that it got no further.
 func TestGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := newSupply(3, *samplePresence())
 		src.end = presence.Alive
 		w, _ := managed(t, &record{}, src)
 		w.grace = time.Minute
-		for i := range uint32(3) {
+		for _, i := range []uint32{0, 1, 1, 1, 2} {
 			w.out.acknowledge(i)
 			if why := until(t, w); why != notEnded {
 				t.Fatalf("%v after %d", why, i)

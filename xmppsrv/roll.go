@@ -12,7 +12,7 @@ import (
 
 // roll is who is connected, and what is kept of those who were: the sessions, and the ledgers that can be resumed.
 // It alone says who holds a ledger. An app has one that is kept beside one that is in use, or where connections share
-// it one for each link that the hub allows.
+// it as many of either as the hub allows links. What is kept is bounded for an app and for all.
 type roll struct {
 	srv *Server
 
@@ -25,29 +25,30 @@ type roll struct {
 }
 
 // join makes a link for an app that has shown who it is. What can be resumed is not ended by it; who refuses it, by
-// the app's policy, has to show that it is alive.
+// the app's policy, has to show that it is alive: a dead one gives way. The link is held if there is anything that it
+// may be about to resume.
 func (r *roll) join(app presence.App) (*presence.Link, error) {
-	l, err := r.srv.cfg.Hub.Link(app.ID, presence.ComponentLink, r.beside(app)...)
-	switch {
-	case errors.Is(err, presence.ErrConflict):
+	link, there := r.srv.cfg.Hub.Link, r.resumable(app.ID)
+	if len(there) > 0 {
+		link = r.srv.cfg.Hub.LinkHeld
+	}
+	if app.Conflict != presence.Replace {
+		there = nil
+	}
+	l, err := link(app.ID, presence.ComponentLink, there...)
+	if errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrTooMany) {
 		r.nudge(app.ID)
-	case errors.Is(err, presence.ErrTooMany) && r.dropOldest(app.ID):
-		return r.srv.cfg.Hub.Link(app.ID, presence.ComponentLink)
-	case errors.Is(err, presence.ErrTooMany):
-		r.nudge(app.ID) // a dead one among them gives way
 	}
 	return l, err
 }
 
-// beside are the links that a new one does not end: where a new connection replaces the older one, all that can be
-// resumed; where it is refused while there is one, those without a connection. Links that share all count.
-func (r *roll) beside(app presence.App) (ls []*presence.Link) {
+// resumable are the links of the app's ledgers. A new connection that replaces the older one leaves them to be resumed;
+// where it may be refused those that have a connection count, and the hub knows which.
+func (r *roll) resumable(app string) (ls []*presence.Link) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, led := range r.ofLocked(app.ID) {
-		if app.Conflict == presence.Replace || app.Conflict == presence.Reject && led.holder == nil {
-			ls = append(ls, led.link)
-		}
+	for _, led := range r.ofLocked(app) {
+		ls = append(ls, led.link)
 	}
 	return ls
 }
@@ -72,21 +73,6 @@ func (r *roll) nudge(app string) {
 			s.c.nudge()
 		}
 	}
-}
-
-// dropOldest ends the kept session of the app that has waited longest; false: there is none.
-func (r *roll) dropOldest(app string) bool {
-	r.mu.Lock()
-	of := slices.DeleteFunc(r.ofLocked(app), func(l *ledger) bool { return l.holder != nil })
-	if len(of) > 0 {
-		r.removeLocked(of[0])
-	}
-	r.mu.Unlock()
-	if len(of) == 0 {
-		return false
-	}
-	of[0].link.Close()
-	return true
 }
 
 // displace gives a new link its number, and ends the connections that it replaces; what can be resumed is kept.
@@ -129,7 +115,7 @@ func (r *roll) claim(id string, h uint32, s *session) (*ledger, error) {
 	for {
 		r.mu.Lock()
 		led := r.ledgers[id]
-		if led == nil || led.link.App().ID != s.appID || s.link.Ended() != presence.Alive {
+		if led == nil || led.link.App().ID != s.appID || s.began.Ended() != presence.Alive {
 			r.mu.Unlock()
 			return nil, nil
 		}
@@ -158,17 +144,54 @@ func (r *roll) claim(id string, h uint32, s *session) (*ledger, error) {
 // keep is leave for a session whose ledger is to be kept; false: it is not, since it ended, or was ended.
 func (r *roll) keep(s *session) bool {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	led := s.led
 	if led.gone || led.link.Ended() != presence.Alive || r.srv.isClosing() {
+		r.mu.Unlock()
 		return false
 	}
 	delete(r.sessions, s)
 	led.holder = nil
 	led.expires = r.srv.cfg.Now().Add(led.keep)
+	over := r.makeRoomLocked(s.appID)
 	close(led.free)
 	r.armLocked()
+	r.mu.Unlock()
+	for _, led := range over {
+		led.link.Close()
+		r.srv.cfg.Log.Info("session dropped", "app", led.link.App().ID)
+	}
 	return true
+}
+
+// makeRoomLocked removes kept ledgers, those first whose connection was the oldest, until the app does not have too
+// many and all together do not take too much memory.
+func (r *roll) makeRoomLocked(app string) (over []*ledger) {
+	var kept []*ledger
+	bytes, own := 0, 0
+	for _, led := range r.ledgers {
+		if led.holder != nil {
+			continue
+		}
+		kept = append(kept, led)
+		bytes += led.out.bytes()
+		if led.link.App().ID == app {
+			own++
+		}
+	}
+	slices.SortFunc(kept, func(a, b *ledger) int { return cmp.Compare(a.serial, b.serial) })
+	for _, led := range kept {
+		mine := led.link.App().ID == app
+		if !(mine && own > maxKeptOfApp) && bytes <= r.srv.maxKept {
+			continue
+		}
+		r.removeLocked(led)
+		over = append(over, led)
+		bytes -= led.out.bytes()
+		if mine {
+			own--
+		}
+	}
+	return over
 }
 
 // leave forgets a session, and its ledger.
@@ -191,13 +214,13 @@ func (r *roll) removeLocked(led *ledger) {
 	delete(r.ledgers, led.id)
 }
 
-// supersede is called behind the first element of s: the older sessions of the app end, but for one that it has
-// resumed. What they had not acknowledged comes again, as far as it is kept on disk. Where connections share an app
+// supersede is called behind the first element of s, or when it has been waited for long enough: the older sessions of
+// the app end, but for one that it has resumed. What they had not acknowledged comes again, as far as it is kept on disk. Where connections share an app
 // they do not care for each other.
 func (r *roll) supersede(s *session) {
 	r.mu.Lock()
 	var old []*ledger
-	if s.link.App().Conflict != presence.Share && s.link.Ended() == presence.Alive {
+	if s.began.App().Conflict != presence.Share && s.began.Ended() == presence.Alive {
 		for _, led := range r.ofLocked(s.appID) {
 			if led.serial < s.serial {
 				r.removeLocked(led)

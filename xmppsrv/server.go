@@ -61,6 +61,8 @@ type Server struct {
 
 	countFrom uint32        // what both counts of stream management begin with; other than 0 in tests
 	pongWait  time.Duration // for any byte after a ping; immutable
+	maxKept   int           // maxKeptBytes; other in tests
+	holdWait  time.Duration // likewise
 
 	closing   chan struct{}   // closed when Shutdown begins
 	running   context.Context // ends then too; immutable
@@ -81,6 +83,8 @@ func New(c Config) *Server {
 		cfg:       c,
 		started:   c.Now(),
 		pongWait:  min(c.PingInterval, maxPongWait),
+		maxKept:   maxKeptBytes,
+		holdWait:  holdWait,
 		decoy:     rand.Text(),
 		gate:      gate{max: c.MaxWaiting, maxEach: c.MaxWaitingPerAddress, each: make(map[netip.Prefix]int)},
 		closing:   make(chan struct{}),

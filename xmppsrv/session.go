@@ -1,9 +1,11 @@
 package xmppsrv
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"sync"
+	"time"
 
 	"presenced/presence"
 	"presenced/xmppsrv/xmlstream"
@@ -22,8 +24,12 @@ type session struct {
 	appID  string // immutable
 	serial uint64 // which of the server's sessions it is; immutable
 
-	link *presence.Link // owned by the reader; changes when an older stream is resumed
-	led  *ledger        // owned by the reader; nil: no stream management
+	began *presence.Link // the connection's own; immutable
+	link  *presence.Link // owned by the reader; changes when an older stream is resumed
+	led   *ledger        // owned by the reader; nil: no stream management
+
+	going context.Context // what the reader does for the component ends with it; immutable
+	halt  context.CancelFunc
 
 	stopping  sync.Mutex // held by stop
 	concluded bool       // guarded by stopping: nobody stops it any more
@@ -43,12 +49,13 @@ type arrival struct {
 
 func newSession(st *stream, l *presence.Link, serial uint64) *session {
 	s := &session{
-		srv: st.srv, c: st.c, r: st.r, link: l, serial: serial,
+		srv: st.srv, c: st.c, r: st.r, began: l, link: l, serial: serial,
 		gw: st.srv.cfg.Domain, app: l.App().Component, appID: l.App().ID,
 		enc: newEncoder(st.srv.cfg.Domain, l.App().Component), out: newOutbox(),
 		first:    make(chan struct{}),
 		inFlight: make(chan arrival, maxInFlight),
 	}
+	s.going, s.halt = context.WithCancel(st.srv.running)
 	s.r.Allow(st.srv.cfg.MaxStanza, 32<<10)
 	s.c.identified.Store(true)
 	s.c.live(st.srv.cfg.PingInterval, st.srv.pongWait, s.ping)
@@ -59,10 +66,13 @@ func newSession(st *stream, l *presence.Link, serial uint64) *session {
 func (s *session) run() (end, error) {
 	w := newWriter(s.c, s.link, s.out, s.enc, s.srv.cfg.PingInterval, &s.srv.count)
 	w.grace = s.srv.cfg.PingInterval + s.srv.pongWait
+	w.begun, w.hold, w.unhold = time.Now(), s.srv.holdWait, s.unhold
+	defer s.halt()
 	wrote := make(chan end, 1)
 	go func() {
 		why := w.run(s.first, s.srv.closing)
 		s.out.release()
+		s.halt()
 		s.c.kick()
 		wrote <- why
 	}()
@@ -99,9 +109,12 @@ func (s *session) conclude(w *writer, why end, err error) end {
 	if high := (*streamError)(nil); errors.As(err, &high) && high.why == why {
 		w.cause = high.cause
 	}
-	if s.resumable(why, err) && s.srv.roll.keep(s) {
-		s.srv.cfg.Log.Info("session kept", "app", s.appID, "for", s.led.keep)
-		return w.finish(why)
+	if s.resumable(why, err) {
+		s.link.Detach() // before another session can have it
+		if s.srv.roll.keep(s) {
+			s.srv.cfg.Log.Info("session kept", "app", s.appID, "for", s.led.keep)
+			return w.finish(why)
+		}
 	}
 	s.srv.roll.leave(s)
 	w.last()
@@ -122,6 +135,7 @@ func (s *session) stop(why end) {
 		return
 	}
 	s.out.finish(why)
+	s.halt()
 	s.c.cutWrites()
 	s.c.kick()
 }
@@ -153,8 +167,9 @@ func (s *session) ping() {
 func (s *session) read() error {
 	e, err := s.r.Next()
 	if err == nil {
-		err = s.handle(e)
-		s.srv.roll.supersede(s)
+		if err = s.handle(e); s.link == s.began {
+			s.unhold()
+		}
 	}
 	close(s.first)
 	for err == nil {
@@ -163,6 +178,13 @@ func (s *session) read() error {
 		}
 	}
 	return err
+}
+
+// unhold is for a connection that resumes nothing: the older sessions of its app end, and it gets all that there is. It
+// is called by the reader behind the first element, or by the writer if that does not come.
+func (s *session) unhold() {
+	s.srv.roll.supersede(s)
+	s.began.Open()
 }
 
 // stanza is one of the three kinds with its addresses; all points into the reader's buffer.

@@ -287,6 +287,20 @@ func TestDisabled(t *testing.T) {
 	p.ends(streamError("not-authorized", "The app was disabled or its secret changed"))
 }
 
+// Each connection goes by the policy under which it came.
+func TestPolicyChanged(t *testing.T) {
+	g := start(t)
+	p := g.connect("chat")
+	id := p.enable()
+	a, _ := g.hub.App("chat")
+	a.Conflict = presence.Share
+	g.must(g.hub.PutApp(a))
+	p.ends(streamError("reset", "The policy for this app's connections was changed"))
+	p = g.connect("chat")
+	p.send(resume(id, 0))
+	p.want(notFound)
+}
+
 func TestRemoved(t *testing.T) {
 	g := start(t)
 	p := g.connect("chat")

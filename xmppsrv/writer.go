@@ -17,6 +17,8 @@ type source interface {
 	Told(id uint64) error
 	Delivered(ids []uint64)
 	Ended() presence.End
+	Join()
+	Yield(to *presence.Link)
 	Probe(presence.Peer) ([]presence.Update, error)
 	Close()
 }
@@ -34,7 +36,7 @@ type writer struct {
 	out   *outbox
 	enc   *encoder
 	stall time.Duration // how long a write may take
-	grace time.Duration // how long the component may leave an <r/> without an <a/> that acknowledges something
+	grace time.Duration // how long the component may leave an <r/> without an <a/>
 	count *counters
 
 	src source
@@ -53,6 +55,10 @@ type writer struct {
 	tellErr error  // the last failure of Told: the notice comes again with the next connection
 
 	request request
+
+	begun  time.Time
+	hold   time.Duration // from then on the first element is waited for; immutable
+	unhold func()        // called when it does not come; nil: nothing is waited for
 }
 
 // request is what has been asked with <r/>.
@@ -60,7 +66,7 @@ type request struct {
 	asked    uint32    // outgoing.sent when it was sent last
 	bytes    uint64    // outgoing.total then
 	last     time.Time // when that was
-	progress time.Time // since when nothing was acknowledged though asked; zero: nothing is open
+	progress time.Time // since when no <a/> came though asked; zero: nothing is open
 }
 
 func newWriter(c sink, src source, out *outbox, enc *encoder, stall time.Duration, count *counters) *writer {
@@ -74,9 +80,16 @@ func newWriter(c sink, src source, out *outbox, enc *encoder, stall time.Duratio
 // first is closed, at most snapshotWait. closing ends the stream as EndShutdown does.
 func (w *writer) run(first, closing <-chan struct{}) end {
 	w.await(first, closing)
-	alarm := time.NewTimer(w.stall)
+	alarm, late := time.NewTimer(w.stall), time.NewTimer(w.hold)
 	defer alarm.Stop()
+	defer late.Stop()
 	for {
+		if w.unhold != nil && (isClosed(first) || time.Since(w.begun) >= w.hold) {
+			if !isClosed(first) {
+				w.unhold()
+			}
+			w.unhold = nil
+		}
 		worked, why, err := w.round(isClosed(closing))
 		switch {
 		case err != nil:
@@ -94,6 +107,7 @@ func (w *writer) run(first, closing <-chan struct{}) end {
 		case <-w.out.wake:
 		case <-closing:
 		case <-alarm.C:
+		case <-late.C: // see above
 		}
 	}
 }
@@ -103,6 +117,11 @@ func (w *writer) run(first, closing <-chan struct{}) end {
 func (w *writer) await(first, closing <-chan struct{}) {
 	t := time.NewTimer(snapshotWait)
 	defer t.Stop()
+	defer func() {
+		if !isClosed(first) { // else it has joined, or resumes
+			w.src.Join()
+		}
+	}()
 	for w.src.Ended() == presence.Alive && !w.out.presses() {
 		select {
 		case <-first:
@@ -296,33 +315,13 @@ func (w *writer) turn(t *turn) error {
 		w.o.seal(nonza, 0)
 	} else {
 		w.o.rewind()
-		if t.shared {
-			w.inherit()
-		}
-		w.src.Close() // nothing is taken from it any more
+		w.src.Yield(t.led.link) // nothing is taken from it any more
 		w.src = t.led.link
 		w.o.free(t.h-w.o.acked, &w.heard)
 		w.tell()
 	}
 	w.request = request{asked: w.o.acked, bytes: w.o.total - uint64(w.o.bytes())}
 	return nil
-}
-
-// inherit takes from a link that is about to be closed what no other link will tell: receipts, and messages that are
-// not kept.
-func (w *writer) inherit() {
-	for {
-		n := w.src.Take(w.updates)
-		if n == 0 {
-			return
-		}
-		for i := range n {
-			if u := &w.updates[i]; u.Kind != presence.Presence && u.ID == 0 {
-				w.o.buf = w.enc.update(w.o.buf, u)
-				w.o.seal(plain, 0)
-			}
-		}
-	}
 }
 
 // acknowledged frees what the component says it has (XEP-0198 §4).
@@ -335,12 +334,11 @@ func (w *writer) acknowledged() error {
 	if err != nil {
 		return &streamError{endTooHigh, err}
 	}
-	if stale || h == w.o.acked {
-		return nil
+	if !stale {
+		w.o.free(h-w.o.acked, &w.heard)
+		w.tell()
 	}
-	w.o.free(h-w.o.acked, &w.heard)
-	w.tell()
-	w.request.progress = time.Time{}
+	w.request.progress = time.Time{} // who answers is there, also if it got no further
 	if int32(w.request.asked-w.o.acked) > 0 {
 		w.request.progress = time.Now()
 	}

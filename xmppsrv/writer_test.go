@@ -31,6 +31,8 @@ func newSupply(n int, unit ...presence.Update) *supply {
 }
 
 func (s *supply) Wake() <-chan struct{}  { return s.wake }
+func (s *supply) Join()                  {}
+func (s *supply) Yield(*presence.Link)   { s.Close() }
 func (s *supply) Ended() presence.End    { return s.end }
 func (s *supply) Told(id uint64) error   { s.told = append(s.told, id); return nil }
 func (s *supply) Close()                 { s.left, s.end = 0, presence.EndReplaced }

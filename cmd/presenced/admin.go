@@ -264,6 +264,6 @@ func (a *admin) fullStatus() (serverStatus, error) {
 	kept := a.store.Stats()
 	s.Apps, s.Devices, s.Components = h.Apps, h.Sessions, h.Links
 	s.Waiting = kept.Waiting
-	err := a.store.EachUser(func(store.User) error { s.Users++; return nil })
+	err := a.store.EachUser(func(presence.User) error { s.Users++; return nil })
 	return s, err
 }

@@ -15,7 +15,6 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
-	"presenced/store"
 )
 
 const (
@@ -83,7 +82,7 @@ type importer struct {
 	// the batch
 	n      int
 	apps   []at[presence.App]
-	tokens []at[store.Token]
+	tokens []at[presence.Token]
 	grants []at[presence.Grant]
 	seen   map[string]bool // keys of this batch: a second record of the same thing starts a new one
 }
@@ -217,12 +216,12 @@ func (im *importer) takeToken(body json.RawMessage) error {
 	if t.Created.IsZero() {
 		t.Created = im.a.now().UTC()
 	}
-	im.tokens = append(im.tokens, at[store.Token]{im.line, t})
+	im.tokens = append(im.tokens, at[presence.Token]{im.line, t})
 	return nil
 }
 
-func (rec *tokenRecord) open() (store.Token, error) {
-	t := store.Token{Device: rec.Device, Created: rec.Created}
+func (rec *tokenRecord) open() (presence.Token, error) {
+	t := presence.Token{Device: rec.Device, Created: rec.Created}
 	var err error
 	if t.Email, err = presence.NormalEmail(rec.Email); err != nil {
 		return t, fmt.Errorf("email %q: %v", rec.Email, err)
@@ -368,7 +367,7 @@ func (a *admin) exportAll(out *bufio.Writer) error {
 			return err
 		}
 	}
-	err := a.store.EachToken(func(t store.Token) error { return emit("token", tokenRecordOf(t)) })
+	err := a.store.EachToken(func(t presence.Token) error { return emit("token", tokenRecordOf(t)) })
 	if err != nil {
 		return err
 	}
@@ -383,7 +382,7 @@ func (a *admin) exportAll(out *bufio.Writer) error {
 	})
 }
 
-func tokenRecordOf(t store.Token) tokenRecord {
+func tokenRecordOf(t presence.Token) tokenRecord {
 	v := tokenViewOf(t)
 	return tokenRecord{Email: v.Email, Device: v.Device, Hash: v.Hash, Created: v.Created, Expires: v.Expires}
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"presenced/presence"
-	"presenced/store"
 )
 
 const pendingPage = 100 // notifications that are read at once
@@ -51,7 +50,7 @@ func notificationViewOf(n *presence.Notification) notificationView {
 // listQueues counts for everybody for whom something waits.
 func (a *admin) listQueues(w http.ResponseWriter, _ *http.Request) {
 	stream(w, func(emit func(any) error) error {
-		return a.store.EachUser(func(u store.User) error {
+		return a.store.EachUser(func(u presence.User) error {
 			list, err := a.queuesOf(u.Email, "")
 			if err != nil {
 				return err

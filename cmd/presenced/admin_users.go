@@ -27,7 +27,7 @@ type tokenView struct {
 	Expires *time.Time `json:"expires,omitempty"`
 }
 
-func tokenViewOf(t store.Token) tokenView {
+func tokenViewOf(t presence.Token) tokenView {
 	v := tokenView{Email: t.Email, Device: t.Device, Hash: identity.CredentialOf(t.Hash), Created: t.Created}
 	if !t.Expires.IsZero() {
 		v.Expires = &t.Expires
@@ -37,7 +37,7 @@ func tokenViewOf(t store.Token) tokenView {
 
 func (a *admin) listUsers(w http.ResponseWriter, _ *http.Request) {
 	stream(w, func(emit func(any) error) error {
-		return a.store.EachUser(func(u store.User) error {
+		return a.store.EachUser(func(u presence.User) error {
 			return emit(userView{Email: u.Email, Created: u.Created})
 		})
 	})
@@ -55,15 +55,15 @@ type userDetail struct {
 }
 
 // knownUser is the user that the path names.
-func (a *admin) knownUser(r *http.Request) (store.User, error) {
+func (a *admin) knownUser(r *http.Request) (presence.User, error) {
 	email, err := pathEmail(r)
 	if err != nil {
-		return store.User{}, err
+		return presence.User{}, err
 	}
 	return a.userByEmail(email)
 }
 
-func (a *admin) userByEmail(email string) (store.User, error) {
+func (a *admin) userByEmail(email string) (presence.User, error) {
 	u, ok, err := a.store.User(email)
 	if err == nil && !ok {
 		err = notFound("no user %s", email)
@@ -71,7 +71,7 @@ func (a *admin) userByEmail(email string) (store.User, error) {
 	return u, err
 }
 
-func (a *admin) userDetail(u store.User) (userDetail, error) {
+func (a *admin) userDetail(u presence.User) (userDetail, error) {
 	d := userDetail{userView: userView{Email: u.Email, Created: u.Created}, Grants: []grantView{}}
 	grants, err1 := a.store.GrantsOf(u.Email)
 	for _, g := range grants {
@@ -191,7 +191,7 @@ func (a *admin) addToken(r *http.Request) (any, error) {
 		return nil, err
 	}
 	n := newToken{Email: email, Device: device, Token: identity.NewSecret()}
-	t := store.Token{Hash: identity.HashSecret(n.Token), Email: email, Device: device, Created: a.now().UTC()}
+	t := presence.Token{Hash: identity.HashSecret(n.Token), Email: email, Device: device, Created: a.now().UTC()}
 	if e := r.URL.Query().Get("expires"); e != "" {
 		life, err := time.ParseDuration(e)
 		if err != nil || life <= 0 {
@@ -200,7 +200,7 @@ func (a *admin) addToken(r *http.Request) (any, error) {
 		t.Expires = t.Created.Add(life)
 		n.Expires = &t.Expires
 	}
-	err = a.store.PutTokens([]store.Token{t})
+	err = a.store.PutTokens([]presence.Token{t})
 	if errors.Is(err, store.ErrFull) {
 		err = &apiError{Status: http.StatusConflict, Text: email + " has as many tokens as a user may have",
 			Hint: "revoke some: presenced user token revoke " + email + " [--device ID]"}

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"presenced/presence"
-	"presenced/store"
 	"presenced/xmppsrv"
 	"presenced/xmppsrv/adhoc"
 )
@@ -247,7 +246,7 @@ func (c *commands) usersForm(title string) formMaker {
 // eachUser calls f with the user that is named in the field, or with all.
 func (c *commands) eachUser(in adhoc.Values, field string, f func(email string) error) error {
 	if in.One(field) == "" {
-		return c.store.EachUser(func(u store.User) error { return f(u.Email) })
+		return c.store.EachUser(func(u presence.User) error { return f(u.Email) })
 	}
 	email, err := c.accountField(in, field)
 	if err != nil {

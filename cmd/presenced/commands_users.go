@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"presenced/presence"
-	"presenced/store"
 	"presenced/xmppsrv/adhoc"
 )
 
@@ -18,7 +17,7 @@ func adminResult(fields ...adhoc.Field) *adhoc.Result {
 
 func (c *commands) runUsersNum(ctx context.Context, _ adhoc.Values) (*adhoc.Result, error) {
 	n := 0
-	err := c.store.EachUser(func(store.User) error { n++; return ctx.Err() })
+	err := c.store.EachUser(func(presence.User) error { n++; return ctx.Err() })
 	return adminResult(number("registeredusersnum", "The number of registered users", n)), err
 }
 
@@ -49,7 +48,7 @@ func (c *commands) runOnlineNum(context.Context, adhoc.Values) (*adhoc.Result, e
 
 func (c *commands) runUsers(ctx context.Context, in adhoc.Values) (*adhoc.Result, error) {
 	p := newPage(in, ours("after"))
-	err := c.store.EachUser(func(u store.User) error { return p.add(ctx, u.Email, u.Email) })
+	err := c.store.EachUser(func(u presence.User) error { return p.add(ctx, u.Email, u.Email) })
 	return usersResult(p, "registereduserjids", "The list of all users"), walked(err)
 }
 

@@ -41,14 +41,16 @@ const (
 // is what `serve` runs, and what tests and demonstrations run inside themselves. Start it with startGateway,
 // end it with Stop, once.
 type gateway struct {
-	cfg     Config // immutable, like all up to bridge
+	cfg     Config // immutable, like all up to site
 	log     *slog.Logger
 	started time.Time
 	origin  string
 	store   *store.Store
 	hub     *presence.Hub
+	chain   identity.Verifier
 	xmpp    *xmppsrv.Server
 	bridge  *wsbridge.Bridge
+	site    *web.Site
 
 	bound   map[string]net.Listener // by the names of listenerNames
 	socket  net.Listener            // admin.sock
@@ -277,9 +279,10 @@ func (g *gateway) wire() error {
 	if err != nil {
 		return err
 	}
+	g.chain = g.verifier()
 	d, x := &g.cfg.Device, &g.cfg.XMPP
 	g.bridge = wsbridge.New(wsbridge.Config{
-		Hub: g.hub, Verifier: g.verifier(), Log: g.log, Now: time.Now,
+		Hub: g.hub, Verifier: g.chain, Log: g.log, Now: time.Now,
 		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate,
 		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
 		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
@@ -291,6 +294,17 @@ func (g *gateway) wire() error {
 		ShowVersion: x.ShowVersion, Version: programVersion().Version, Log: g.log, Now: time.Now, Commands: engine,
 	})
 	return nil
+}
+
+// adminEmails are the e-mails of config.admins in the form of keys.
+func (c *Config) adminEmails() []string {
+	var emails []string
+	for _, e := range c.Admins {
+		if email, err := presence.NormalEmail(e); err == nil {
+			emails = append(emails, email)
+		}
+	}
+	return emails
 }
 
 // verifier is the chain of those that are on.
@@ -311,17 +325,31 @@ func (g *gateway) verifier() identity.Verifier {
 
 // pages is everything on the HTTP listener.
 func (g *gateway) pages() (http.Handler, error) {
-	c := web.Config{Origin: g.origin, Domain: g.cfg.Domain, Version: programVersion().Version}
+	proxies, err := parsePrefixes(g.cfg.HTTP.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	c := web.Config{
+		Origin: g.origin, Domain: g.cfg.Domain, Version: programVersion().Version,
+		Hub: g.hub, Store: g.store, Verifier: g.chain, Admins: g.cfg.adminEmails(), Dev: g.cfg.Dev,
+		TrustedProxies: proxies, Log: g.log, Now: time.Now,
+	}
 	if l := g.bound["xmpp"]; l != nil {
 		c.Component = l.Addr().String()
 	}
-	site, err := web.New(c)
-	if err != nil {
+	if g.site, err = web.New(c); err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/presence", g.bridge)
-	mux.Handle("/", site)
+	mux.HandleFunc("/myapps/{appid}", func(w http.ResponseWriter, r *http.Request) {
+		if wsbridge.IsUpgrade(r) {
+			g.bridge.ServeApp(w, r)
+			return
+		}
+		g.site.ServeHTTP(w, r)
+	})
+	mux.Handle("/", g.site)
 	return mux, nil
 }
 
@@ -433,6 +461,7 @@ func (g *gateway) Failed() <-chan struct{} { return g.running.Done() }
 func (g *gateway) Stop() error {
 	g.drain()
 	g.stopping.Store(true)
+	g.site.Close()
 	g.hub.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

@@ -51,8 +51,13 @@ type event struct {
 	Notes []string            `json:"notes"` // "type: text"
 }
 
-// wsFrame is what a device is sent.
+// wsFrame is what a device is sent, or an app over the WebSocket.
 type wsFrame struct {
+	Action, Status, UID, Since, Unsubscribed string
+	QueueSize                                int `json:"queue_size"`
+	Receipt                                  struct{ ID, UID string }
+	Message                                  struct{ UID, Device, ID, Time string }
+
 	Result, Type, Session, Device string
 	Heartbeat                     int
 	Time                          time.Time

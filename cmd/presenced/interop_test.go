@@ -65,6 +65,89 @@ func TestInteropDevice(t *testing.T) {
 	}
 }
 
+// TestInteropAppSocket has ws on both sides: an app on /myapps/APPID, and a device.
+func TestInteropAppSocket(t *testing.T) {
+	needPeers(t)
+	bin := buildPresenced(t)
+	for _, story := range []struct {
+		name string
+		tell func(*interop)
+	}{
+		{"a user comes, is notified, writes and revokes", appSocketWalk},
+		{"a wrong key and an unknown app are the same", appSocketWrongKey},
+		{"a newer connection replaces the older", appSocketReplaced},
+		{"the gateway stops and comes back", appSocketReturns},
+	} {
+		t.Run(story.name, func(t *testing.T) { story.tell(newInterop(t, bin, library{})) })
+	}
+}
+
+// appSocket is an app on ws that has shown its key, or key in place of it.
+func (w *interop) appSocket(appid, key string) *peer {
+	w.t.Helper()
+	a := startPeer(w.t, "ws", interopCommand("node", "ws_device.js"), map[string]any{
+		"url": "ws://" + w.gateway.http + "/myapps/" + appid, "hello": map[string]any{"action": "auth", "token": key}, "reconnect": true})
+	a.next(event{Event: "open"})
+	return a
+}
+
+func ok(action string) event {
+	return event{Event: "frame", Frame: wsFrame{Result: "OK", Action: action}}
+}
+
+func appSocketWalk(w *interop) {
+	uid, _, _ := strings.Cut(w.address, "@")
+	app := w.appSocket("chat", w.key)
+	app.next(ok("auth"))
+	phone := w.device("phone", "ack", true)
+	online := app.next(event{Event: "frame", Frame: wsFrame{Status: "online", UID: uid}})
+	app.do(send(map[string]any{"action": "notify", "uid": uid, "source": "bob", "message": "Dinner?", "url": "https://example.org", "id": "n1"}))
+	app.next(event{Event: "frame", Frame: wsFrame{Result: "OK", QueueSize: 1}})
+	id := notified(phone, "Dinner?")
+	phone.do(send(map[string]any{"type": "ack", "ids": []string{id}}))
+	app.next(event{Event: "frame", Frame: wsFrame{Receipt: struct{ ID, UID string }{"n1", uid}}})
+	phone.do(send(map[string]any{"type": "send", "app": "chat", "id": "u1", "data": map[string]any{"text": "yes"}}))
+	m := app.next(event{Event: "frame"}).Frame.Message
+	if m.ID != "u1" || m.UID != uid || m.Device != online.Frame.Device || m.Device == "" {
+		w.t.Errorf("%+v", m)
+	}
+	app.do(send(map[string]any{"action": "ack", "ids": []string{"u1"}}))
+	app.next(ok("ack"))
+	w.run("", nil, "grant", "revoke", friend, "chat")
+	app.next(event{Event: "frame", Frame: wsFrame{Status: "offline", UID: uid}})
+	app.next(event{Event: "frame", Frame: wsFrame{Unsubscribed: uid}})
+	app.next(event{Event: "pinged"}) // whether it has arrived
+	app.do(send(map[string]any{"action": "notify", "uid": uid, "message": "still there?"}))
+	app.next(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 60}})
+}
+
+func appSocketWrongKey(w *interop) {
+	for _, appid := range []string{"chat", "nobody"} {
+		app := w.appSocket(appid, "wrong")
+		app.next(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 34, Action: "auth"}})
+		app.next(event{Event: "close", Code: 4534})
+	}
+}
+
+func appSocketReplaced(w *interop) {
+	first := w.appSocket("chat", w.key)
+	first.next(ok("auth"))
+	second := w.appSocket("chat", w.key)
+	second.next(ok("auth"))
+	first.next(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 50}})
+	first.next(event{Event: "close", Code: 4500})
+}
+
+func appSocketReturns(w *interop) {
+	app := w.appSocket("chat", w.key)
+	app.next(ok("auth"))
+	w.gateway.stop()
+	app.wait(event{Event: "frame", Frame: wsFrame{Result: "KO", Errno: 51}})
+	app.wait(event{Event: "close", Code: 4001})
+	w.gateway = w.site.serve("--http", w.gateway.http, "--xmpp", w.gateway.xmpp)
+	app.wait(ok("auth"))
+}
+
 const (
 	appDomain = "chat.example"
 	friend    = "ann@example.org"   // allowed the app
@@ -78,6 +161,7 @@ type interop struct {
 	gateway *child
 	lib     library
 	secret  string
+	key     string // of the app
 	token   string // of friend
 	address string // under which the app knows friend
 }
@@ -85,7 +169,10 @@ type interop struct {
 func newInterop(t *testing.T, bin string, lib library) *interop {
 	s := newSite(t, bin, "PRESENCED_DEVICE_LINGER=300ms", "PRESENCED_SHUTDOWN_DRAIN=300ms", "PRESENCED_XMPP_PING_INTERVAL=2s")
 	w := &interop{t: t, site: s, lib: lib}
-	var app struct{ AppID, Secret string }
+	var app struct {
+		AppID, Secret string
+		APIKey        string `json:"api_key"`
+	}
 	s.run("", &app, "app", "add", "Chat", "--component", appDomain)
 	w.gateway = s.serve() // the rest goes through the running gateway
 	var token struct{ Token string }
@@ -93,7 +180,7 @@ func newInterop(t *testing.T, bin string, lib library) *interop {
 	s.run("", nil, "user", "token", stranger)
 	var grant struct{ Address string }
 	s.run("", &grant, "grant", "allow", friend, app.AppID)
-	w.secret, w.token, w.address = app.Secret, token.Token, grant.Address
+	w.secret, w.key, w.token, w.address = app.Secret, app.APIKey, token.Token, grant.Address
 	return w
 }
 

@@ -25,6 +25,8 @@ type sender struct {
 	empty    time.Time           // guarded by mu: since when there is no session
 	lost     map[print]time.Time // guarded by mu: accepted, and nobody was told; at most maxLate
 	targets  targets             // guarded by mu
+
+	detached bool // owned by the dispatcher: the link knows that there is no session
 }
 
 // waiting is an update that needs a session.
@@ -223,15 +225,23 @@ func (s *Server) forget(send *sender) {
 func (s *sender) dispatch(buf []presence.Update) (more bool) {
 	s.handOut()
 	s.mu.Lock()
-	idle := len(s.sessions) == 0 || len(s.messages) > maxHeld || len(s.receipts) > maxHeld
+	nobody, full := len(s.sessions) == 0, len(s.messages) > maxHeld || len(s.receipts) > maxHeld
 	s.mu.Unlock()
-	if idle {
+	if nobody != s.detached { // so that messages go to the app's other connections, if it has any
+		if s.detached = nobody; nobody {
+			s.link.Detach()
+		} else {
+			s.link.Join()
+		}
+	}
+	if nobody || full {
 		return false
 	}
 	n := s.link.Take(buf)
 	for i := range n {
 		u := &buf[i]
 		switch {
+		case s.late(u):
 		case u.Kind == presence.FromDevice, u.Kind == presence.Receipt && u.To == "": // the others are a component's
 			s.place(u)
 		}
@@ -303,7 +313,7 @@ func (s *sender) dropLocked(list *[]waiting, u *presence.Update) {
 // valid reports whether an update that had to wait may still be told: the user has not revoked the app meanwhile, and
 // what is for now is not late.
 func (s *sender) valid(u *presence.Update) bool {
-	if u.Kind == presence.FromDevice && u.ID == 0 && s.srv.cfg.Now().Sub(u.Since) > freshFor {
+	if s.late(u) {
 		return false
 	}
 	p := presence.Peer{PUID: u.Local}
@@ -312,6 +322,11 @@ func (s *sender) valid(u *presence.Update) bool {
 	}
 	_, err := s.link.Notify(p, presence.Message{Dry: true})
 	return !errors.Is(err, presence.ErrStranger)
+}
+
+// late reports whether an update was for now, and now is over.
+func (s *sender) late(u *presence.Update) bool {
+	return u.Kind == presence.FromDevice && u.ID == 0 && s.srv.cfg.Now().Sub(u.Since) > freshFor
 }
 
 // choose returns the session for an update: always the same one for a user as long as it has room and none comes or

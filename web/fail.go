@@ -1,0 +1,168 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"presenced/identity"
+	"presenced/presence"
+)
+
+// Error is how a request fails. Text is for whoever asked and never holds a secret; Cause is for the log.
+type Error struct {
+	Status int // HTTP
+	Errno  int // of the table in docs/protocol.md; 0: none fits
+	Text   string
+	Retry  time.Duration // when to try again; 0: does not help
+	Cause  error
+}
+
+func (e *Error) Error() string {
+	if e.Cause == nil {
+		return e.Text
+	}
+	return e.Text + ": " + e.Cause.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// retryStorage is when to try again while the disk does not answer.
+const retryStorage = 5 * time.Second
+
+var (
+	errNotFound    = &Error{Status: http.StatusNotFound, Text: "There is nothing here."}
+	errMethod      = &Error{Status: http.StatusMethodNotAllowed, Text: "This address does not take that kind of request."}
+	errCrossOrigin = &Error{Status: http.StatusForbidden, Text: "This form was sent from another site, so nothing was changed."}
+	errWrongHost   = &Error{Status: http.StatusMisdirectedRequest, Text: "This server is not known by that name."}
+	errSignedOut   = &Error{Status: http.StatusUnauthorized, Errno: 30, Text: "Please sign in first."}
+	errAdminsOnly  = &Error{Status: http.StatusForbidden, Text: "This page is for administrators."}
+	errDisabled    = &Error{Status: http.StatusForbidden, Errno: 34, Text: "This account is switched off."}
+)
+
+// bad is a request that cannot be understood; text says what to do better.
+func bad(text string) *Error { return &Error{Status: http.StatusBadRequest, Errno: 13, Text: text} }
+
+// asError gives every error its status, errno and text. It is the only place that knows.
+func asError(err error) *Error {
+	var e *Error
+	var tooLarge *http.MaxBytesError
+	var refused *identity.Error
+	is := func(target error) bool { return errors.Is(err, target) }
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.As(err, &tooLarge):
+		return &Error{Status: http.StatusRequestEntityTooLarge, Errno: 42, Text: "That is more than this page takes.", Cause: err}
+	case errors.As(err, &refused):
+		return refusedIdentity(refused)
+	case is(presence.ErrNoApp):
+		return &Error{Status: http.StatusNotFound, Errno: 60, Text: "There is no such app here.", Cause: err}
+	case is(presence.ErrNoGrant), is(presence.ErrStranger):
+		return &Error{Status: http.StatusNotFound, Errno: 60, Text: "That app may not see you.", Cause: err}
+	case is(presence.ErrNoUser):
+		return &Error{Status: http.StatusNotFound, Errno: 60, Text: "There is no such user.", Cause: err}
+	case is(presence.ErrNotAllowed):
+		return &Error{Status: http.StatusForbidden, Errno: 60, Text: "Notifications are not allowed.", Cause: err}
+	case is(presence.ErrBadValue), is(presence.ErrTTL):
+		return &Error{Status: http.StatusBadRequest, Errno: 13, Text: strings.TrimPrefix(err.Error(), "presence: "), Cause: err}
+	case is(presence.ErrTooLarge):
+		return &Error{Status: http.StatusRequestEntityTooLarge, Errno: 42, Text: "That is too large.", Cause: err}
+	case is(presence.ErrExists):
+		return &Error{Status: http.StatusConflict, Errno: 13, Text: "That exists already.", Cause: err}
+	case is(presence.ErrFull):
+		return &Error{Status: http.StatusTooManyRequests, Errno: 61, Text: "Too much is waiting already.", Retry: retryStorage, Cause: err}
+	case is(presence.ErrStorage):
+		return &Error{Status: http.StatusServiceUnavailable, Errno: 91, Text: "Nothing can be stored at the moment.", Retry: retryStorage, Cause: err}
+	}
+	return &Error{Status: http.StatusInternalServerError, Errno: 90, Text: "Something went wrong here.", Cause: err}
+}
+
+// refusedIdentity says why somebody was not let in.
+func refusedIdentity(err *identity.Error) *Error {
+	e := &Error{Status: http.StatusUnauthorized, Cause: err}
+	switch err.Kind {
+	case identity.Expired:
+		e.Errno, e.Text = 31, "That was good once, but it has expired."
+	case identity.Audience:
+		e.Errno, e.Text = 32, "That was made for another site."
+	case identity.Issuer:
+		e.Errno, e.Text = 33, "That comes from somebody this gateway does not trust."
+	case identity.Email:
+		e.Errno, e.Text = 35, "That does not belong to this e-mail address."
+	case identity.Unavailable:
+		e.Status, e.Errno, e.Text, e.Retry = http.StatusServiceUnavailable, 91, "Nobody can check that at the moment.", retryStorage
+	default:
+		e.Errno, e.Text = 34, "That is not a token this gateway knows."
+	}
+	return e
+}
+
+// fail answers with an error: as a page, or as problem+json (RFC 9457) for programs. What is our fault goes to the
+// log with its cause.
+func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
+	e := asError(err)
+	level := slog.LevelDebug
+	if e.Status >= http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	s.cfg.Log.Log(r.Context(), level, "request failed", "method", r.Method, "path", r.URL.Path, "status", e.Status, "error", err)
+	setRetry(w, e)
+	if wantsJSON(r) {
+		s.failJSON(w, e)
+		return
+	}
+	s.renderStatus(w, r, e.Status, "error", e)
+}
+
+func setRetry(w http.ResponseWriter, e *Error) {
+	if e.Retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.Retry.Seconds()))))
+	}
+}
+
+// problem is an error for programs.
+type problem struct {
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Errno  int    `json:"errno,omitempty"`
+	Retry  int    `json:"retry_after,omitempty"` // seconds
+}
+
+func (s *Site) failJSON(w http.ResponseWriter, e *Error) {
+	writeJSON(w, "application/problem+json", e.Status, problem{http.StatusText(e.Status), e.Status, e.Text, e.Errno,
+		int(math.Ceil(e.Retry.Seconds()))})
+}
+
+// reply answers with JSON.
+func (s *Site) reply(w http.ResponseWriter, v any) {
+	writeJSON(w, "application/json", http.StatusOK, v)
+}
+
+func writeJSON(w http.ResponseWriter, kind string, status int, v any) {
+	w.Header().Set("Content-Type", kind)
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // it is no HTML, and nosniff
+	_ = enc.Encode(v)        // who has gone needs no answer
+}
+
+// wantsJSON tells programs from people: those that send or ask for JSON, and all at addresses that know nothing else.
+func wantsJSON(r *http.Request) bool {
+	switch r.URL.Path {
+	case deviceLoginPath, getAppsPath:
+		return true
+	}
+	return strings.HasPrefix(r.URL.Path, "/api/") || sendsJSON(r) || strings.Contains(r.Header.Get("Accept"), "application/json")
+}
+
+func sendsJSON(r *http.Request) bool {
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "application/json")
+}
