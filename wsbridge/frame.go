@@ -115,6 +115,7 @@ type request struct {
 	idleSince        time.Time        // zero: not idle
 	ack              bool             // hello
 	heartbeat        float64          // hello, seconds; 0: left out
+	apps             []string         // hello: those whose addresses are asked for; nil: left out
 	seqs             []uint64         // ack: those of its ids that can be ids
 	app              string           // send, consent
 	answer           *presence.Answer // consent, without user and app
@@ -338,8 +339,15 @@ func (t *tokens) helloInto(r *request) *Error {
 	if t[fPush] != nil && t[fPush][0] != '{' {
 		return bad(fPush)
 	}
-	if err := t.list(fApps, maxApps, isString); err != nil {
+	if err := t.list(fApps, maxApps, func(app []byte) bool {
+		name, ok := asString(app)
+		r.apps = append(r.apps, name)
+		return ok
+	}); err != nil {
 		return err
+	}
+	if t[fApps] != nil && r.apps == nil {
+		r.apps = []string{}
 	}
 	return t.need(fEmail, fAssertion)
 }

@@ -72,6 +72,15 @@ func TestHello(t *testing.T) {
 	}
 	hello(`,"status":"unavailable"`)
 	chat.expect("unavailable")
+	tokens, err := f.hub.Addresses("ann@example.org", "phone")
+	f.must(err)
+	for asked, want := range map[string]map[string]any{
+		`["chat","unknown","chat"]`: {"chat": tokens["chat"]}, `["unknown"]`: {}, `[]`: {},
+	} {
+		if got := hello(`,"apps":` + asked)["addresses"]; !cmp.Equal(got, any(want)) || tokens["chat"] == "" {
+			t.Errorf("the addresses of %s are %v, want %v", asked, got, want)
+		}
+	}
 }
 
 // The first frame must identify.
