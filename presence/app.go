@@ -28,6 +28,17 @@ type App struct {
 	Conflict    Conflict  `json:"conflict"`
 	Disabled    bool      `json:"disabled,omitempty"`
 	Created     time.Time `json:"created,omitzero"`
+
+	// Of an app that a developer registered by herself: it is disabled until Site was proven to be hers.
+	Owner    string    `json:"owner,omitempty"`   // her e-mail in key form; "": an administrator's app
+	Site     string    `json:"site,omitempty"`    // a domain; Component is that or beneath it
+	Proof    string    `json:"proof,omitempty"`   // what Site has to show
+	Verified time.Time `json:"verified,omitzero"` // since when Site is known to be hers
+
+	// What was Secret and APIKey before they were changed, good until then. See Rotate.
+	OldSecret      string    `json:"old_secret,omitempty"`
+	OldAPIKey      string    `json:"old_api_key,omitempty"`
+	OldSecretUntil time.Time `json:"old_secret_until,omitzero"`
 }
 
 const (
@@ -37,6 +48,7 @@ const (
 	maxDescription = 512
 	maxRedirects   = 32
 	maxSecret      = 1024
+	maxRedirect    = 2048 // bytes
 )
 
 // Check tells why the app cannot be stored; it bounds every field that a stranger may choose.
@@ -54,11 +66,25 @@ func (a *App) Check() error {
 	if a.Secret == "" || len(a.Secret) > maxSecret {
 		errs = append(errs, fmt.Errorf("secret must be 1 to %d bytes", maxSecret))
 	}
+	if max(len(a.APIKey), len(a.OldSecret), len(a.OldAPIKey), len(a.Proof)) > maxSecret {
+		errs = append(errs, fmt.Errorf("api key, old secrets and proof must be at most %d bytes", maxSecret))
+	}
+	if e, err := NormalEmail(a.Owner); a.Owner != "" && (err != nil || e != a.Owner) {
+		errs = append(errs, fmt.Errorf("owner %q is not an e-mail address in lower case", a.Owner))
+	}
+	if err := checkDomain(a.Site); a.Site != "" && err != nil {
+		errs = append(errs, fmt.Errorf("site: %w", err))
+	}
 	if len(a.Description) > maxDescription {
 		errs = append(errs, fmt.Errorf("description must be at most %d bytes", maxDescription))
 	}
 	if len(a.Redirects) > maxRedirects {
 		errs = append(errs, fmt.Errorf("at most %d redirects", maxRedirects))
+	}
+	for _, r := range a.Redirects {
+		if len(r) > maxRedirect {
+			errs = append(errs, fmt.Errorf("a redirect must be at most %d bytes", maxRedirect))
+		}
 	}
 	switch a.Conflict {
 	case Replace, Reject, Share:

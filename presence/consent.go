@@ -191,7 +191,7 @@ func (h *Hub) applyGrant(g *Grant, now moment) {
 	for d := u.devices; d != nil; d = d.next {
 		if d.status() != Offline {
 			for _, l := range fresh.app.links() {
-				if fresh.app.sees(l, u.email) {
+				if fresh.app.concerns(l, u.email) {
 					v, _ := h.addViewLocked(d, fresh, l)
 					l.push(v)
 				}
@@ -240,6 +240,7 @@ func (h *Hub) flipLocked(sh *shard, g *grant, now moment) bool {
 		g.flipped.Store(int64(flipped)) // before hidden: see view.visible
 		g.setLocked(grantHidden, hidden)
 		pushGrantLocked(g)
+		h.showQueuesLocked(g.owner)
 	}
 	h.scheduleLocked(sh, g, next, now)
 	return changed

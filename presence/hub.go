@@ -30,6 +30,7 @@ type Hub struct {
 	changes atomic.Uint64             // of grants; counted with the stripe held for writing
 
 	apps     registry
+	unseen   unseen
 	watchers watchers
 	zones    zones
 
@@ -224,6 +225,7 @@ func (h *Hub) stepLocked(sh *shard, d *device, e Input, now moment) {
 	if changed {
 		if before.Status == Offline && s.Status != Offline {
 			h.addViewsLocked(d)
+			h.showQueuesLocked(d.user)
 		}
 		fanoutLocked(d)
 	}

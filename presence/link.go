@@ -15,7 +15,7 @@ const (
 	ComponentLink LinkKind = iota
 	SocketLink
 	// CCSLink is one for all CCS connections of an app: it gets messages and receipts, but neither presence nor
-	// notices, which that wire has no words for. It conflicts with none and shares with none.
+	// notices, which that wire has no words for. It conflicts with none.
 	CCSLink
 	linkKinds = iota
 )
@@ -67,6 +67,7 @@ type Link struct {
 	hub    *Hub
 	app    *app
 	meta   *App // as it was when the link was made
+	place  atomic.Pointer[place]
 
 	away atomic.Bool // its connection is gone, or has not begun; written under app.linking
 	held atomic.Bool // Take gives presence only
@@ -147,6 +148,7 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 		return nil, ErrTooMany
 	}
 	l := &Link{hub: h, app: a, kind: kind, meta: meta, wake: make(chan struct{}, 1), serial: a.nextSerial()}
+	l.SetAddress("")
 	l.held.Store(held)
 	l.away.Store(held && l.shares())
 	if meta.Conflict != Share {
@@ -168,7 +170,10 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 // comes later is handed from one to the other.
 func (l *Link) readNotices() (err error) {
 	a := l.app
-	if l.kind == CCSLink || l.shares() && slices.ContainsFunc(a.links(), func(o *Link) bool { return o != l && o.kind == l.kind }) {
+	if l.kind == CCSLink {
+		return nil
+	}
+	if l.shares() && slices.ContainsFunc(a.links(), func(o *Link) bool { return o != l && o.kind == l.kind }) {
 		return nil
 	}
 	if l.kept, err = l.hub.cfg.Store.NoticesOf(a.id, maxKept); err != nil {

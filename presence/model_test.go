@@ -27,6 +27,9 @@ type model struct {
 	links    map[string]*presence.Link
 	knows    map[string]map[string]presence.Status // by app, then "puid/tag": what the app was told
 	sessions []*presence.Session                   // all ever made, the replaced ones too
+	users    map[string]*presence.User
+	watches  map[string]*presence.Watch // by user
+	shown    map[string]presence.Status // by "user/device": what the watches told
 }
 
 type modelDevice struct {
@@ -67,7 +70,7 @@ func local(g presence.Grant) string {
 
 // visible are the statuses that the app may see of the user now, sorted.
 func (m *model) visible(g presence.Grant) (sts []presence.Status) {
-	if !g.Shown(m.clock.Now()) {
+	if !g.Shown(m.clock.Now()) || m.users[g.Email].Hidden(m.clock.Now()) {
 		return nil
 	}
 	for _, id := range modelDevices {
@@ -137,8 +140,34 @@ func (m *model) take(app string, max int) (n int) {
 	return n
 }
 
+// look takes what the watches have: each shows its own user, and of each of her devices what is true.
+func (m *model) look() {
+	buf := make([]presence.Event, 7)
+	for user, w := range m.watches {
+		for n, lost := w.Take(buf); n > 0; n, lost = w.Take(buf) {
+			if lost > 0 {
+				clear(m.shown) // whoever it was about
+			}
+			for _, e := range buf[:n] {
+				if e.Email != user {
+					m.t.Fatalf("the watch of %s shows %+v", user, e)
+				}
+				if e.Kind == presence.DeviceStatus || e.Kind == presence.DeviceGone {
+					m.shown[user+"/"+e.Device] = e.Status
+				}
+			}
+		}
+	}
+	for key, st := range m.shown {
+		if m.devices[key].state.Status != st {
+			m.t.Fatalf("%s was shown as %v and is %v", key, st, m.devices[key].state.Status)
+		}
+	}
+}
+
 // settle takes all and compares what each linked app knows with what is true.
 func (m *model) settle() {
+	m.look()
 	for app, l := range m.links {
 		if l == nil {
 			continue
@@ -201,6 +230,11 @@ func (m *model) forget(key string) {
 
 func (m *model) pass(d time.Duration) {
 	m.fixture.pass(d)
+	m.passed()
+}
+
+// passed does in the model what is due.
+func (m *model) passed() {
 	for _, d := range m.devices {
 		m.step(d, presence.Input{Kind: presence.InputTick})
 	}
@@ -219,6 +253,12 @@ func (m *model) actions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"attach": func(t *rapid.T) {
 			d, user, id := pick()
+			if m.users[user].Disabled {
+				if _, err := m.hub.Attach(presence.Attach{Email: user, Device: id, Ready: m.ready}); !errors.Is(err, presence.ErrCredential) {
+					t.Fatalf("a disabled user attaches: %v", err)
+				}
+				return
+			}
 			d.session = m.attach(user, id)
 			m.sessions = append(m.sessions, d.session)
 			m.step(d, presence.Input{Kind: presence.InputAttach})
@@ -314,9 +354,42 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			user, app, p := m.draw("user", modelUsers), m.draw("app", modelApps), rapid.Bool().Draw(t, "paused")
 			if g, ok := m.grants[user+"/"+app]; ok {
 				m.must(m.hub.SetPaused(user, app, p, presence.ByUser))
-				g.Paused = p
+				g.Paused, g.PausedUntil = p, nil
 				m.grants[user+"/"+app] = g
 			}
+		},
+		"pause for": func(t *rapid.T) {
+			user, app := m.draw("user", modelUsers), m.draw("app", modelApps)
+			until := m.clock.Now().Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "minutes")) * time.Minute)
+			if g, ok := m.grants[user+"/"+app]; ok {
+				m.must(m.hub.Pause(user, app, until, presence.ByUser))
+				g.Paused, g.PausedUntil = true, &until
+				m.grants[user+"/"+app] = g
+			}
+		},
+		"invisible": func(t *rapid.T) {
+			u := m.users[m.draw("user", modelUsers)]
+			u.Invisible, u.InvisibleUntil = rapid.Bool().Draw(t, "on"), time.Time{}
+			if n := rapid.IntRange(0, 40).Draw(t, "minutes"); u.Invisible && n > 0 {
+				u.InvisibleUntil = m.clock.Now().Add(time.Duration(n) * time.Minute)
+			}
+			m.must(m.hub.SetInvisible(u.Email, u.Invisible, u.InvisibleUntil, presence.ByUser))
+		},
+		"disable": func(t *rapid.T) {
+			u := m.users[m.draw("user", modelUsers)]
+			u.Disabled = rapid.IntRange(0, 2).Draw(t, "enable") == 0
+			m.must(m.hub.SetDisabled(u.Email, u.Disabled, presence.ByAdmin))
+			for _, id := range modelDevices {
+				if d := m.device(u.Email, id); u.Disabled {
+					d.session = nil
+					m.step(d, presence.Input{Kind: presence.InputEnd})
+				}
+			}
+		},
+		"jump": func(t *rapid.T) { // as after a suspend: all at once
+			m.clock.add(time.Duration(rapid.IntRange(1, 90).Draw(t, "minutes")) * time.Minute)
+			m.hub.Advance(m.clock.Now())
+			m.passed()
 		},
 		"link": func(t *rapid.T) {
 			app := m.draw("app", modelApps)
@@ -352,12 +425,15 @@ func TestModel(t *testing.T) {
 		f := newFixtureAt(t, subdir(t, dir, run))
 		defer f.close()
 		m := &model{fixture: f, t: rt, devices: map[string]*modelDevice{}, grants: map[string]presence.Grant{},
-			asked: map[string]bool{}, answers: map[string]int{}, links: map[string]*presence.Link{}, knows: map[string]map[string]presence.Status{}}
+			asked: map[string]bool{}, answers: map[string]int{}, links: map[string]*presence.Link{}, knows: map[string]map[string]presence.Status{},
+			users: map[string]*presence.User{}, watches: map[string]*presence.Watch{}, shown: map[string]presence.Status{}}
 		for _, a := range modelApps {
 			m.app(a)
 		}
 		for _, u := range modelUsers { // whom nobody knows nobody can ask
-			m.must(m.store.PutUser(presence.User{Email: u}))
+			m.users[u] = &presence.User{Email: u}
+			m.must(m.store.PutUser(*m.users[u]))
+			m.watches[u] = m.hub.Watch(u)
 		}
 		rt.Repeat(m.actions())
 		m.settle()

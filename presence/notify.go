@@ -154,7 +154,7 @@ func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 		return nil, err
 	}
 	if m.Dry {
-		return &Delivery{}, nil
+		return &Delivery{hub: h, n: n}, nil
 	}
 	h.notified.Add(1)
 	if !n.isLasting() {
@@ -297,10 +297,10 @@ func (h *Hub) tellNotified(n *Notification) {
 	h.tell(Event{Kind: Notified, Email: n.Email, App: n.App, Device: n.Device, Detail: n.Ref, By: ByApp})
 }
 
-// Waiting counts, after Wait, what waits for the (last) recipient from the app. ErrStorage.
+// Waiting counts, after Wait, what waits for the (last) recipient from the app, as far as the app may know: what a
+// device that it does not see has taken counts as waiting. ErrStorage.
 func (d *Delivery) Waiting() (int, error) {
-	waiting, err := d.hub.cfg.Store.Waiting(d.n.Email)
-	return waiting[d.n.App], storage(err)
+	return d.hub.waitingFor(unseenKey{d.n.App, d.n.Email, d.n.PUID})
 }
 
 // receiptBacklog bounds the confirmations on their way to the disk; beyond it a device that confirms waits.
@@ -327,6 +327,7 @@ func (s *Session) Confirm(seqs []uint64) {
 		seqs = slices.DeleteFunc(slices.Clone(seqs), func(q uint64) bool { return q&transientSeq != 0 })
 	}
 	if len(seqs) > 0 {
+		_ = h.noteUnseen(s, seqs, job.seen) // where the store fails the app is told a smaller size
 		job.conf = h.cfg.Store.Confirm(s.dev.user.email, s.dev.id, seqs)
 		h.queueReceipts(job)
 	}

@@ -22,8 +22,9 @@ type app struct {
 	meta   atomic.Pointer[App]
 	joined atomic.Pointer[[]*Link] // its open links, oldest first; replaced as a whole under linking
 	// linking is held while links come and go, over the walk through the shards. Order: before shard.
-	linking sync.Mutex
-	serials uint64 // guarded by linking
+	linking  sync.Mutex
+	serials  uint64 // guarded by linking
+	troubles troubles
 	// removing is the last removal of messages that the app has; who reads them anew waits for it.
 	removing atomic.Pointer[Commit]
 	// readUpTo is, for each kind, the ID of the last notice that was read from the store for links that share the app.
@@ -49,7 +50,7 @@ func (g *grant) pushNotice(n *Notice) {
 
 func (g *grant) pushLetter(u Update) {
 	for _, l := range g.app.links() {
-		if g.app.concerns(l, g.owner.email) {
+		if l.kind == CCSLink || g.app.concerns(l, g.owner.email) {
 			l.pushLetter(letter{g, u})
 		}
 	}
@@ -137,32 +138,52 @@ func (h *Hub) Apps() []App {
 	return list
 }
 
-// PutApp adds or changes an app. ErrExists: another app has the component domain. Disabling one, changing
-// its secret or component ends its links (EndDisabled), and so does changing its policy (EndChanged).
+// PutApp adds or changes an app. ErrExists: another app has the component domain. Disabling one or changing
+// its component ends its links (EndDisabled), changing its secret ends components and changing its API key the
+// others, unless the old one is still good. Changing its policy ends all too (EndChanged).
 func (h *Hub) PutApp(meta App) error {
+	h.apps.changing.Lock()
+	defer h.apps.changing.Unlock()
+	_, err := h.putAppLocked(meta)
+	return err
+}
+
+// putAppLocked is PutApp with changing held; it returns the app as it is stored.
+func (h *Hub) putAppLocked(meta App) (App, error) {
 	if meta.Created.IsZero() {
 		meta.Created = h.cfg.Now().UTC()
 	}
 	if err := meta.Check(); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadValue, err)
+		return App{}, fmt.Errorf("%w: %w", ErrBadValue, err)
 	}
-	h.apps.changing.Lock()
-	defer h.apps.changing.Unlock()
 	if other, ok := h.AppByComponent(meta.Component); ok && other.ID != meta.ID {
-		return fmt.Errorf("%w: component %s belongs to app %s", ErrExists, meta.Component, other.ID)
+		return App{}, fmt.Errorf("%w: component %s belongs to app %s", ErrExists, meta.Component, other.ID)
 	}
 	old, existed := h.App(meta.ID)
 	if err := h.cfg.Store.PutApp(meta); err != nil {
-		return storage(err)
+		return App{}, storage(err)
 	}
 	a := h.apps.put(meta)
-	switch {
-	case existed && (meta.Disabled || meta.Secret != old.Secret || meta.Component != old.Component):
-		h.endLinks(a, EndDisabled)
-	case existed && meta.Conflict != old.Conflict:
-		h.endLinks(a, EndChanged) // each link goes by the policy under which it was made
+	if existed {
+		h.endChanged(a, &old, &meta)
 	}
-	return nil
+	return meta, nil
+}
+
+// endChanged ends the links that may not go on as they are.
+func (h *Hub) endChanged(a *app, old, meta *App) {
+	now := h.cfg.Now()
+	secrets, keys := meta.Secrets(now), meta.APIKeys(now)
+	badSecret := old.Secret != "" && !slices.Contains(secrets[:], old.Secret)
+	badKey := old.APIKey != "" && !slices.Contains(keys[:], old.APIKey)
+	switch {
+	case meta.Disabled || meta.Component != old.Component:
+		h.endLinks(a, EndDisabled, nil)
+	case meta.Conflict != old.Conflict:
+		h.endLinks(a, EndChanged, func(l *Link) bool { return l.kind != CCSLink }) // each link goes by the policy under which it was made
+	case badSecret || badKey:
+		h.endLinks(a, EndDisabled, func(l *Link) bool { return badSecret && l.kind == ComponentLink || badKey && l.kind != ComponentLink })
+	}
 }
 
 // RemoveApp revokes every grant of the app, then removes it. ErrNoApp.
@@ -173,7 +194,7 @@ func (h *Hub) RemoveApp(id string, by Actor) error {
 	if a == nil {
 		return ErrNoApp
 	}
-	h.endLinks(a, EndRemoved)
+	h.endLinks(a, EndRemoved, nil)
 	meta := *a.meta.Load()
 	meta.Disabled = true // nobody links while its grants go
 	a.meta.Store(&meta)
@@ -202,11 +223,14 @@ func (h *Hub) RemoveApp(id string, by Actor) error {
 	return nil
 }
 
-// endLinks ends all links of an app, after what changed it: who links meanwhile is either ended or goes by it.
-func (h *Hub) endLinks(a *app, why End) {
+// endLinks ends all links of an app, or those that match, after what changed it: who links meanwhile is either ended
+// or goes by it.
+func (h *Hub) endLinks(a *app, why End, match func(*Link) bool) {
 	a.linking.Lock()
 	defer a.linking.Unlock()
 	for _, l := range a.links() {
-		h.endLinkLocked(l, why)
+		if match == nil || match(l) {
+			h.endLinkLocked(l, why)
+		}
 	}
 }

@@ -12,14 +12,11 @@ import (
 
 // concerns reports whether the link is told of the user.
 func (a *app) concerns(l *Link, email string) bool {
-	return !l.shares() || a.chosen(email, l.kind) == l
+	return l.kind != CCSLink && (!l.shares() || a.chosen(email, l.kind) == l)
 }
 
 // shares reports whether the link has only some of the app's users.
-func (l *Link) shares() bool { return l.meta.Conflict == Share && l.kind != CCSLink }
-
-// sees reports whether the link is told of the user's presence.
-func (a *app) sees(l *Link, email string) bool { return l.kind != CCSLink && a.concerns(l, email) }
+func (l *Link) shares() bool { return l.kind != CCSLink && l.meta.Conflict == Share }
 
 // chosen is the link of the kind that is told of the user where they share the app; few users move when one comes
 // or goes (rendezvous hashing). nil: there is none.
@@ -48,11 +45,11 @@ func (l *Link) weight(email string) uint64 {
 }
 
 // carrier is the one link that takes the user's messages: the newest component, or of those that share the
-// chosen one; without a component that is there the newest other link that is, and without that one that may come
+// chosen one; without a component that is there the newest socket or CCS that is, and without that one that may come
 // back. nil: the app is away.
 func (a *app) carrier(email string) (best *Link) {
 	for _, l := range a.links() {
-		if a.concerns(l, email) && (best == nil || l.rank() >= best.rank()) {
+		if (l.kind == CCSLink || a.concerns(l, email)) && (best == nil || l.rank() >= best.rank()) {
 			best = l
 		}
 	}
@@ -195,7 +192,7 @@ func (s *shift) moveUserLocked(sh *shard, u *user, g *grant) {
 			if l == s.owner(u.email, l.kind) {
 				told = owed[l.kind]
 			}
-			if s.app.sees(l, u.email) && (d.status() != Offline || told != Offline) {
+			if s.app.concerns(l, u.email) && (d.status() != Offline || told != Offline) {
 				s.hub.snapshotLocked(d, g, l, told)
 			}
 		}

@@ -121,6 +121,8 @@ type Queue interface {
 	Purge(email, app string) *Commit
 	// Waiting counts what waits for the user, by app.
 	Waiting(email string) (map[string]int, error)
+	// WaitingFrom counts what waits from the app, for anyone.
+	WaitingFrom(app string) (int, error)
 	// Dropped returns and forgets, in one commit, how many were discarded because a queue was full.
 	Dropped(email string) ([]Dropped, error)
 	// HasDropped tells without I/O whether Dropped would return any.

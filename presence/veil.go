@@ -170,6 +170,9 @@ func (u *User) veil(now time.Time) moment {
 
 // Sight is how a grant stands at a moment: what its app sees, and for how long.
 type Sight struct {
+	now  time.Time      // when it was looked at
+	zone *time.Location // the grant's
+
 	Shown     bool      // presence is visible, if there is any
 	Paused    bool      // by a pause of the grant
 	Invisible bool      // because the user is invisible to all
@@ -183,7 +186,44 @@ func (h *Hub) Sight(g *Grant) (Sight, error) {
 		return Sight{}, storage(err)
 	}
 	now := h.cfg.Now()
-	s := Sight{Paused: g.pause() > momentOf(now), Invisible: u.Hidden(now)}
+	zone, err := h.zones.load(g.TZ)
+	if err != nil {
+		zone = time.UTC
+	}
+	s := Sight{now: now, zone: zone, Paused: g.pause() > momentOf(now), Invisible: u.Hidden(now)}
 	s.Shown, s.Change = g.sight(now, u.veil(now), h.zones.load)
 	return s, nil
+}
+
+// String says it in a few words, on the clocks of the grant's zone: "shown", "shown until 23:00", "hidden until
+// mon 21:00", "paused until 2027-01-31 09:00", "paused", "invisible".
+func (s Sight) String() string {
+	word := "shown"
+	switch {
+	case s.Invisible:
+		word = "invisible"
+	case s.Paused:
+		word = "paused"
+	case !s.Shown:
+		word = "hidden"
+	}
+	if s.Change.IsZero() {
+		return word
+	}
+	return word + " until " + clockText(s.Change.In(s.zone), s.now.In(s.zone))
+}
+
+// clockText is a moment to come as people say it: 23:00 within a day, mon 21:00 within a week, else with the date.
+// What is not on the minute is rounded up to it.
+func clockText(t, now time.Time) string {
+	if short := t.Truncate(time.Minute); short.Before(t) {
+		t = short.Add(time.Minute)
+	}
+	switch d := t.Sub(now); {
+	case d < 24*time.Hour:
+		return t.Format("15:04")
+	case d < 7*24*time.Hour:
+		return weekdays[t.Weekday()] + t.Format(" 15:04")
+	}
+	return t.Format("2006-01-02 15:04")
 }

@@ -70,7 +70,7 @@ func fanoutLocked(d *device) {
 func (h *Hub) addViewsLocked(d *device) {
 	for _, g := range d.user.grants {
 		for _, l := range g.app.links() {
-			if g.app.sees(l, d.user.email) {
+			if g.app.concerns(l, d.user.email) {
 				h.addViewLocked(d, g, l)
 			}
 		}

@@ -75,12 +75,101 @@ func parseDays(s string) ([]string, error) {
 	return days, nil
 }
 
-// String writes what ParseWindow reads.
+// String writes what ParseWindow reads, days that follow one another as a span: "mon-fri 21:00-23:00".
 func (w Window) String() string {
 	if len(w.Days) == 0 {
 		return w.From + "-" + w.To
 	}
-	return strings.Join(w.Days, ",") + " " + w.From + "-" + w.To
+	var parts []string
+	for i := 0; i < len(w.Days); {
+		first, n := w.Days[i], 1
+		for i+n < len(w.Days) && follows(w.Days[i+n-1], w.Days[i+n]) {
+			n++
+		}
+		switch n {
+		case 1:
+			parts = append(parts, first)
+		case 2:
+			parts = append(parts, first, w.Days[i+1])
+		default:
+			parts = append(parts, first+"-"+w.Days[i+n-1])
+		}
+		i += n
+	}
+	return strings.Join(parts, ",") + " " + w.From + "-" + w.To
+}
+
+// follows reports whether b is the day after a.
+func follows(a, b string) bool {
+	i := slices.Index(weekdays[:], a)
+	return i >= 0 && weekdays[(i+1)%7] == b
+}
+
+// Schedule is when a grant shows presence: its windows, and the zone whose clocks they mean. It has one form as text,
+// read and written by the command line, the pages and the API: "mon-fri 21:00-23:00; sat 10:00-12:00 Europe/Paris",
+// "always" where there is no window. Without a zone it is UTC.
+type Schedule struct {
+	Windows []Window
+	TZ      string
+}
+
+// Schedule is the grant's.
+func (g *Grant) Schedule() Schedule { return Schedule{g.Windows, g.TZ} }
+
+const (
+	always        = "always"
+	scheduleBytes = 4096 // that ParseSchedule reads
+)
+
+// ParseSchedule reads the text form. The zone may stand behind any window, but all have the same.
+func ParseSchedule(s string) (Schedule, error) {
+	if len(s) > scheduleBytes {
+		return Schedule{}, fmt.Errorf("a schedule is at most %d characters", scheduleBytes)
+	}
+	var c Schedule
+	if word, zone, _ := strings.Cut(strings.TrimSpace(s), " "); strings.EqualFold(word, always) {
+		c.TZ = strings.TrimSpace(zone)
+		_, err := loadZone(c.TZ)
+		return c, err
+	}
+	for part := range strings.SplitSeq(s, ";") {
+		zone := ""
+		if fields := strings.Fields(part); len(fields) > 1 && !isSpan(fields[len(fields)-1]) {
+			zone = fields[len(fields)-1]
+			part = strings.Join(fields[:len(fields)-1], " ")
+		}
+		if zone != "" && c.TZ != "" && zone != c.TZ {
+			return Schedule{}, fmt.Errorf("windows in two time zones, %s and %s", c.TZ, zone)
+		}
+		if zone != "" {
+			c.TZ = zone
+		}
+		w, err := ParseWindow(part)
+		if err != nil {
+			return Schedule{}, err
+		}
+		c.Windows = append(c.Windows, w)
+	}
+	if len(c.Windows) > maxWindows {
+		return Schedule{}, fmt.Errorf("at most %d windows", maxWindows)
+	}
+	_, err := loadZone(c.TZ)
+	return c, err
+}
+
+// isSpan reports whether a word looks like "21:00-23:00".
+func isSpan(s string) bool { return strings.ContainsRune(s, ':') }
+
+// String writes the text form.
+func (c Schedule) String() string {
+	if len(c.Windows) == 0 {
+		return always
+	}
+	parts := make([]string, len(c.Windows))
+	for i := range c.Windows {
+		parts[i] = c.Windows[i].String()
+	}
+	return strings.TrimSpace(strings.Join(parts, "; ") + " " + c.TZ)
 }
 
 // span is a window on one day: minutes of the week, counted from Sunday 00:00.
@@ -225,9 +314,8 @@ func weekMinute(local time.Time) int {
 	return int(local.Weekday())*dayMinutes + local.Hour()*60 + local.Minute()
 }
 
-// searchDays bounds the look for the next or last change: two weeks, because what is skipped on the day when clocks
-// go forward comes a week later, and a little.
-const searchDays = 16
+// searchDays bounds the look for the next or last change: a week, and a clock change in it.
+const searchDays = 9
 
 // next is the first moment after now at which open changes; zero: never.
 func (w *week) next(now time.Time) time.Time {

@@ -1,6 +1,9 @@
 package presence
 
 import (
+	"fmt"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,7 +119,97 @@ func TestBadWindows(t *testing.T) {
 		}
 	}
 	w, err := ParseWindow("Mon-Wed,sat 09:30-17:00")
-	if err != nil || w.String() != "mon,tue,wed,sat 09:30-17:00" {
+	if err != nil || w.String() != "mon-wed,sat 09:30-17:00" {
 		t.Fatalf("%q, %v", w.String(), err)
+	}
+}
+
+func TestSchedulesAsText(t *testing.T) {
+	for text, want := range map[string]string{
+		"mon-fri 21:00-23:00 Europe/Paris":                       "mon-fri 21:00-23:00 Europe/Paris",
+		" Mon,Tue 21:00-23:00 ;sat,SUN 10:00-12:00 Europe/Paris": "mon,tue 21:00-23:00; sat,sun 10:00-12:00 Europe/Paris",
+		"21:00-23:00":                          "21:00-23:00",
+		"21:00-23:00 UTC; 01:00-02:00":         "21:00-23:00; 01:00-02:00 UTC",
+		"sat-mon 21:00-24:00 America/New_York": "sat-mon 21:00-24:00 America/New_York",
+		"mon,wed,thu,fri,sun 01:00-02:00":      "mon,wed-fri,sun 01:00-02:00",
+		"mon-sun 01:00-02:00":                  "mon-sun 01:00-02:00",
+		"always":                               "always",
+		"Always Europe/Paris":                  "always",
+	} {
+		c, err := ParseSchedule(text)
+		if err != nil || c.String() != want {
+			t.Errorf("%q is read as %q, %v; want %q", text, c, err, want)
+		}
+	}
+	for _, bad := range []string{"", ";", "mon", "21:00-23:00;", "21:00-23:00 Nowhere/Else", "21:00-23:00 Local", "never",
+		"21:00-23:00 Europe/Paris; 01:00-02:00 UTC", "always 21:00-22:00", "21:00-23:00 Europe/Paris UTC",
+		strings.Repeat("21:00-23:00;", 32) + "21:00-23:00", strings.Repeat(" ", 5000)} {
+		if c, err := ParseSchedule(bad); err == nil {
+			t.Errorf("%.40q is read as %q", bad, c)
+		}
+	}
+}
+
+// What is written is what is read, whatever the windows.
+func TestSchedulesSurviveText(t *testing.T) {
+	clock := rapid.Custom(func(t *rapid.T) string {
+		return fmt.Sprintf("%02d:%02d", rapid.IntRange(0, 23).Draw(t, "h"), rapid.IntRange(0, 59).Draw(t, "m"))
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		var c Schedule
+		for range rapid.IntRange(0, 5).Draw(t, "windows") {
+			w := Window{From: clock.Draw(t, "from"), To: rapid.OneOf(clock, rapid.Just("24:00")).Draw(t, "to")}
+			if days := rapid.SliceOfNDistinct(rapid.SampledFrom(weekdays[:]), 0, 7, rapid.ID).Draw(t, "days"); len(days) > 0 {
+				w.Days = days // in any order, as the wire allows
+			}
+			c.Windows = append(c.Windows, w)
+		}
+		if len(c.Windows) > 0 {
+			c.TZ = rapid.SampledFrom([]string{"", "UTC", "Europe/Paris", "America/Argentina/Buenos_Aires", "Etc/GMT+5"}).Draw(t, "zone")
+		}
+		back, err := ParseSchedule(c.String())
+		if err != nil || !reflect.DeepEqual(back, c) {
+			t.Fatalf("%+v is written as %q and read as %+v, %v", c, c, back, err)
+		}
+	})
+}
+
+func FuzzParseSchedule(f *testing.F) {
+	f.Add("mon-fri 21:00-23:00; sat 10:00-12:00 Europe/Paris")
+	f.Add("always UTC")
+	f.Fuzz(func(t *testing.T, s string) {
+		c, err := ParseSchedule(s)
+		if err != nil {
+			return
+		}
+		again, err := ParseSchedule(c.String())
+		if err != nil || again.String() != c.String() {
+			t.Fatalf("%q is read as %q and that as %q, %v", s, c, again, err)
+		}
+	})
+}
+
+func TestSightsAsText(t *testing.T) {
+	now := at(t, "Europe/Paris", "2026-11-20 21:30") // a Friday
+	paris := now.Location()
+	in := func(d time.Duration) time.Time { return now.Add(d).UTC() }
+	for _, c := range []struct {
+		s    Sight
+		want string
+	}{
+		{Sight{Shown: true}, "shown"},
+		{Sight{Shown: true, Change: in(90 * time.Minute)}, "shown until 23:00"},
+		{Sight{Change: in(24*time.Hour - 30*time.Minute)}, "hidden until 21:00"},
+		{Sight{Change: in(3*24*time.Hour - 30*time.Minute)}, "hidden until mon 21:00"},
+		{Sight{Change: in(10*24*time.Hour - 30*time.Minute)}, "hidden until 2026-11-30 21:00"},
+		{Sight{Paused: true}, "paused"},
+		{Sight{Paused: true, Change: in(time.Hour + time.Second)}, "paused until 22:31"},
+		{Sight{Paused: true, Invisible: true, Change: in(time.Hour)}, "invisible until 22:30"},
+		{Sight{Invisible: true}, "invisible"},
+	} {
+		c.s.now, c.s.zone = now, paris
+		if got := c.s.String(); got != c.want {
+			t.Errorf("%+v is said as %q, want %q", c.s, got, c.want)
+		}
 	}
 }

@@ -224,6 +224,30 @@ func TestActivityIsBoundedForEachUser(t *testing.T) {
 	}
 }
 
+// What one user loses in a commit does not hide from it what another has: bbolt's cursor stops at a page that was
+// emptied meanwhile.
+func TestActivityBesideAnEmptiedPage(t *testing.T) {
+	b := newBed(t, Options{})
+	b.must(b.PutUser(presence.User{Email: ann}))
+	b.must(b.PutUser(presence.User{Email: bob})) // his pages are behind hers
+	event := func(email string) presence.Event {
+		return presence.Event{Time: b.clock.now(), Email: email, Detail: strings.Repeat("x", 200)}
+	}
+	repeat := func(email string, n int) (es []presence.Event) {
+		for range n {
+			es = append(es, event(email))
+		}
+		return es
+	}
+	b.must(b.AppendActivity(repeat(ann, 50)))
+	b.must(b.AppendActivity(repeat(bob, maxActivity)))
+	b.must(b.AppendActivity(append(repeat(bob, 200), event(ann))))
+	if es, err := b.ActivityOf(ann, time.Time{}, 100); err != nil || len(es) != 51 {
+		t.Errorf("%d events, %v", len(es), err)
+	}
+	b.must(b.CheckConsistency())
+}
+
 // The trimming goes on where it stopped, and comes round to everybody.
 func TestTrimmingReachesEveryUser(t *testing.T) {
 	b := newBed(t, Options{})

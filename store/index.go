@@ -154,11 +154,21 @@ func (ix *index) count(k userKey, now int64) map[string]int {
 
 // total counts what waits for anybody.
 func (ix *index) total(now int64) (n int) {
+	return ix.countIf(func(e *entry) bool { return !e.expired(now) })
+}
+
+// countFrom counts what waits from one app.
+func (ix *index) countFrom(app string, now int64) int {
+	number := ix.apps.number(app)
+	return ix.countIf(func(e *entry) bool { return e.app == number && !e.expired(now) })
+}
+
+func (ix *index) countIf(f func(*entry) bool) (n int) {
 	for i := range ix.shards {
 		sh := &ix.shards[i]
 		sh.mu.RLock()
 		for e := range sh.waiting.all() {
-			if !e.expired(now) {
+			if f(e) {
 				n++
 			}
 		}

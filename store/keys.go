@@ -114,6 +114,12 @@ func lastOf(c *bbolt.Cursor, prefix []byte) (k, v []byte) {
 	} else {
 		k, v = c.Prev()
 	}
+	if k == nil {
+		// Before the first pair, or on a page that this transaction has emptied: there Prev stops (bbolt v1.5.0), Next does not.
+		for nk, nv := firstOf(c, prefix); nk != nil; nk, nv = nextOf(c, prefix) {
+			k, v = nk, nv
+		}
+	}
 	if !bytes.HasPrefix(k, prefix) {
 		return nil, nil
 	}

@@ -103,6 +103,9 @@ func (s *Store) Waiting(email string) (map[string]int, error) {
 	return s.index.count(s.index.user(email), nanos(s.now())), nil
 }
 
+// WaitingFrom counts what waits from the app, without I/O; it looks at all that waits.
+func (s *Store) WaitingFrom(app string) (int, error) { return s.index.countFrom(app, nanos(s.now())), nil }
+
 // Dropped returns and forgets the counters; see [presence.Queue].
 func (s *Store) Dropped(email string) ([]presence.Dropped, error) {
 	if !s.HasDropped(email) {

@@ -111,7 +111,12 @@ func (s *Site) purposeOf(app *presence.App, email string) (purpose string, asked
 }
 
 func factsOf(app *presence.App, purpose string) appFacts {
-	return appFacts{ID: app.ID, Name: plain(app.Name), Domain: app.Component, Purpose: plain(purpose), Off: app.Disabled}
+	f := appFacts{ID: app.ID, Name: plain(app.Name), Domain: app.Component, Purpose: plain(purpose), Off: app.Disabled,
+		Vouched: app.Owner == ""}
+	if app.Site != "" && !app.Verified.IsZero() {
+		f.Domain, f.Verified = app.Site, true
+	}
+	return f
 }
 
 // plain leaves out what is not seen but changes what is: control characters, and those that turn the direction of

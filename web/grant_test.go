@@ -216,7 +216,6 @@ func TestPendingRequestIsSettledOnThePage(t *testing.T) {
 		h := newHouse(t)
 		h.addApp("chat")
 		b := h.signedIn(ann)
-		h.tokenFor(ann, "") // she is somebody
 		l, err := h.hub.Link("chat", presence.ComponentLink)
 		if err != nil {
 			t.Fatal(err)

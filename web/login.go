@@ -19,7 +19,7 @@ func (s *Site) loginRoutes(mux *http.ServeMux) {
 }
 
 // home is where somebody gets who has just signed in and did not want anything else.
-const home = "/"
+const home = dashboardPath
 
 // errDeviceToken: who has the token of one device must not get at all that the person may do.
 var errDeviceToken = &Error{Status: http.StatusUnauthorized, Errno: 34,
@@ -98,10 +98,7 @@ func (s *Site) attempt(r *http.Request, verify func() (identity.Identity, error)
 		id.Email, err = presence.NormalEmail(id.Email)
 		return id, err
 	}
-	if identity.Counts(err) {
-		s.cfg.Attempts.Failed(addr)
-		s.cfg.Log.Info("sign-in refused", "address", addr, "reason", identity.KindOf(err))
-	}
+	s.cfg.Attempts.Refused(addr, err)
 	return identity.Identity{}, err
 }
 

@@ -241,7 +241,7 @@ func TestFailedAttemptsAreLimited(t *testing.T) {
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	})
 	b := h.browser()
-	b.header.Set("X-Forwarded-For", "203.0.113.9, 198.51.100.7")
+	b.header.Set("X-Forwarded-For", "198.51.100.7")
 	tries := 0
 	for b.post("/login", "email", ann, "assertion", "guess").StatusCode == http.StatusUnauthorized {
 		if tries++; tries > 1000 {

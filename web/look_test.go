@@ -139,6 +139,8 @@ func looked(t *testing.T) map[string]*answer {
 		"front, signed in": b.get("/"),
 		"doorhanger":       b.get("/grant/chat"),
 		"wrong terms":      b.post("/grant/chat", "when", "windows", "allow", ""),
+		"dashboard":        b.get("/dashboard"),
+		"sidebar":          b.get("/sidebar"),
 		"not there":        b.get("/nothing"),
 	}
 	b.post("/grant/chat", "allow", "").want(http.StatusSeeOther)

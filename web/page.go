@@ -26,11 +26,11 @@ type frame struct {
 }
 
 // loadPages parses each pages/NAME.html together with the layout. A page defines "title" and "main", and may
-// define "head" for its scripts. Its functions: static NAME is the address of a static file.
+// define "head" for its scripts; what several pages share is in pages/parts. Its functions: static NAME is the address of a static file.
 func (s *Site) loadPages() (map[string]*template.Template, error) {
 	layout, err := template.New("layout.html").Funcs(template.FuncMap{
 		"static": s.staticURL,
-	}).ParseFS(files, "pages/layout.html")
+	}).ParseFS(files, "pages/layout.html", "pages/parts/*.html")
 	if err != nil {
 		return nil, err
 	}

@@ -23,8 +23,8 @@ type Sessions interface {
 	EndSessions(email string) error
 	// LookupToken tells whether the token that a session was made with is still good.
 	identity.TokenLookup
-	// User tells whether she is disabled.
 	User(email string) (presence.User, bool, error)
+	PutUser(presence.User) error
 }
 
 // What a session holds.
@@ -86,6 +86,15 @@ func (s *Site) checkEnabled(email string) error {
 	return nil
 }
 
+// makeUser makes who comes for the first time known, so that apps can ask her.
+func (s *Site) makeUser(email string) error {
+	_, known, err := s.cfg.Store.User(email)
+	if err == nil && !known {
+		err = s.cfg.Store.PutUser(presence.User{Email: email, Created: s.cfg.Now().UTC()})
+	}
+	return storageError(err)
+}
+
 // withSession is the mark of a request whose session was looked up.
 type withSession struct{}
 
@@ -101,6 +110,9 @@ func (s *Site) signIn(ctx context.Context, id identity.Identity) error {
 		return errDeviceToken
 	}
 	if err := s.checkEnabled(id.Email); err != nil {
+		return err
+	}
+	if err := s.makeUser(id.Email); err != nil {
 		return err
 	}
 	if err := s.sessions.RenewToken(ctx); err != nil {

@@ -48,6 +48,7 @@ type Store interface {
 	Sessions
 	Tokens
 	Grants
+	Mine
 }
 
 const (
@@ -66,7 +67,8 @@ type Site struct {
 	static   map[string]asset
 	nav      []link
 	sessions *scs.SessionManager
-	flows    cipher.AEAD   // seals what a browser carries through a sign-in at an issuer
+	flows    cipher.AEAD // seals what a browser carries through a sign-in at an issuer
+	streams  streams
 	done     chan struct{} // closed by Close
 	close    sync.Once
 }
@@ -117,6 +119,7 @@ func (s *Site) routes() {
 	s.loginRoutes(s.mux)
 	s.consentRoutes(s.mux)
 	s.grantRoutes(s.mux)
+	s.dashboardRoutes(s.mux)
 }
 
 // Close ends the streams that are open; what is asked later is still answered. It may be called more than once.

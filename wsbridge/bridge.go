@@ -174,7 +174,8 @@ func (b *Bridge) ServeApp(w http.ResponseWriter, r *http.Request) {
 func IsUpgrade(r *http.Request) bool { return websocket.IsWebSocketUpgrade(r) }
 
 func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, app *channel) {
-	from := addressOf(clientAddr(r, b.cfg.TrustedProxies))
+	client := clientAddr(r, b.cfg.TrustedProxies)
+	from := addressOf(client)
 	if b.table.isClosed() {
 		unavailable(w, retryClosed, "going away")
 		return
@@ -188,7 +189,7 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, app *channel) {
 	c.b = b
 	as := net.Conn(&c.socket)
 	if app != nil {
-		app.c, app.out.socket = c, &c.socket
+		app.c, app.out.socket, app.address = c, &c.socket, client.String()
 		as = &app.out
 	}
 	if err := c.accept(&b.upgrader, as, w, r, c.onPing, c.onPong); err != nil {

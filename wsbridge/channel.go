@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,10 +18,11 @@ import (
 // writer, limits and liveness are those of a device. A goroutine of its own waits for the link, so that the writer
 // need not.
 type channel struct {
-	c    *conn                         // immutable, as are id and gone
-	id   string                        // of the app, as the URL has it; it may be anything
-	gone chan struct{}                 // closed by the reader when it leaves
-	link atomic.Pointer[presence.Link] // set once, by the reader, with wmu held
+	c       *conn                         // immutable, as are id, gone and address
+	id      string                        // of the app, as the URL has it; it may be anything
+	gone    chan struct{}                 // closed by the reader when it leaves
+	address string                        // of the peer
+	link    atomic.Pointer[presence.Link] // set once, by the reader, with wmu held
 
 	out gate // what stands in front of the socket; used by who holds wmu, and by the library
 
@@ -126,6 +128,7 @@ func (ch *channel) identify(r *request) error {
 		return coreError(err)
 	}
 	ch.link.Store(l)
+	l.SetAddress(ch.address)
 	c.b.apps.enter(ch)
 	c.b.stats.apps.Add(1)
 	if !ch.accepts(r.key) { // changed in between
@@ -148,16 +151,22 @@ func (b *Bridge) nudge(app string) {
 	}
 }
 
-// accepts checks a key. An app that does not exist, a disabled one and one without a key take the same way, and as
-// long, as a wrong key.
+// accepts checks a key, against the app's and the one before it where that is still good. An app that does not exist,
+// a disabled one and one without a key take the same way, and as long, as a wrong key.
 func (ch *channel) accepts(key string) bool {
-	app, known := ch.c.b.cfg.Hub.App(ch.id)
-	known = known && !app.Disabled && app.APIKey != ""
-	want := app.APIKey
-	if !known {
-		want = ch.c.b.decoy
+	b := ch.c.b
+	app, known := b.cfg.Hub.App(ch.id)
+	known = known && !app.Disabled
+	good := false
+	for _, want := range app.APIKeys(b.cfg.Now()) {
+		real := known && want != ""
+		if !real {
+			want = b.decoy
+		}
+		same := sameSecret(key, want)
+		good = good || same && real
 	}
-	return sameSecret(key, want) && known
+	return good
 }
 
 // sameSecret compares in a time that depends on neither's content.
@@ -186,6 +195,13 @@ func (ch *channel) leave() {
 		l.Close()
 		ch.c.b.apps.leave(ch)
 		ch.c.b.stats.apps.Add(-1)
+	}
+}
+
+// refused notes an error for the app's developer. What a stranger does is not the app's.
+func (ch *channel) refused(e *Error) {
+	if l := ch.link.Load(); l != nil && e.Errno != Replaced && e.Errno != GoingAway {
+		l.Refused("errno "+strconv.Itoa(int(e.Errno)), strings.TrimSuffix(e.Errno.String()+": "+e.Detail, ": "))
 	}
 }
 

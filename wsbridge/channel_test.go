@@ -523,9 +523,7 @@ func TestAppChannelLiveness(t *testing.T) {
 	dead.ends(4008)
 	<-live.pings
 	live.quiet()
-	if n := f.bridge.Stats().Apps; n != 1 {
-		t.Errorf("%d apps", n)
-	}
+	f.until("only the living one is left", func() bool { return f.bridge.Stats().Apps == 1 })
 }
 
 func TestAppChannelDrains(t *testing.T) {
@@ -621,4 +619,53 @@ func TestAppChannelStalled(t *testing.T) {
 		}
 	}
 	f.until("it is gone", func() bool { return f.bridge.Stats().Apps == 1 })
+}
+
+// The size of the queue says no more than a receipt does: while she is hidden from the app nothing seems to be taken.
+func TestAppChannelQueueSizeHidesWhoIsHidden(t *testing.T) {
+	f := newFixture(t)
+	uid := f.addApp("chat", presence.Replace)
+	chat := f.joinApp("chat")
+	f.must(f.hub.SetPaused(ann, "chat", true, presence.ByUser))
+	phone := f.dial()
+	phone.say(`{"type":"hello","ack":true,"email":"` + ann + `","assertion":"dev","status":"online"}`)
+	phone.hear()
+	notify := func(more string, want int) {
+		t.Helper()
+		chat.say(fmt.Sprintf(`{"action":"notify","uid":%q,"message":"m"%s}`, uid[ann], more))
+		chat.expect(fmt.Sprintf(`{"result":"OK","queue_size":%d}`, want))
+	}
+	take := func() {
+		t.Helper()
+		phone.say(`{"type":"ack","ids":["` + phone.notifications()[0].ID + `"]}`)
+		phone.expect(`{"result":"OK","type":"ack"}`)
+	}
+	notify("", 1)
+	take()
+	notify("", 2)
+	take()
+	notify(`,"collapse_key":"k"`, 3)
+	take()
+	notify(`,"collapse_key":"k"`, 3)
+	take()
+	notify(`,"ttl":10`, 4)
+	take()
+	f.clock.add(11 * time.Second)
+	notify("", 4)
+	take()
+	f.must(f.hub.SetPaused(ann, "chat", false, presence.ByUser))
+	chat.expectStatus("online " + uid[ann])
+	notify("", 1)
+	take()
+	f.until("it is removed", func() bool { n, _ := f.store.Waiting(ann); return len(n) == 0 })
+	notify("", 1)
+	item := phone.notifications()[0]
+	phone.say(`{"status":"offline"}`) // connected, and nobody may know
+	phone.expect(okay)
+	chat.expectStatus("offline " + uid[ann])
+	notify("", 2)
+	take()
+	phone.say(`{"type":"ack","ids":["` + item.ID + `"]}`)
+	phone.expect(`{"result":"OK","type":"ack"}`)
+	notify("", 3)
 }

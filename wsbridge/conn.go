@@ -621,6 +621,7 @@ func (c *conn) log(e *Error) {
 	}
 	to, app := "to a device", slog.Attr{}
 	if c.app != nil {
+		c.app.refused(e)
 		to, app = "to an app", slog.String("app", c.app.id)
 	}
 	c.b.log.Log(context.Background(), level, to, "socket", c.serial, app, "error", e)

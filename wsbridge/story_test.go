@@ -807,6 +807,7 @@ func TestEndsFromInside(t *testing.T) {
 		{"revoked", "gone", `31,"error":"assertion expired"`, func() { f.hub.EndCredential(ann, revoked) }, 4534},
 		{"removed", "t", `31,"error":"assertion expired"`, func() { f.must(f.hub.RemoveUser(ann, presence.ByAdmin)) }, 4534},
 		{"expired", "short", `31,"error":"assertion expired"`, func() { f.pass(time.Hour) }, 4534},
+		{"disabled", "t", `31,"error":"assertion expired"`, func() { f.must(f.hub.SetDisabled(ann, true, presence.ByAdmin)) }, 4534},
 	} {
 		d := f.dial()
 		d.say(`{"email":"ann@example.org","assertion":"` + c.token + `","status":"online"}`)
@@ -815,6 +816,10 @@ func TestEndsFromInside(t *testing.T) {
 		d.expect(`{"result":"KO","errno":` + c.want + `}`)
 		d.ends(c.code)
 	}
+	d := f.dial() // disabled: her token is as good as gone
+	d.say(`{"email":"ann@example.org","assertion":"t","status":"online"}`)
+	d.expect(`{"result":"KO","errno":34,"error":"Invalid assertion"}`)
+	d.ends(4534)
 }
 
 // A new assertion on an open socket takes the old one's place.

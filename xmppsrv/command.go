@@ -89,7 +89,7 @@ func (s *session) refuseCommand(st *stanza, q xmlstream.Element, err error) {
 		}
 	}
 	inner = append(inner, "/>"...)
-	s.count(why)
+	s.count(why, st.kind, string(st.to))
 	s.out.add(func(dst []byte) []byte {
 		return appendErrorText(dst, st.kind, st.from, st.to, st.id, why, text, inner)
 	})

@@ -79,6 +79,9 @@ var unclean = [endCount]bool{
 	endGone: true, endStalled: true, endSilent: true, endUnanswered: true, endPeerError: true, endReplaced: true,
 }
 
+// ours are the ends of which the component is not the cause.
+var ours = [endCount]bool{endReplaced: true, endDisabled: true, endRemoved: true, endChanged: true, endShutdown: true, endInternal: true}
+
 // ends is the one table of how streams end. docs and tests are made from it.
 var ends = [endCount]endRow{
 	endClosed:    {"closed", "", ""},

@@ -57,7 +57,7 @@ func (s *session) settled(a *arrival, err error) {
 }
 
 func (s *session) nack(from, to string, sent *gcm.Sent, why *gcm.Error) {
-	s.count(refuseGCM)
+	s.count(refuseGCM, why.Code.String()+" for", sent.Target())
 	s.tellGCM(from, to, gcm.AppendNack(nil, sent, why))
 }
 

@@ -86,6 +86,7 @@ func (s *session) resume(e xmlstream.Element) error {
 	s.srv.count.resumed.Add(1)
 	s.srv.cfg.Log.Info("session resumed", "app", s.appID, "address", s.c.RemoteAddr().String())
 	s.out.turn(&turn{led: led, resumed: true, h: h, ours: led.in.h()})
+	led.link.SetAddress(s.c.RemoteAddr().String())
 	s.led, s.link = led, led.link
 	return nil
 }

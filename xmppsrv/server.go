@@ -222,6 +222,9 @@ func (s *Server) serve(c *conn) {
 	c.joined.Store(&Component{sess.appID, sess.app, c.RemoteAddr().String(), s.cfg.Now()})
 	s.cfg.Log.Info("component connected", "app", sess.appID, "domain", sess.app, "address", c.RemoteAddr().String())
 	why, err := sess.run()
+	if ends[why].cond != "" && !ours[why] {
+		sess.began.Refused(why.String(), "the stream was ended: "+ends[why].text)
+	}
 	s.count.sessions.Add(-1)
 	s.count.ends[why].Add(1)
 	s.cfg.Log.Info("component left", "app", sess.appID, "address", c.RemoteAddr().String(), "reason", why.String(), "error", err)

@@ -292,19 +292,21 @@ func (s *session) bounce(st *stanza, why refusal) {
 
 // refuseStanza answers with a stanza error; inner is what of the payload is to be repeated.
 func (s *session) refuseStanza(st *stanza, why refusal, inner []byte) {
-	s.count(why)
+	s.count(why, st.kind, string(st.to))
 	s.out.add(func(dst []byte) []byte { return appendError(dst, st.kind, st.from, st.to, st.id, why, inner) })
 }
 
 // refuse is refuseStanza for one that is long gone from the reader.
 func (s *session) refuse(kind, from, to, id string, why refusal, inner []byte) {
-	s.count(why)
+	s.count(why, kind, to)
 	s.out.add(func(dst []byte) []byte { return appendError(dst, kind, from, to, id, why, inner) })
 }
 
-func (s *session) count(why refusal) {
+// count notes a refusal of a stanza to that address, for the administrator and for the app's developer.
+func (s *session) count(why refusal, kind, to string) {
 	s.srv.count.answers.Add(1)
 	s.srv.count.refused[why].Add(1)
+	s.began.Refused(why.String(), kind+" to "+to)
 }
 
 // presence handles what an app may send to a user. Being available or not is an app's own matter, answers to

@@ -87,20 +87,22 @@ func (st *stream) open(rest []byte) error {
 	return err
 }
 
-// authenticate checks the digest. A domain that nobody has, and a disabled app, take the same way as a wrong
-// secret.
+// authenticate checks the digest, against the secret and the one before it where that is still good. A domain that
+// nobody has, and a disabled app, take the same way as a wrong secret.
 func (st *stream) authenticate(digest []byte) (app presence.App, ok bool) {
 	app, known := st.srv.cfg.Hub.AppByComponent(st.domain)
 	known = known && !app.Disabled
-	secret := app.Secret
-	if !known {
-		secret = st.srv.decoy
+	same := 0
+	for _, secret := range app.Secrets(st.srv.cfg.Now()) {
+		if !known || secret == "" {
+			secret = st.srv.decoy
+		}
+		sum := sha1.Sum([]byte(st.id + secret)) // XEP-0114 §3
+		var want [2 * sha1.Size]byte
+		hex.Encode(want[:], sum[:])
+		same |= subtle.ConstantTimeCompare(want[:], bytes.ToLower(digest))
 	}
-	sum := sha1.Sum([]byte(st.id + secret)) // XEP-0114 §3
-	var want [2 * sha1.Size]byte
-	hex.Encode(want[:], sum[:])
-	same := subtle.ConstantTimeCompare(want[:], bytes.ToLower(digest)) == 1
-	return app, same && known
+	return app, same == 1 && known
 }
 
 // link makes the session. The hub decides what becomes of an older connection, the roll what becomes of its session.
@@ -109,10 +111,12 @@ func (st *stream) link(app presence.App) (*session, error) {
 	if err != nil {
 		return nil, linkError(err)
 	}
-	if now := l.App(); now.Secret != app.Secret || now.Component != app.Component { // changed in between
+	now := l.App()
+	if now.Secret != app.Secret || now.OldSecret != app.OldSecret || now.Component != app.Component { // changed in between
 		l.Close()
 		return nil, &streamError{why: endHandshake}
 	}
+	l.SetAddress(st.c.RemoteAddr().String())
 	sess := newSession(st, l, st.srv.roll.displace(l))
 	st.srv.roll.enter(sess)
 	if _, err := st.c.Write([]byte("<handshake/>")); err != nil {

@@ -23,16 +23,27 @@ type grantView struct {
 	Notify  bool              `json:"notify"`
 	Idle    bool              `json:"idle"`
 	Paused  bool              `json:"paused"`
-	Shown   bool              `json:"shown"` // presence is visible now, if there is any
-	Created time.Time         `json:"created,omitzero"`
+	// PausedUntil is when the pause ends by itself; nil: it does not.
+	PausedUntil *time.Time `json:"paused_until,omitempty"`
+	Shown       bool       `json:"shown"`                 // presence is visible now, if there is any
+	Change      *time.Time `json:"next_change,omitempty"` // when that changes by itself; nil: never
+	Schedule    string     `json:"schedule"`              // windows and zone as text
+	State       string     `json:"state"`                 // shown, hidden, paused or invisible, and until when, as text
+	Created     time.Time  `json:"created,omitzero"`
 }
 
-func (a *admin) grantViewOf(g presence.Grant) grantView {
-	return grantView{
+func (a *admin) grantViewOf(g presence.Grant) (grantView, error) {
+	s, err := a.hub.Sight(&g)
+	v := grantView{
 		Email: g.Email, App: g.App, PUID: g.PUID, Address: a.address(g),
 		Windows: append([]presence.Window{}, g.Windows...), TZ: g.TZ, Until: g.Until,
-		Notify: g.Notify, Idle: g.Idle, Paused: g.Paused, Shown: g.Shown(a.now()), Created: g.Created,
+		Notify: g.Notify, Idle: g.Idle, Paused: g.Paused, PausedUntil: g.PausedUntil,
+		Shown: s.Shown, Schedule: g.Schedule().String(), State: s.String(), Created: g.Created,
 	}
+	if !s.Change.IsZero() {
+		v.Change = &s.Change
+	}
+	return v, err
 }
 
 // address is PUID@DOMAIN, or the escaped e-mail in front of the domain (XEP-0106).
@@ -46,8 +57,15 @@ func (a *admin) address(g presence.Grant) string {
 func (a *admin) listGrants(w http.ResponseWriter, r *http.Request) {
 	email, app := r.URL.Query().Get("email"), r.URL.Query().Get("app")
 	stream(w, func(emit func(any) error) error {
+		show := func(g presence.Grant) error {
+			v, err := a.grantViewOf(g)
+			if err != nil {
+				return err
+			}
+			return emit(v)
+		}
 		if email == "" {
-			return a.store.EachGrant(app, func(g presence.Grant) error { return emit(a.grantViewOf(g)) })
+			return a.store.EachGrant(app, show)
 		}
 		key, err := keyEmail(email)
 		if err != nil {
@@ -58,7 +76,7 @@ func (a *admin) listGrants(w http.ResponseWriter, r *http.Request) {
 			return err
 		}
 		for _, g := range grants {
-			if err := emit(a.grantViewOf(g)); err != nil {
+			if err := show(g); err != nil {
 				return err
 			}
 		}
@@ -101,7 +119,7 @@ func (a *admin) allow(r *http.Request) (any, error) {
 		return nil, badRequest("until %s is over", timeText(*n.Until))
 	}
 	g, err := a.hub.Edit(email, n.App, presence.ByAdmin, func(g *presence.Grant, _ bool) error {
-		// All of it but a pause, which ends by resume only.
+		// All of it but a pause, which ends by resume or by itself.
 		g.Windows, g.TZ, g.Until, g.Notify, g.Idle = n.Windows, n.TZ, n.Until, n.Notify, n.Idle
 		return nil
 	})
@@ -122,18 +140,51 @@ func (a *admin) revoke(r *http.Request) (any, error) {
 	return map[string]any{"email": email, "appid": app, "revoked": true}, nil
 }
 
-func (a *admin) pause(r *http.Request) (any, error)  { return a.setPaused(r, true) }
-func (a *admin) resume(r *http.Request) (any, error) { return a.setPaused(r, false) }
-
-func (a *admin) setPaused(r *http.Request, paused bool) (any, error) {
+// pause takes ?until=.
+func (a *admin) pause(r *http.Request) (any, error) {
 	email, app, err := a.pathGrant(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.hub.SetPaused(email, app, paused, presence.ByAdmin); err != nil {
+	until, err := a.queryUntil(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.hub.Pause(email, app, until, presence.ByAdmin); err != nil {
 		return nil, noGrant(err, email, app)
 	}
-	return map[string]any{"email": email, "appid": app, "paused": paused}, nil
+	v := map[string]any{"email": email, "appid": app, "paused": true}
+	if !until.IsZero() {
+		v["paused_until"] = until
+	}
+	return v, nil
+}
+
+func (a *admin) resume(r *http.Request) (any, error) {
+	email, app, err := a.pathGrant(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.hub.SetPaused(email, app, false, presence.ByAdmin); err != nil {
+		return nil, noGrant(err, email, app)
+	}
+	return map[string]any{"email": email, "appid": app, "paused": false}, nil
+}
+
+// queryUntil is the optional ?until= of the request, a time to come; zero: there is none.
+func (a *admin) queryUntil(r *http.Request) (time.Time, error) {
+	s := r.URL.Query().Get("until")
+	if s == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return t, badRequest("until %s is not a time such as 2030-01-31T12:00:00Z", quoteShort(s))
+	}
+	if !t.After(a.now()) {
+		return t, badRequest("until %s is over", timeText(t))
+	}
+	return t.UTC(), nil
 }
 
 func (a *admin) pathGrant(r *http.Request) (email, app string, err error) {

@@ -28,6 +28,7 @@ type imported struct {
 	Apps   int `json:"apps"`
 	Tokens int `json:"tokens"`
 	Grants int `json:"grants"`
+	Users  int `json:"users,omitempty"`
 }
 
 func (i *imported) add(n imported) {
@@ -35,6 +36,7 @@ func (i *imported) add(n imported) {
 	i.Apps += n.Apps
 	i.Tokens += n.Tokens
 	i.Grants += n.Grants
+	i.Users += n.Users
 }
 
 // lineError is what is wrong with one line of an import; the lines before it are on disk.
@@ -84,6 +86,7 @@ type importer struct {
 	apps   []at[presence.App]
 	tokens []at[presence.Token]
 	grants []at[presence.Grant]
+	users  []at[presence.User]
 	seen   map[string]bool // keys of this batch: a second record of the same thing starts a new one
 }
 
@@ -133,8 +136,10 @@ func (im *importer) take(line []byte) error {
 		return im.takeToken(body)
 	case "grant":
 		return im.takeGrant(body)
+	case "user":
+		return im.takeUser(body)
 	}
-	return fmt.Errorf("unknown record %q; known are app, token, grant", kind)
+	return fmt.Errorf("unknown record %q; known are app, user, token, grant", kind)
 }
 
 // openRecord takes {"kind":{...}} apart.
@@ -200,6 +205,8 @@ type tokenRecord struct {
 	Device  string     `json:"device"`
 	Token   string     `json:"token,omitempty"`
 	Hash    string     `json:"hash,omitempty"`
+	Name    string     `json:"name,omitempty"`
+	Scopes  []string   `json:"scopes,omitempty"` // of a token for the API
 	Created time.Time  `json:"created,omitzero"`
 	Expires *time.Time `json:"expires,omitempty"`
 }
@@ -221,7 +228,7 @@ func (im *importer) takeToken(body json.RawMessage) error {
 }
 
 func (rec *tokenRecord) open() (presence.Token, error) {
-	t := presence.Token{Device: rec.Device, Created: rec.Created}
+	t := presence.Token{Device: rec.Device, Name: rec.Name, Scopes: rec.Scopes, Created: rec.Created}
 	var err error
 	if t.Email, err = presence.NormalEmail(rec.Email); err != nil {
 		return t, fmt.Errorf("email %q: %v", rec.Email, err)
@@ -247,6 +254,40 @@ func (rec *tokenRecord) open() (presence.Token, error) {
 	}
 	copy(t.Hash[:], b)
 	return t, nil
+}
+
+// takeUser reads a user who is disabled or invisible; others come with what they have.
+func (im *importer) takeUser(body json.RawMessage) error {
+	var u presence.User
+	if err := strictly(body, &u); err != nil {
+		return err
+	}
+	email, err := presence.NormalEmail(u.Email)
+	if err != nil {
+		return fmt.Errorf("email %q: %v", u.Email, err)
+	}
+	u.Email = email
+	im.users = append(im.users, at[presence.User]{im.line, u})
+	return nil
+}
+
+// putUser brings a user to the state that an import says.
+func (a *admin) putUser(u presence.User) error {
+	if _, known, err := a.store.User(u.Email); err != nil || !known {
+		if u.Created.IsZero() {
+			u.Created = a.now().UTC()
+		}
+		if err == nil {
+			err = a.store.PutUser(presence.User{Email: u.Email, Created: u.Created})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := a.hub.SetDisabled(u.Email, u.Disabled, presence.ByAdmin); err != nil {
+		return err
+	}
+	return a.hub.SetInvisible(u.Email, u.Hidden(a.now()), u.InvisibleUntil, presence.ByAdmin)
 }
 
 func (im *importer) takeGrant(body json.RawMessage) error {
@@ -294,6 +335,11 @@ func (im *importer) flush() error {
 	if err := im.flushApps(); err != nil {
 		return err
 	}
+	for _, u := range im.users { // before the grants, through which they might be seen
+		if err := im.a.putUser(u.v); err != nil {
+			return &lineError{u.line, err}
+		}
+	}
 	if err := together(im.tokens, im.a.store.PutTokens); err != nil {
 		return err
 	}
@@ -301,8 +347,8 @@ func (im *importer) flush() error {
 	if err != nil {
 		return err
 	}
-	im.done.add(imported{Lines: im.n, Apps: len(im.apps), Tokens: len(im.tokens), Grants: len(im.grants)})
-	im.n, im.apps, im.tokens, im.grants = 0, im.apps[:0], im.tokens[:0], im.grants[:0]
+	im.done.add(imported{Lines: im.n, Apps: len(im.apps), Tokens: len(im.tokens), Grants: len(im.grants), Users: len(im.users)})
+	im.n, im.apps, im.users, im.tokens, im.grants = 0, im.apps[:0], im.users[:0], im.tokens[:0], im.grants[:0]
 	clear(im.seen)
 	return nil
 }
@@ -336,7 +382,7 @@ func together[T any](records []at[T], put func([]T) error) error {
 	return nil
 }
 
-// export writes apps, tokens and grants in the form that import reads.
+// export writes apps, tokens and grants, and users who are disabled or invisible, in the form that import reads.
 func (a *admin) export(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := bufio.NewWriterSize(w, 64<<10)
@@ -367,7 +413,16 @@ func (a *admin) exportAll(out *bufio.Writer) error {
 			return err
 		}
 	}
-	err := a.store.EachToken(func(t presence.Token) error { return emit("token", tokenRecordOf(t)) })
+	err := a.store.EachUser(func(u presence.User) error {
+		if v := a.userViewOf(u); v.Disabled || v.Invisible {
+			return emit("user", v.User)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = a.store.EachToken(func(t presence.Token) error { return emit("token", tokenRecordOf(t)) })
 	if err != nil {
 		return err
 	}
@@ -384,5 +439,5 @@ func (a *admin) exportAll(out *bufio.Writer) error {
 
 func tokenRecordOf(t presence.Token) tokenRecord {
 	v := tokenViewOf(t)
-	return tokenRecord{Email: v.Email, Device: v.Device, Hash: v.Hash, Created: v.Created, Expires: v.Expires}
+	return tokenRecord{Email: v.Email, Device: v.Device, Hash: v.Hash, Name: v.Name, Scopes: v.Scopes, Created: v.Created, Expires: v.Expires}
 }

@@ -10,12 +10,23 @@ import (
 	"presenced/store"
 )
 
-const maxAuditExport = 10000 // entries of a user's export
+// What a user's export has at most; more is not kept.
+const (
+	maxAuditExport    = 10000
+	maxActivityExport = 10000
+)
 
 // userView is a user in lists.
 type userView struct {
-	Email   string    `json:"email"`
-	Created time.Time `json:"created,omitzero"`
+	presence.User
+}
+
+// userViewOf is the user without what is over.
+func (a *admin) userViewOf(u presence.User) userView {
+	if !u.Hidden(a.now()) {
+		u.Invisible, u.InvisibleUntil = false, time.Time{}
+	}
+	return userView{u}
 }
 
 // tokenView is a token without its secret, which nobody knows.
@@ -23,12 +34,14 @@ type tokenView struct {
 	Email   string     `json:"email"`
 	Device  string     `json:"device"` // "": any
 	Hash    string     `json:"hash"`
+	Name    string     `json:"name,omitempty"`
+	Scopes  []string   `json:"scopes,omitempty"` // of a token for the API; none: it lets devices in
 	Created time.Time  `json:"created,omitzero"`
 	Expires *time.Time `json:"expires,omitempty"`
 }
 
 func tokenViewOf(t presence.Token) tokenView {
-	v := tokenView{Email: t.Email, Device: t.Device, Hash: identity.CredentialOf(t.Hash), Created: t.Created}
+	v := tokenView{Email: t.Email, Device: t.Device, Hash: identity.CredentialOf(t.Hash), Name: t.Name, Scopes: t.Scopes, Created: t.Created}
 	if !t.Expires.IsZero() {
 		v.Expires = &t.Expires
 	}
@@ -38,7 +51,7 @@ func tokenViewOf(t presence.Token) tokenView {
 func (a *admin) listUsers(w http.ResponseWriter, _ *http.Request) {
 	stream(w, func(emit func(any) error) error {
 		return a.store.EachUser(func(u presence.User) error {
-			return emit(userView{Email: u.Email, Created: u.Created})
+			return emit(a.userViewOf(u))
 		})
 	})
 }
@@ -72,10 +85,11 @@ func (a *admin) userByEmail(email string) (presence.User, error) {
 }
 
 func (a *admin) userDetail(u presence.User) (userDetail, error) {
-	d := userDetail{userView: userView{Email: u.Email, Created: u.Created}, Grants: []grantView{}}
+	d := userDetail{userView: a.userViewOf(u), Grants: []grantView{}}
 	grants, err1 := a.store.GrantsOf(u.Email)
 	for _, g := range grants {
-		d.Grants = append(d.Grants, a.grantViewOf(g))
+		v, err := a.grantViewOf(g)
+		d.Grants, err1 = append(d.Grants, v), errors.Join(err1, err)
 	}
 	devices, err2 := a.hub.Devices(u.Email)
 	d.Devices = append([]presence.DeviceInfo{}, devices...)
@@ -104,6 +118,8 @@ type userExport struct {
 	userDetail
 	Notifications []notificationView    `json:"notifications"`
 	Audit         []presence.AuditEntry `json:"audit"`
+	Activity      []presence.Event      `json:"activity"`     // newest first
+	Sessions      []presence.WebSession `json:"web_sessions"` // on the pages
 }
 
 func (a *admin) exportUser(r *http.Request) (any, error) {
@@ -125,7 +141,47 @@ func (a *admin) exportUser(r *http.Request) (any, error) {
 	}
 	audit, err := a.store.AuditOf(u.Email, maxAuditExport)
 	x.Audit = append([]presence.AuditEntry{}, audit...)
-	return x, err
+	activity, err1 := a.store.ActivityOf(u.Email, time.Time{}, maxActivityExport)
+	x.Activity = append([]presence.Event{}, activity...)
+	sessions, err2 := a.store.SessionsOf(u.Email)
+	x.Sessions = append([]presence.WebSession{}, sessions...)
+	return x, errors.Join(err, err1, err2)
+}
+
+// hideUser takes ?until=.
+func (a *admin) hideUser(r *http.Request) (any, error) {
+	u, err := a.knownUser(r)
+	if err != nil {
+		return nil, err
+	}
+	until, err := a.queryUntil(r)
+	if err != nil {
+		return nil, err
+	}
+	v := map[string]any{"email": u.Email, "invisible": true}
+	if !until.IsZero() {
+		v["invisible_until"] = until
+	}
+	return v, a.hub.SetInvisible(u.Email, true, until, presence.ByAdmin)
+}
+
+func (a *admin) showUserAgain(r *http.Request) (any, error) {
+	u, err := a.knownUser(r)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"email": u.Email, "invisible": false}, a.hub.SetInvisible(u.Email, false, time.Time{}, presence.ByAdmin)
+}
+
+func (a *admin) disableUser(r *http.Request) (any, error) { return a.setDisabled(r, true) }
+func (a *admin) enableUser(r *http.Request) (any, error)  { return a.setDisabled(r, false) }
+
+func (a *admin) setDisabled(r *http.Request, disabled bool) (any, error) {
+	u, err := a.knownUser(r)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"email": u.Email, "disabled": disabled}, a.hub.SetDisabled(u.Email, disabled, presence.ByAdmin)
 }
 
 func (a *admin) removeUser(r *http.Request) (any, error) {

@@ -46,8 +46,12 @@ func (c *cli) importFile(ctx context.Context, args []string) error {
 			return fmt.Errorf("import: %w", err)
 		}
 		return c.print(done, func(w io.Writer) {
-			fmt.Fprintf(w, "imported %s, %s, %s\n", plural(done.Apps, "app"), plural(done.Tokens, "token"),
+			fmt.Fprintf(w, "imported %s, %s, %s", plural(done.Apps, "app"), plural(done.Tokens, "token"),
 				plural(done.Grants, "grant"))
+			if done.Users > 0 {
+				fmt.Fprintf(w, ", %s", plural(done.Users, "user"))
+			}
+			fmt.Fprintln(w)
 		})
 	})
 }

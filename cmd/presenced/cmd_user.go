@@ -19,10 +19,84 @@ func userCommand(c *cli) *cobra.Command {
 	return group("user", "Users and the tokens of their devices",
 		command("list", "List the users", 0, 0, c.userList),
 		command("show EMAIL", "Show a user's devices, grants, tokens and what waits for her", 1, 1, c.userShow),
+		invisibleCommand(c),
+		userVerb(c, "visible", "End being invisible: her grants say again what apps see", "visible"),
+		userVerb(c, "disable", "End a user's sessions and let her sign in nowhere; her grants stay", "disabled"),
+		userVerb(c, "enable", "Let a disabled user in again", "enabled"),
 		command("remove EMAIL", "Remove a user and all that is kept of her", 1, 1, c.userRemove),
 		command("export EMAIL", "Print all that is kept of a user, as JSON", 1, 1, c.userExport),
 		tokenCommand(c),
 	)
+}
+
+// invisibleCommand hides a user from every app.
+func invisibleCommand(c *cli) *cobra.Command {
+	var u untilFlags
+	cmd := command("invisible EMAIL", "Hide a user from every app, whatever her grants say; to apps it looks like going offline", 1, 1,
+		func(ctx context.Context, args []string) error {
+			email, err := emailArg(args[0])
+			if err != nil {
+				return err
+			}
+			until, err := u.read(time.Now())
+			if err != nil {
+				return err
+			}
+			return c.do(ctx, http.MethodPost, pathOf("users", email, "invisible")+query("until", until),
+				strings.TrimSpace(email+" is invisible "+untilText(until)))
+		})
+	u.add(cmd)
+	return cmd
+}
+
+// userVerb is a command that does one thing to a user.
+func userVerb(c *cli, verb, short, done string) *cobra.Command {
+	return command(verb+" EMAIL", short, 1, 1, func(ctx context.Context, args []string) error {
+		email, err := emailArg(args[0])
+		if err != nil {
+			return err
+		}
+		return c.do(ctx, http.MethodPost, pathOf("users", email, verb), email+" is "+done)
+	})
+}
+
+// untilFlags say when something ends that was begun now.
+type untilFlags struct {
+	length time.Duration
+	until  string
+}
+
+func (u *untilFlags) add(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&u.length, "for", 0, "how long, such as 1h (default: until it is ended)")
+	cmd.Flags().StringVar(&u.until, "until", "", "until when, such as 2030-01-31T12:00:00Z")
+}
+
+// read is the end as RFC 3339; "": there is none.
+func (u *untilFlags) read(now time.Time) (string, error) {
+	switch {
+	case u.length != 0 && u.until != "":
+		return "", usagef("--for and --until say the same thing: give one of them")
+	case u.length < 0:
+		return "", usagef("--for %s is in the past", u.length)
+	case u.length > 0:
+		return now.Add(u.length).UTC().Format(time.RFC3339Nano), nil
+	case u.until == "":
+		return "", nil
+	}
+	t, err := time.Parse(time.RFC3339, u.until)
+	if err != nil {
+		return "", usagef("--until %q is not a time such as 2030-01-31T12:00:00Z", u.until)
+	}
+	return t.UTC().Format(time.RFC3339Nano), nil
+}
+
+// untilText is "until 2030-01-31T12:00:00Z", or nothing.
+func untilText(until string) string {
+	t, err := time.Parse(time.RFC3339Nano, until)
+	if err != nil {
+		return ""
+	}
+	return "until " + timeText(t)
 }
 
 // tokenCommand is a command and a group: no e-mail is "list" or "revoke".
@@ -89,6 +163,14 @@ func anyDevice(d string) string {
 	return d
 }
 
+// tokenFor is what a token is good for: a device, any, or the API.
+func tokenFor(v tokenView) string {
+	if len(v.Scopes) > 0 {
+		return strings.TrimSpace("API " + v.Name)
+	}
+	return anyDevice(v.Device)
+}
+
 func never(t *time.Time) string {
 	if t == nil {
 		return "never"
@@ -103,7 +185,7 @@ func (c *cli) tokenList(ctx context.Context, email, device string) error {
 	}
 	t := c.newTable("no tokens", "DEVICE", "HASH", "CREATED", "EXPIRES")
 	return list(ctx, c, pathOf("users", email, "tokens")+query("device", device), t, func(v tokenView) []string {
-		return []string{anyDevice(v.Device), v.Hash[:12], timeText(v.Created), never(v.Expires)}
+		return []string{tokenFor(v), v.Hash[:12], timeText(v.Created), never(v.Expires)}
 	})
 }
 
@@ -117,8 +199,25 @@ func (c *cli) tokenRevoke(ctx context.Context, email, device string) error {
 }
 
 func (c *cli) userList(ctx context.Context, _ []string) error {
-	t := c.newTable("no users", "EMAIL", "CREATED")
-	return list(ctx, c, "/users", t, func(u userView) []string { return []string{u.Email, timeText(u.Created)} })
+	t := c.newTable("no users", "EMAIL", "CREATED", "STATE")
+	return list(ctx, c, "/users", t, func(u userView) []string {
+		return []string{u.Email, timeText(u.Created), userState(u)}
+	})
+}
+
+// userState is what is out of the ordinary about a user: "disabled, invisible until 2030-01-31T12:00:00Z".
+func userState(u userView) string {
+	var words []string
+	if u.Disabled {
+		words = append(words, "disabled")
+	}
+	switch {
+	case u.Invisible && u.InvisibleUntil.IsZero():
+		words = append(words, "invisible")
+	case u.Invisible:
+		words = append(words, "invisible until "+timeText(u.InvisibleUntil))
+	}
+	return strings.Join(words, ", ")
 }
 
 func (c *cli) userShow(ctx context.Context, args []string) error {
@@ -139,7 +238,7 @@ func (c *cli) userShow(ctx context.Context, args []string) error {
 }
 
 func (c *cli) printUser(u userDetail) error {
-	facts(c.stdout, "email", u.Email, "created", timeText(u.Created), "tokens", fmt.Sprint(len(u.Tokens)),
+	facts(c.stdout, "email", u.Email, "created", timeText(u.Created), "state", userState(u.userView), "tokens", fmt.Sprint(len(u.Tokens)),
 		"requests", plural(len(u.Requests), "app")+" waiting for an answer")
 	fmt.Fprintln(c.stdout)
 	devices := c.newTable("no devices", deviceHead()...)
@@ -152,7 +251,7 @@ func (c *cli) printUser(u userDetail) error {
 	fmt.Fprintln(c.stdout)
 	grants := c.newTable("no grants", "APPID", "ADDRESS", "WHEN", "UNTIL", "NOTIFY", "STATE", "WAITING")
 	for _, g := range u.Grants {
-		grants.add(g.App, g.Address, windowsText(g), never(g.Until), yesNo(g.Notify), grantState(g), fmt.Sprint(u.Waiting[g.App]))
+		grants.add(g.App, g.Address, g.Schedule, never(g.Until), yesNo(g.Notify), g.State, fmt.Sprint(u.Waiting[g.App]))
 	}
 	return grants.close()
 }
@@ -184,16 +283,30 @@ func (c *cli) userExport(ctx context.Context, args []string) error {
 func grantCommand(c *cli) *cobra.Command {
 	verb := func(verb, short string) *cobra.Command {
 		return command(verb+" EMAIL APPID", short, 2, 2, func(ctx context.Context, args []string) error {
-			return c.grantVerb(ctx, verb, args[0], args[1])
+			return c.grantVerb(ctx, verb, args[0], args[1], "")
 		})
 	}
 	return group("grant", "What users allow to apps",
 		allowCommand(c),
 		command("list [EMAIL]", "List the grants, of one user or all", 0, 1, c.grantList),
 		verb("revoke", "End a grant: the app no longer knows the user"),
-		verb("pause", "Hide a user's presence from an app; to the app it looks like going offline"),
+		pauseCommand(c),
 		verb("resume", "End a pause"),
 	)
+}
+
+func pauseCommand(c *cli) *cobra.Command {
+	var u untilFlags
+	cmd := command("pause EMAIL APPID", "Hide a user's presence from an app; to the app it looks like going offline", 2, 2,
+		func(ctx context.Context, args []string) error {
+			until, err := u.read(time.Now())
+			if err != nil {
+				return err
+			}
+			return c.grantVerb(ctx, "pause", args[0], args[1], until)
+		})
+	u.add(cmd)
+	return cmd
 }
 
 // grantFlags are those of `grant allow`.
@@ -210,7 +323,7 @@ func allowCommand(c *cli) *cobra.Command {
 	cmd := command("allow EMAIL APPID", "Let an app see a user, in a user's name", 2, 2,
 		func(ctx context.Context, args []string) error { return c.grantAllow(ctx, args[0], args[1], g) })
 	f := cmd.Flags()
-	f.StringArrayVar(&g.windows, "window", nil, `when, such as "mon-fri 21:00-23:00" (repeatable; default: always)`)
+	f.StringArrayVar(&g.windows, "window", nil, `when, such as "mon-fri 21:00-23:00" or "21:00-23:00 Europe/Paris" (repeatable; default: always)`)
 	f.StringVar(&g.tz, "tz", "", "time `ZONE` of the windows, such as Europe/Paris (default UTC)")
 	f.StringVar(&g.until, "until", "", "when the grant ends, such as 2030-01-31T12:00:00Z (default: never)")
 	f.BoolVar(&g.noNotify, "no-notify", false, "presence only, no notifications")
@@ -226,11 +339,16 @@ func (g grantFlags) read(email, app string) (newGrant, error) {
 		return n, err
 	}
 	for _, s := range g.windows {
-		w, err := presence.ParseWindow(s)
+		c, err := presence.ParseSchedule(s)
 		if err != nil {
-			return n, withHint(usagef("--window %q: %v", s, err), `write it as "mon-fri 21:00-23:00", "sat,sun 10:00-12:00" or "21:00-23:00"`)
+			return n, withHint(usagef("--window %q: %v", s, err), `write it as "mon-fri 21:00-23:00", "sat,sun 10:00-12:00 Europe/Paris" or "21:00-23:00"`)
 		}
-		n.Windows = append(n.Windows, w)
+		if c.TZ != "" && n.TZ != "" && c.TZ != n.TZ {
+			return n, usagef("--window %q is in %s, not in %s as the others", s, c.TZ, n.TZ)
+		}
+		if n.Windows = append(n.Windows, c.Windows...); c.TZ != "" {
+			n.TZ = c.TZ
+		}
 	}
 	if g.tz != "" {
 		if _, err := time.LoadLocation(g.tz); err != nil || g.tz == "Local" {
@@ -274,43 +392,21 @@ func (c *cli) grantList(ctx context.Context, args []string) error {
 	}
 	t := c.newTable("no grants", "EMAIL", "APPID", "ADDRESS", "WHEN", "UNTIL", "NOTIFY", "STATE")
 	return list(ctx, c, "/grants"+query("email", email), t, func(g grantView) []string {
-		return []string{g.Email, g.App, g.Address, windowsText(g), never(g.Until), yesNo(g.Notify), grantState(g)}
+		return []string{g.Email, g.App, g.Address, g.Schedule, never(g.Until), yesNo(g.Notify), g.State}
 	})
 }
 
-// windowsText is "mon,tue 21:00-23:00 Europe/Paris", or "always".
-func windowsText(g grantView) string {
-	if len(g.Windows) == 0 {
-		return "always"
-	}
-	var parts []string
-	for _, w := range g.Windows {
-		parts = append(parts, w.String())
-	}
-	return strings.TrimSpace(strings.Join(parts, "; ") + " " + g.TZ)
-}
-
-func grantState(g grantView) string {
-	switch {
-	case g.Paused:
-		return "paused"
-	case !g.Shown:
-		return "hidden now"
-	}
-	return "shown"
-}
-
-func (c *cli) grantVerb(ctx context.Context, verb, email, app string) error {
+func (c *cli) grantVerb(ctx context.Context, verb, email, app, until string) error {
 	email, err := emailArg(email)
 	if err != nil {
 		return err
 	}
 	what := map[string]string{"revoke": "revoked", "pause": "paused", "resume": "resumed"}[verb]
-	done := fmt.Sprintf("%s the grant of %s for %s", what, email, app)
+	done := strings.TrimSpace(fmt.Sprintf("%s the grant of %s for %s %s", what, email, app, untilText(until)))
 	if verb == "revoke" {
 		return c.do(ctx, http.MethodDelete, pathOf("grants", email, app), done)
 	}
-	return c.do(ctx, http.MethodPost, pathOf("grants", email, app, verb), done)
+	return c.do(ctx, http.MethodPost, pathOf("grants", email, app, verb)+query("until", until), done)
 }
 
 func deviceCommand(c *cli) *cobra.Command {

@@ -152,7 +152,10 @@ func (c *commands) runGrants(ctx context.Context, in adhoc.Values) (*adhoc.Resul
 	p := newPage(in, "after")
 	app := in.One("app")
 	show := func(g presence.Grant) error {
-		v := c.grantViewOf(g)
+		v, err := c.grantViewOf(g)
+		if err != nil {
+			return err
+		}
 		until := ""
 		if v.Until != nil {
 			until = stamp(*v.Until)

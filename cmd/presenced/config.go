@@ -58,6 +58,8 @@ type HTTPConfig struct {
 	ACMEHosts []string `toml:"acme_hosts" conf:"soon"`
 	// Addresses or networks (10.0.0.0/8) of the proxies in front, whose X-Forwarded-For is believed.
 	TrustedProxies []string `toml:"trusted_proxies"`
+	// Origins, such as https://intranet.example.org, whose pages may show /sidebar in a frame; none: nobody may.
+	SidebarFrames []string `toml:"sidebar_frames"`
 }
 
 // AdminConfig is the table [admin].
@@ -155,40 +157,40 @@ type ShutdownConfig struct {
 type IdentityConfig struct {
 	// Accept the secrets made by "presenced user token".
 	Token bool `toml:"token"`
-	// Issuers whose OpenID Connect ID tokens are accepted.
-	OIDC []OIDCConfig `toml:"oidc" conf:"soon"`
-	// Persona/BrowserID assertions.
+	// Issuers of OpenID Connect: people sign in there on the pages, and devices may identify themselves with its ID tokens.
+	OIDC []OIDCConfig `toml:"oidc"`
+	// Persona/BrowserID assertions, certificate~assertion, made for this origin and verified here.
 	BrowserID BrowserIDConfig `toml:"browserid"`
 }
 
 // OIDCConfig is one table of [[identity.oidc]].
 type OIDCConfig struct {
-	// Short name, part of the login page's address.
+	// Short name, part of the login page's address, /login/oidc/NAME: letters, digits, dot, hyphen, underscore.
 	Name string `toml:"name"`
-	// The issuer's URL, under which its discovery document is found.
+	// The issuer's https URL exactly as its tokens have it in "iss"; its discovery document lies under it. Asked when first needed. http is for loopback only.
 	Issuer string `toml:"issuer"`
-	// The gateway's client id at the issuer.
+	// The gateway's client id at the issuer. ID tokens must have it as audience.
 	ClientID string `toml:"client_id"`
-	// The gateway's secret at the issuer.
+	// The gateway's secret at the issuer; empty: a public client, which PKCE protects alone.
 	ClientSecret string `toml:"client_secret" conf:"secret"`
-	// E-mail domains that this issuer may confirm; none: any.
+	// E-mail domains that this issuer may confirm; none: any. Name them wherever others than the domains' owners can get accounts.
 	Domains []string `toml:"domains"`
 	// Signature algorithms accepted; none: RS256, ES256, EdDSA.
 	Algorithms []string `toml:"algorithms"`
-	// Authorities in PEM for the connection to the issuer, instead of the system's.
+	// Authorities in PEM for the connection to the issuer, instead of the system's. Read at the start.
 	CAFile string `toml:"ca_file"`
 }
 
 // BrowserIDConfig is the table [identity.browserid].
 type BrowserIDConfig struct {
-	// Accept BrowserID bundles.
-	Enabled bool `toml:"enabled" conf:"soon"`
-	// Issuers believed for any e-mail; none: only the e-mail's own domain.
-	TrustedIssuers []string `toml:"trusted_issuers" conf:"soon"`
-	// Fetch support documents from private addresses too.
-	AllowPrivate bool `toml:"allow_private" conf:"soon"`
-	// Authorities in PEM for fetching support documents, instead of the system's.
-	CAFile string `toml:"ca_file" conf:"soon"`
+	// Accept BrowserID bundles. Who may sign for an e-mail is read from its domain's /.well-known/browserid, through HTTPS_PROXY where that is set.
+	Enabled bool `toml:"enabled"`
+	// Domains of issuers believed for any e-mail; none: only the e-mail's own domain, and whom that delegates to.
+	TrustedIssuers []string `toml:"trusted_issuers"`
+	// Fetch support documents from private and loopback addresses, addresses without a name, and ports other than 443 too.
+	AllowPrivate bool `toml:"allow_private"`
+	// Authorities in PEM for fetching support documents, instead of the system's. Read at the start.
+	CAFile string `toml:"ca_file"`
 }
 
 // LogConfig is the table [log].

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 
 	"mellium.im/xmpp/jid"
 
+	"presenced/identity"
 	"presenced/presence"
 )
 
@@ -225,6 +225,15 @@ func (k *checker) http() {
 	if _, err := parsePrefixes(k.c.HTTP.TrustedProxies); err != nil {
 		k.fail("http.trusted_proxies", err.Error(), "write addresses or networks, such as 10.0.0.0/8")
 	}
+	for _, origin := range k.c.HTTP.SidebarFrames {
+		err := checkOrigin(origin)
+		if err == nil && strings.ContainsAny(origin, ";,*'") { // it becomes part of a policy
+			err = fmt.Errorf("%q is not one origin", origin)
+		}
+		if err != nil {
+			k.fail("http.sidebar_frames", err.Error(), "write them as a browser shows them: https://intranet.example.org")
+		}
+	}
 	for _, h := range k.c.HTTP.ACMEHosts {
 		if err := checkDomainName(h); err != nil {
 			k.fail("http.acme_hosts", err.Error(), "")
@@ -332,51 +341,90 @@ func (k *checker) limits() {
 func (k *checker) identity() {
 	names := map[string]bool{}
 	for i := range k.c.Identity.OIDC {
-		o := &k.c.Identity.OIDC[i]
-		if o.Name == "" || names[o.Name] || url.PathEscape(o.Name) != o.Name {
-			k.fail("identity.oidc", fmt.Sprintf("name %q must be there, be used once, and fit into a URL", o.Name), "")
-		}
-		names[o.Name] = true
-		if err := checkIssuer(o.Issuer); err != nil {
-			k.fail("identity.oidc", err.Error(), "")
-		}
-		if o.ClientID == "" {
-			k.fail("identity.oidc", fmt.Sprintf("client_id of %q is missing", o.Name), "")
-		}
-		for _, a := range o.Algorithms {
-			if !slices.Contains(knownAlgorithms(), a) {
-				k.fail("identity.oidc", fmt.Sprintf("algorithm %q of %q is none of %s", a, o.Name, strings.Join(knownAlgorithms(), ", ")), "")
-			}
-		}
-		k.readable("identity.oidc", o.CAFile)
+		k.oidc(&k.c.Identity.OIDC[i], tableKey("identity.oidc", i), names)
 	}
-	for _, i := range k.c.Identity.BrowserID.TrustedIssuers {
-		if err := checkDomainName(i); err != nil {
-			k.fail("identity.browserid.trusted_issuers", err.Error(), "")
+	k.browserID()
+}
+
+// oidc checks one issuer; names are those of the ones before it.
+func (k *checker) oidc(o *OIDCConfig, table string, names map[string]bool) {
+	fail := func(key, text, hint string) { k.failIn(table, key, text, hint) }
+	if !isIssuerName(o.Name) {
+		fail("name", fmt.Sprintf("%q is not a name", o.Name), "write 1 to 64 letters, digits, dots, hyphens or underscores; a letter or digit first")
+	} else if names[o.Name] {
+		fail("name", fmt.Sprintf("%q is the name of another issuer too", o.Name), "")
+	}
+	names[o.Name] = true
+	if err := identity.CheckIssuer(o.Issuer); err != nil {
+		fail("issuer", err.Error(), `write it as the issuer's tokens have it in "iss", such as https://login.example.org`)
+	}
+	if o.ClientID == "" {
+		fail("client_id", "is missing", "the issuer gives it to you when you register the gateway there")
+	}
+	for _, d := range o.Domains {
+		if err := checkDomainName(strings.ToLower(d)); err != nil {
+			fail("domains", err.Error(), "write the part behind the @: example.org")
 		}
 	}
-	k.readable("identity.browserid.ca_file", k.c.Identity.BrowserID.CAFile)
+	for _, a := range o.Algorithms {
+		if !slices.Contains(knownAlgorithms(), a) {
+			fail("algorithms", fmt.Sprintf("%q is none of %s", a, strings.Join(knownAlgorithms(), ", ")), "")
+		}
+	}
+	if err := checkAuthorities(o.CAFile); err != nil {
+		fail("ca_file", err.Error(), "")
+	}
+}
+
+// failIn is fail for a key of one of several tables; where the key is not written, the table stands for it.
+func (k *checker) failIn(table, key, text, hint string) {
+	key = table + "." + key
+	if k.from[key] == "" {
+		where := k.from[table]
+		if where == "" { // all of them from one variable
+			where = k.from[strings.TrimRight(table, "[0123456789]")]
+		}
+		k.errs = append(k.errs, &problem{Where: where, Key: key, Text: text, Hint: hint})
+		return
+	}
+	k.fail(key, text, hint)
+}
+
+// isIssuerName: it is a part of an address, and of a file's name maybe.
+func isIssuerName(s string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	return s != "" && len(s) <= 64 && strings.Trim(s, letters+".-_") == "" && strings.Contains(letters, s[:1])
 }
 
 func knownAlgorithms() []string {
 	return []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"}
 }
 
-func checkIssuer(s string) error {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("issuer %q is not an https URL", s)
+func (k *checker) browserID() {
+	b := &k.c.Identity.BrowserID
+	for _, i := range b.TrustedIssuers {
+		host, port, hasPort := strings.Cut(i, ":")
+		if err := checkDomainName(strings.ToLower(host)); err != nil {
+			k.fail("identity.browserid.trusted_issuers", err.Error(), "write domains, such as login.example.org")
+		} else if n, err := strconv.ParseUint(port, 10, 16); hasPort && (err != nil || n == 0) {
+			k.fail("identity.browserid.trusted_issuers", fmt.Sprintf("%q has no port between 1 and 65535", i), "")
+		} else if hasPort && n != 443 && !b.AllowPrivate {
+			k.fail("identity.browserid.trusted_issuers", fmt.Sprintf("%q has another port than 443", i),
+				"nothing is fetched from there unless identity.browserid.allow_private = true")
+		}
 	}
-	return nil
+	if err := checkAuthorities(b.CAFile); err != nil {
+		k.fail("identity.browserid.ca_file", err.Error(), "")
+	}
 }
 
-func (k *checker) readable(key, file string) {
+// checkAuthorities: a ca_file is empty, or has certificates.
+func checkAuthorities(file string) error {
 	if file == "" {
-		return
+		return nil
 	}
-	if _, err := os.ReadFile(file); err != nil {
-		k.fail(key, err.Error(), "")
-	}
+	_, _, err := loadAuthorities(file)
+	return err
 }
 
 func (k *checker) log() {

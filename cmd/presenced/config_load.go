@@ -170,6 +170,7 @@ func durationProblems(file string, text []byte) error {
 // keyPositions finds where each key of a valid document is set.
 func keyPositions(text []byte) map[string]unstable.Position {
 	at := map[string]unstable.Position{}
+	tables := map[string]int{} // of each name, so far
 	p := unstable.Parser{}
 	p.Reset(text)
 	var table string
@@ -178,10 +179,15 @@ func keyPositions(text []byte) map[string]unstable.Position {
 		switch e.Kind {
 		case unstable.Table, unstable.ArrayTable:
 			path, pos := keyOf(&p, e)
-			table = path + "."
 			if _, seen := at[path]; !seen {
 				at[path] = pos
 			}
+			if e.Kind == unstable.ArrayTable {
+				tables[path]++
+				path = tableKey(path, tables[path]-1)
+				at[path] = pos
+			}
+			table = path + "."
 		case unstable.KeyValue:
 			path, pos := keyOf(&p, e)
 			at[table+path] = pos
@@ -190,6 +196,9 @@ func keyPositions(text []byte) map[string]unstable.Position {
 	}
 	return at
 }
+
+// tableKey names one of an array of tables.
+func tableKey(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 
 // inlinePositions looks into http = { listen = "..." }.
 func inlinePositions(p *unstable.Parser, path string, v *unstable.Node, at map[string]unstable.Position) {

@@ -120,7 +120,7 @@ func describeOIDC(docs configDocs) []keyDescription {
 	o := OIDCConfig{Algorithms: defaultAlgorithms()}
 	for _, k := range structKeys("identity.oidc", reflect.ValueOf(&o).Elem()) {
 		all = append(all, keyDescription{Key: k.Path, Type: k.Type(), Default: jsonValue(k.Value),
-			Meaning: docs[k.Struct+"."+k.Field]})
+			Meaning: docs[k.Struct+"."+k.Field], Available: true})
 	}
 	return all
 }
@@ -161,7 +161,7 @@ func printDescription(w io.Writer, c Config) error {
 	}
 	p.printf("\n")
 	p.comment(docs["IdentityConfig.OIDC"])
-	p.comment("list of tables; not available in this version; " + envPrefix + "IDENTITY_OIDC")
+	p.comment("list of tables; " + envPrefix + "IDENTITY_OIDC")
 	p.printf("# [[identity.oidc]]\n")
 	o := OIDCConfig{Algorithms: defaultAlgorithms()}
 	for _, k := range structKeys("", reflect.ValueOf(&o).Elem()) {

@@ -14,15 +14,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// protocolDefaults is the configuration as the wire contract lists it (§7): every key with its default.
+// protocolDefaults is the configuration as the wire contract lists it (§7): every key with its default. Of ours is
+// http.sidebar_frames.
 func protocolDefaults() map[string]any {
 	return map[string]any{
 		"domain": "localhost", "data": "./presenced-data", "origin": "", "insecure": false, "dev": false,
 		"admins": []any{}, "admin_jids": []any{},
 		"http.listen": "127.0.0.1:8080", "http.tls_cert": "", "http.tls_key": "", "http.acme_hosts": []any{},
-		"http.trusted_proxies": []any{},
-		"admin.listen":         "127.0.0.1:8081",
-		"xmpp.listen":          "127.0.0.1:5347", "xmpp.tls_listen": "", "xmpp.tls_cert": "", "xmpp.tls_key": "",
+		"http.trusted_proxies": []any{}, "http.sidebar_frames": []any{},
+		"admin.listen": "127.0.0.1:8081",
+		"xmpp.listen":  "127.0.0.1:5347", "xmpp.tls_listen": "", "xmpp.tls_cert": "", "xmpp.tls_key": "",
 		"xmpp.client_ca": "", "xmpp.max_stanza": 65536.0, "xmpp.handshake_timeout": "10s",
 		"xmpp.resume_timeout": "300s", "xmpp.ping_interval": "120s", "xmpp.show_version": true,
 		"ccs.listen": "", "ccs.preprod_listen": "", "ccs.tls_cert": "", "ccs.tls_key": "",
@@ -141,8 +142,12 @@ func TestConfigErrorsSayWhere(t *testing.T) {
 		{name: "bad value by dots", file: "log.level = \"loud\"\n", want: []string{":1:1: log.level"}},
 		{name: "not available", file: "[http]\nacme_hosts = [\"a.example\"]\n", want: []string{":2:1: http.acme_hosts: not available"}},
 		{name: "no certificate", file: "[ccs]\nlisten = \"127.0.0.1:5235\"\n", want: []string{":2:1: ccs.listen: needs a certificate", "ccs.tls_cert"}},
-		{name: "oidc not available", file: "[[identity.oidc]]\nname = \"x\"\nissuer = \"https://x\"\nclient_id = \"c\"\n",
-			want: []string{":1:3: identity.oidc: not available"}},
+		{name: "oidc", file: "[[identity.oidc]]\nname = \"x\"\nissuer = \"https://x\"\nclient_id = \"c\"\n\n" +
+			"[[identity.oidc]]\nname = \"x\"\nissuer = \"http://x\"\nalgorithms = [\"none\", \"HS256\"]\n",
+			want: []string{":7:1: identity.oidc[1].name: \"x\" is the name of another", ":8:1: identity.oidc[1].issuer: \"http://x\" is not an https URL",
+				":6:3: identity.oidc[1].client_id: is missing", ":9:1: identity.oidc[1].algorithms: \"none\" is none of", ":9:1: identity.oidc[1].algorithms: \"HS256\""}},
+		{name: "oidc of a variable", env: []string{`PRESENCED_IDENTITY_OIDC=[{name = "x", issuer = "https://x"}]`},
+			want: []string{"PRESENCED_IDENTITY_OIDC: identity.oidc[0].client_id: is missing"}},
 		{name: "unknown variable", env: []string{"PRESENCED_HTTP_LISTN=x"},
 			want: []string{"environment: unknown variable PRESENCED_HTTP_LISTN", "did you mean PRESENCED_HTTP_LISTEN?"}},
 		{name: "bad variable", env: []string{"PRESENCED_DEVICE_BURST=many"},
@@ -166,6 +171,15 @@ func TestConfigErrorsSayWhere(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// oidc sets one good issuer, changed.
+func oidc(change func(*OIDCConfig)) func(*Config) {
+	return func(c *Config) {
+		o := OIDCConfig{Name: "corp", Issuer: "https://login.example.org", ClientID: "presenced"}
+		change(&o)
+		c.Identity.OIDC = []OIDCConfig{o}
 	}
 }
 
@@ -196,6 +210,9 @@ func TestValidateRules(t *testing.T) {
 		{"http.tls_cert", func(c *Config) { c.HTTP.TLSCert = "/none" }},
 		{"http.tls_key", func(c *Config) { c.HTTP.TLSKey = "/none" }},
 		{"http.trusted_proxies", func(c *Config) { c.HTTP.TrustedProxies = []string{"proxy"} }},
+		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"*"} }},
+		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"https://a.example.org;script-src"} }},
+		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"https://*.example.org"} }},
 		{"http.acme_hosts", func(c *Config) { c.HTTP.ACMEHosts = []string{"presence.example.org"} }},
 		{"xmpp.max_stanza", func(c *Config) { c.XMPP.MaxStanza = 9999 }},
 		{"xmpp.client_ca", func(c *Config) { c.XMPP.ClientCA = "ca.pem" }},
@@ -211,8 +228,21 @@ func TestValidateRules(t *testing.T) {
 		{"admins", func(c *Config) { c.Admins = []string{"root@example.org"} }},
 		{"admin_jids", func(c *Config) { c.AdminJIDs = []string{"root@example.org", "root@example.org/desk"} }},
 		{"admin_jids", func(c *Config) { c.AdminJIDs = []string{"@example.org"} }},
-		{"identity.browserid.enabled", func(c *Config) { c.Identity.BrowserID.Enabled = true }},
-		{"identity.oidc", func(c *Config) { c.Identity.OIDC = []OIDCConfig{{Name: "x"}} }},
+		{"identity.oidc[0].client_id", oidc(func(o *OIDCConfig) { o.ClientID = "" })},
+		{"identity.oidc[0].name", oidc(func(o *OIDCConfig) { o.Name = "" })},
+		{"identity.oidc[0].name", oidc(func(o *OIDCConfig) { o.Name = "a/b" })},
+		{"identity.oidc[0].name", oidc(func(o *OIDCConfig) { o.Name = ".." })},
+		{"identity.oidc[0].issuer", oidc(func(o *OIDCConfig) { o.Issuer = "" })},
+		{"identity.oidc[0].issuer", oidc(func(o *OIDCConfig) { o.Issuer = "http://login.example.org" })},
+		{"identity.oidc[0].domains", oidc(func(o *OIDCConfig) { o.Domains = []string{"@example.org"} })},
+		{"identity.oidc[0].domains", oidc(func(o *OIDCConfig) { o.Domains = []string{"*"} })},
+		{"identity.oidc[0].algorithms", oidc(func(o *OIDCConfig) { o.Algorithms = []string{"HS256"} })},
+		{"identity.oidc[0].ca_file", oidc(func(o *OIDCConfig) { o.CAFile = "/none" })},
+		{"identity.oidc[1].name", func(c *Config) { c.Identity.OIDC = make([]OIDCConfig, 2) }},
+		{"identity.browserid.ca_file", func(c *Config) { c.Identity.BrowserID.CAFile = "config.go" }},
+		{"identity.browserid.trusted_issuers", func(c *Config) { c.Identity.BrowserID.TrustedIssuers = []string{"*"} }},
+		{"identity.browserid.trusted_issuers", func(c *Config) { c.Identity.BrowserID.TrustedIssuers = []string{"https://login.example.org"} }},
+		{"identity.browserid.trusted_issuers", func(c *Config) { c.Identity.BrowserID.TrustedIssuers = []string{"login.example.org:8443"} }},
 		{"ccs.preprod_listen", func(c *Config) { c.CCS.PreprodListen = "127.0.0.1:1" }},
 		{"ccs.listen", func(c *Config) { c.CCS.Listen = "5235" }},
 		{"ccs.tls_key", func(c *Config) { c.CCS.Listen, c.CCS.TLSKey = "127.0.0.1:1", "key.pem" }},
@@ -249,7 +279,15 @@ func TestValidateAllows(t *testing.T) {
 		"no rate limit":     func(c *Config) { c.Device.Rate = 0 },
 		"no drain":          func(c *Config) { c.Shutdown.Drain = duration("0s") },
 		"the same duration": func(c *Config) { c.Device.Heartbeat = duration("2m") },
-		"a trusted proxy":   func(c *Config) { c.HTTP.TrustedProxies = []string{"10.0.0.0/8", "192.0.2.7", "::1"} },
+		"an issuer":         oidc(func(o *OIDCConfig) { o.Domains, o.Algorithms = []string{"Example.org"}, []string{"ES256"} }),
+		"a local issuer":    oidc(func(o *OIDCConfig) { o.Issuer = "http://127.0.0.1:9000/realms/x" }),
+		"BrowserID": func(c *Config) {
+			c.Identity.BrowserID = BrowserIDConfig{Enabled: true, TrustedIssuers: []string{"x.example"}}
+		},
+		"a local BrowserID": func(c *Config) {
+			c.Identity.BrowserID = BrowserIDConfig{TrustedIssuers: []string{"localhost:8443"}, AllowPrivate: true}
+		},
+		"a trusted proxy": func(c *Config) { c.HTTP.TrustedProxies = []string{"10.0.0.0/8", "192.0.2.7", "::1"} },
 	} {
 		c := DefaultConfig()
 		set(&c)

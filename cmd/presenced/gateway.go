@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -48,11 +49,14 @@ type gateway struct {
 	origin  string
 	store   *store.Store
 	hub     *presence.Hub
-	chain   identity.Verifier
 	xmpp    *xmppsrv.Server
 	ccs     *ccs.Server
 	bridge  *wsbridge.Bridge
 	site    *web.Site
+
+	oidc     []*identity.OIDC   // where people sign in; immutable, as are the next two
+	attempts *identity.Attempts // one limit for devices and pages
+	verifier identity.Verifier
 
 	bound   map[string]net.Listener // by the names of listenerNames
 	socket  net.Listener            // admin.sock
@@ -235,6 +239,7 @@ func (g *gateway) serve() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.group, g.running = errgroup.WithContext(ctx)
 	g.cancel = cancel
+	events := g.hub.Watch("") // before anything can happen
 
 	g.serveHTTP("http", g.bound["http"], pages, tlsHTTP, requestTimeout)
 	g.serveHTTP("admin socket", g.socket, g.admin().handler(), nil, 0) // an import takes its time
@@ -252,7 +257,8 @@ func (g *gateway) serve() error {
 			g.group.Go(func() error { return g.ccs.Serve(tls.NewListener(l, tlsCCS)) }) // it ends when it drains
 		}
 	}
-	g.group.Go(func() error { g.drive(g.running); return nil })
+	g.group.Go(func() error { drive(g.running, g.hub, time.Now, g.sweep); return nil })
+	g.group.Go(func() error { keepHistory(g.running, events, g.store, g.log); return nil })
 	return nil
 }
 
@@ -294,10 +300,12 @@ func (g *gateway) wire() error {
 	if err != nil {
 		return err
 	}
-	g.chain = g.verifier()
+	if err := g.identify(); err != nil {
+		return err
+	}
 	d, x := &g.cfg.Device, &g.cfg.XMPP
 	g.bridge = wsbridge.New(wsbridge.Config{
-		Hub: g.hub, Verifier: g.chain, Log: g.log, Now: time.Now,
+		Hub: g.hub, Verifier: g.verifier, Attempts: g.attempts, Log: g.log, Now: time.Now,
 		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate,
 		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
 		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
@@ -324,22 +332,6 @@ func (c *Config) adminEmails() []string {
 	return emails
 }
 
-// verifier is the chain of those that are on.
-func (g *gateway) verifier() identity.Verifier {
-	var chain []identity.Verifier
-	if g.cfg.Identity.Token {
-		chain = append(chain, identity.NewToken(g.store, time.Now))
-	}
-	if g.cfg.Dev {
-		chain = append(chain, identity.Dev{})
-		g.log.Warn("DEV MODE: anybody who reaches this machine's loopback can be anybody, with the assertion \"dev\"")
-	}
-	if len(chain) == 0 {
-		g.log.Warn("no device can identify itself: every verifier under [identity] is off")
-	}
-	return identity.Chain(chain...)
-}
-
 // pages is everything on the HTTP listener.
 func (g *gateway) pages() (http.Handler, error) {
 	proxies, err := parsePrefixes(g.cfg.HTTP.TrustedProxies)
@@ -348,8 +340,9 @@ func (g *gateway) pages() (http.Handler, error) {
 	}
 	c := web.Config{
 		Origin: g.origin, Domain: g.cfg.Domain, Version: programVersion().Version,
-		Hub: g.hub, Store: g.store, Verifier: g.chain, Admins: g.cfg.adminEmails(), Dev: g.cfg.Dev,
-		TrustedProxies: proxies, Log: g.log, Now: time.Now,
+		Hub: g.hub, Store: g.store, Verifier: g.verifier, OIDC: g.oidc, Attempts: g.attempts,
+		Admins: g.cfg.adminEmails(), Dev: g.cfg.Dev, TrustedProxies: proxies, Log: g.log, Now: time.Now,
+		Sidebar: strings.Join(g.cfg.HTTP.SidebarFrames, " "),
 	}
 	if l := g.bound["xmpp"]; l != nil {
 		c.Component = l.Addr().String()
@@ -434,27 +427,35 @@ func (g *gateway) goServe(name string, serve func() error) {
 
 var errEarlyEnd = errors.New("the listener ended by itself")
 
-// drive gives the core its time and removes what expired, until ctx ends. It is the only caller of Advance.
-func (g *gateway) drive(ctx context.Context) {
+// core is what drive gives its time to.
+type core interface {
+	Advance(now time.Time) (next time.Time)
+	Alarm() <-chan struct{}
+}
+
+// drive gives the core its time and has sweep remove what expired, until ctx ends; it is the only caller of Advance.
+// The core wants to be asked at least twice a second while anything is due some time, by the clock on the wall: a timer
+// runs on another clock, which stands still while the machine sleeps and knows nothing of a wall clock that was set.
+func drive(ctx context.Context, c core, now func() time.Time, sweep func(time.Time) time.Duration) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var sweep time.Time
+	var swept time.Time // when to sweep next
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-g.hub.Alarm():
+		case <-c.Alarm():
 		}
-		now := time.Now()
-		next := g.hub.Advance(now)
-		if !now.Before(sweep) {
-			sweep = now.Add(g.sweep(now))
+		at := now()
+		next := c.Advance(at)
+		if !at.Before(swept) || swept.Sub(at) > sweepEvery { // the clock may have been set back
+			swept = at.Add(sweep(at))
 		}
-		if sweep.Before(next) {
-			next = sweep
+		if swept.Before(next) {
+			next = swept
 		}
-		timer.Reset(time.Until(next))
+		timer.Reset(next.Sub(at))
 	}
 }
 

@@ -1,6 +1,7 @@
 package ccs
 
 import (
+	"cmp"
 	"errors"
 	"hash/maphash"
 	"slices"
@@ -35,12 +36,12 @@ type waiting struct {
 	not *session // which had it already and said nothing
 }
 
-// join makes the session one of the app's. ErrTooMany, and what Hub.Link says.
-func (s *Server) join(sess *session, app presence.App) error {
+// join makes the session one of the app's. key is what it logged in with. ErrTooMany, and what Hub.Link says.
+func (s *Server) join(sess *session, app presence.App, key string) error {
 	s.joining.Lock()
 	defer s.joining.Unlock()
 	now, ok := s.cfg.Hub.App(app.ID)
-	if !ok || now.Disabled || now.APIKey != app.APIKey { // changed in between
+	if !ok || !s.isKey(&now, key) { // changed in between
 		return presence.ErrNoApp
 	}
 	s.mu.Lock()
@@ -70,6 +71,7 @@ func (s *Server) join(sess *session, app presence.App) error {
 	sess.serial, sess.send = s.serials, send
 	s.conns[sess.c] = sess
 	send.enter(sess)
+	send.link.SetAddress(sess.c.RemoteAddr().String()) // the newest's
 	if fresh {
 		s.senders[app.ID] = send
 		s.running.Add(1)
@@ -169,7 +171,7 @@ func (s *sender) run() {
 	buf := make([]presence.Update, takeSlice)
 	for {
 		if why := s.link.Ended(); why != presence.Alive {
-			s.end(linkEnds[why])
+			s.end(cmp.Or(linkEnds[why], endInternal))
 			return
 		}
 		if s.dispatch(buf) {

@@ -204,6 +204,7 @@ func (s *session) message(e xmlstream.Element) error {
 
 func (s *session) refuse(sent *gcm.Sent, why *gcm.Error) {
 	s.srv.count.nacked[why.Code].Add(1)
+	s.send.link.Refused(why.Code.String(), "message to "+sent.Target())
 	s.out.add(appendPayload(nil, openNack, gcm.AppendNack(nil, sent, why), closePlain), answer{place: true})
 }
 

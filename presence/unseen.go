@@ -1,0 +1,235 @@
+package presence
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// unseen is what devices confirmed while the app could not see them. A receipt is withheld then, and the size of the
+// queue that an app is told must not say it either: to the app such a notification waits still, until it sees one of
+// the user's devices, which takes all that waits.
+type unseen struct {
+	any atomic.Bool // there is something in of
+
+	mu    sync.Mutex
+	of    map[unseenKey][]ghost // guarded by mu
+	count int                   // guarded by mu: in of, at most maxGhosts
+}
+
+type unseenKey struct{ app, email, puid string }
+
+// ghost is a notification that is gone, as far as its app needs to believe in it.
+type ghost struct {
+	seq      uint64
+	expires  time.Time
+	collapse string
+}
+
+// maxGhosts bounds the memory; beyond it all are forgotten.
+const maxGhosts = 1 << 18
+
+func ghostOf(n *Notification) ghost { return ghost{n.Seq, n.Expires, n.Collapse} }
+
+func (u *unseen) add(k unseenKey, g ghost, most int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.of == nil || u.count >= maxGhosts {
+		u.of, u.count = make(map[unseenKey][]ghost), 0
+	}
+	u.any.Store(true)
+	list := u.of[k]
+	if slices.ContainsFunc(list, func(o ghost) bool { return o.seq == g.seq }) {
+		return // another of her devices
+	}
+	if list = append(list, g); len(list) > most {
+		list = slices.Delete(list, 0, 1)
+		u.count--
+	}
+	u.of[k] = list
+	u.count++
+}
+
+// forget is for when the app may know the truth.
+func (u *unseen) forget(g *grant) {
+	if !u.any.Load() {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	k := unseenKey{g.app.id, g.owner.email, g.puid}
+	u.count -= len(u.of[k])
+	delete(u.of, k)
+	u.any.Store(len(u.of) > 0)
+}
+
+func (u *unseen) list(k unseenKey) []ghost {
+	if !u.any.Load() {
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.of[k])
+}
+
+// showQueuesLocked is called when a device comes, or a grant is shown: apps that see the user know the truth.
+func (h *Hub) showQueuesLocked(u *user) {
+	if !h.unseen.any.Load() || !u.isThere() {
+		return
+	}
+	for _, g := range u.grants {
+		if !g.is(grantHidden) {
+			h.unseen.forget(g)
+		}
+	}
+}
+
+// isThere reports whether a device of hers is not offline.
+func (u *user) isThere() bool {
+	for d := u.devices; d != nil; d = d.next {
+		if d.status() != Offline {
+			return true
+		}
+	}
+	return false
+}
+
+// noteUnseen notes what of seqs came from apps that do not see the device, before it is removed. seen are those that
+// do.
+func (h *Hub) noteUnseen(s *Session, seqs []uint64, seen []*grant) error {
+	for _, g := range seen {
+		h.unseen.forget(g)
+	}
+	email, app := s.dev.user.email, h.hiddenApps(s.dev, seen)
+	waiting, err := h.cfg.Store.Waiting(email)
+	if err != nil || !slices.ContainsFunc(app, func(id string) bool { return waiting[id] > 0 }) {
+		return storage(err)
+	}
+	return h.eachPending(email, slices.Min(seqs)-1, slices.Max(seqs), func(n *Notification) {
+		if slices.Contains(app, n.App) && slices.Contains(seqs, n.Seq) {
+			h.unseen.add(unseenKey{n.App, n.Email, n.PUID}, ghostOf(n), h.cfg.Limits.QueuePerApp)
+		}
+	})
+}
+
+// hiddenApps are those whose grant does not show the device.
+func (h *Hub) hiddenApps(d *device, seen []*grant) (apps []string) {
+	sh := h.shard(d.user.email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, g := range d.user.grants {
+		if !slices.Contains(seen, g) {
+			apps = append(apps, g.app.id)
+		}
+	}
+	return apps
+}
+
+// eachPending calls f for what waits for the user with a number behind after, up to last.
+func (h *Hub) eachPending(email string, after, last uint64, f func(*Notification)) error {
+	const batch = 64
+	for {
+		ns, err := h.cfg.Store.Pending(email, "", after, batch)
+		if err != nil {
+			return storage(err)
+		}
+		for i := range ns {
+			if after = ns[i].Seq; after > last {
+				return nil
+			}
+			f(&ns[i])
+		}
+		if len(ns) < batch {
+			return nil
+		}
+	}
+}
+
+// waitingFor counts what waits from an app for a user, as far as the app may know. What was removed before the one
+// is read is among the other.
+func (h *Hub) waitingFor(k unseenKey) (int, error) {
+	email, app := k.email, k.app
+	waiting, err := h.cfg.Store.Waiting(email)
+	if err != nil || len(h.unseen.list(k)) == 0 {
+		return waiting[app], storage(err)
+	}
+	var all []ghost
+	err = h.eachPending(email, 0, 1<<64-1, func(n *Notification) {
+		if n.App == app {
+			all = append(all, ghostOf(n))
+		}
+	})
+	if err != nil {
+		return 0, err
+	}
+	all = append(all, h.unseen.list(k)...)
+	slices.SortFunc(all, func(a, b ghost) int { return cmp.Compare(a.seq, b.seq) })
+	return h.lineUp(slices.CompactFunc(all, func(a, b ghost) bool { return a.seq == b.seq })), nil
+}
+
+// waitingFrom is waitingFor for all of an app's users.
+func (h *Hub) waitingFrom(app string) (int, error) {
+	n, err := h.cfg.Store.WaitingFrom(app)
+	if err != nil {
+		return 0, storage(err)
+	}
+	for _, k := range h.unseen.keysOf(app) {
+		waiting, err := h.cfg.Store.Waiting(k.email)
+		if err != nil {
+			return 0, storage(err)
+		}
+		all, err := h.waitingFor(k)
+		if err != nil {
+			return 0, err
+		}
+		n += all - waiting[app]
+	}
+	return n, nil
+}
+
+func (u *unseen) keysOf(app string) (keys []unseenKey) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for k := range u.of {
+		if k.app == app {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// lineUp puts all in a queue and returns how many are left: what a queue does that nobody takes from.
+func (h *Hub) lineUp(all []ghost) int {
+	now := h.cfg.Now()
+	var queue []ghost
+	for _, g := range all {
+		keyed := func(o ghost) bool { return o.collapse != "" }
+		same := func(o ghost) bool { return o.collapse == g.collapse }
+		switch {
+		case !now.Before(g.expires):
+			continue
+		case g.collapse == "":
+		case slices.ContainsFunc(queue, same):
+			queue = slices.DeleteFunc(queue, same)
+		case countFunc(queue, keyed) >= h.cfg.Limits.CollapseKeys:
+			i := slices.IndexFunc(queue, keyed)
+			queue = slices.Delete(queue, i, i+1)
+		}
+		if len(queue) >= h.cfg.Limits.QueuePerApp {
+			queue = slices.Delete(queue, 0, 1)
+		}
+		queue = append(queue, g)
+	}
+	return len(queue)
+}
+
+func countFunc(list []ghost, f func(ghost) bool) (n int) {
+	for _, g := range list {
+		if f(g) {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,70 @@
+// Drives Chromium for the tests. Standard input has one JSON object a line:
+//
+//     {"page":"ann","options":{...},"run":"await page.goto(args.url)","args":{"url":"http://..."}}
+//
+// `run` is the body of an async function with `page`, `context`, `args` and `axe` in scope; what it returns is the value
+// of the answer, one line for each command and in their order: {"value":...} or {"error":"..."}. A page named for the
+// first time gets a browser context of its own, made with `options` (those of playwright's newContext): nothing is
+// shared between two people. What the pages complain about is collected: {"page":"ann","complaints":true} returns it.
+'use strict'
+const readline = require('node:readline')
+const fs = require('node:fs')
+const { chromium } = require('playwright-core')
+
+const axeSource = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8')
+const AsyncFunction = (async () => {}).constructor
+const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync']
+
+const pages = new Map() // name → {page, context, complaints}
+
+async function pageNamed (browser, name, options) {
+  if (pages.has(name)) return pages.get(name)
+  const context = await browser.newContext(options || {})
+  const page = await context.newPage()
+  page.setDefaultTimeout(30000)
+  const known = { page, context, complaints: [] }
+  page.on('console', m => {
+    if (m.type() === 'error' || m.type() === 'warning') known.complaints.push(`${m.type()}: ${m.text()} (${m.location().url})`)
+  })
+  page.on('pageerror', e => known.complaints.push('exception: ' + e.message))
+  pages.set(name, known)
+  return known
+}
+
+// axe returns what the accessibility checks of WCAG 2 A and AA find on the page, one line each.
+async function axe (page) {
+  await page.evaluate(axeSource) // by the protocol, so the page's policy does not stand against it
+  const result = await page.evaluate(() => globalThis.axe.run(document, {
+    runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']
+  }))
+  return result.violations.flatMap(v => v.nodes.map(n => `${v.id} (${v.impact}): ${v.help}: ${n.target} ${n.html}`))
+}
+
+async function obey (browser, command) {
+  const known = await pageNamed(browser, command.page, command.options)
+  if (command.complaints) return known.complaints.splice(0)
+  if (command.close) {
+    pages.delete(command.page)
+    return known.context.close()
+  }
+  const run = new AsyncFunction('page', 'context', 'args', 'axe', command.run)
+  return run(known.page, known.context, command.args || {}, axe)
+}
+
+async function main () {
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: flags })
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    let answer
+    try {
+      const value = await obey(browser, JSON.parse(line))
+      answer = { value: value === undefined ? null : value }
+    } catch (e) {
+      answer = { error: String(e.message || e) }
+    }
+    process.stdout.write(JSON.stringify(answer) + '\n')
+  }
+  await browser.close()
+}
+
+main().catch(e => { console.error(e); process.exit(1) })
