@@ -109,8 +109,11 @@ func (l *Link) takeMessages(dst []Update) (n int) {
 		}
 	}
 	for n < len(dst) && l.room() {
-		if len(l.fetched) == 0 && !l.fetch() {
-			break
+		if len(l.fetched) == 0 {
+			if !l.fetch() {
+				break
+			}
+			continue
 		}
 		m := l.fetched[0]
 		l.fetched = l.fetched[1:]
@@ -137,9 +140,19 @@ func (l *Link) fetch() bool {
 	if err != nil || len(ms) == 0 {
 		return false // after a failure the next message, or link, tries again
 	}
-	l.fetched, l.cursor = ms, ms[len(ms)-1].Seq
+	l.cursor = ms[len(ms)-1].Seq
 	l.mail.Store(true)
+	// Those that it has handed out are left out now: by the time of their turn they may be acknowledged.
+	l.fetched = slices.DeleteFunc(ms, func(m Upstream) bool { return l.has(m.Seq) })
 	return true
+}
+
+// has reports whether the link has handed the message out and not heard of it.
+func (l *Link) has(seq uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, has := l.unacked[seq]
+	return has
 }
 
 // room reports whether another message may be handed out before those before it are acknowledged.
@@ -153,13 +166,7 @@ func (l *Link) room() bool {
 // comes again.
 func (a *app) othersHave(l *Link, seq uint64) bool {
 	return slices.ContainsFunc(a.links(), func(o *Link) bool {
-		if o == l {
-			return false
-		}
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		_, has := o.unacked[seq]
-		return has
+		return o != l && o.has(seq)
 	})
 }
 

@@ -222,10 +222,9 @@ func (s *Server) forget(send *sender) {
 	}
 }
 
-// dispatch hands out what waits, and then what the link has, as far as there is room. It reports whether there may be
-// more at once.
+// dispatch takes what the link has, as long as not too much waits, and hands out what waits, as far as there is room. It
+// reports whether there may be more at once.
 func (s *sender) dispatch(buf []presence.Update) (more bool) {
-	s.handOut()
 	s.mu.Lock()
 	nobody, full := len(s.sessions) == 0, len(s.messages) > maxHeld || len(s.receipts) > maxHeld
 	s.mu.Unlock()
@@ -236,19 +235,22 @@ func (s *sender) dispatch(buf []presence.Update) (more bool) {
 			s.link.Join()
 		}
 	}
-	if nobody || full {
+	if nobody {
 		return false
 	}
-	n := s.link.Take(buf)
+	n := 0
+	if !full {
+		n = s.link.Take(buf)
+	}
 	for i := range n {
 		u := &buf[i]
-		switch {
-		case s.late(u):
-		case u.Kind == presence.FromDevice, u.Kind == presence.Receipt && u.To == "": // the others are a component's
+		if !s.late(u) && (u.Kind == presence.FromDevice || u.Kind == presence.Receipt && u.To == "") { // the others are a component's
 			s.place(u)
 		}
 	}
-	return n > 0
+	// Only now, though what waits comes first: the link has looked at what is stored before that is acknowledged.
+	moved := s.handOut()
+	return n > 0 || full && moved
 }
 
 // place hands one update to a session, or lets it wait.
@@ -277,8 +279,8 @@ func (s *sender) blocked(k presence.Kind) bool {
 	return len(s.messages) > 0
 }
 
-// handOut hands out what waits, until there is no room.
-func (s *sender) handOut() {
+// handOut hands out what waits, until there is no room, and reports whether it did any.
+func (s *sender) handOut() (moved bool) {
 	for _, list := range []*[]waiting{&s.receipts, &s.messages} {
 		for {
 			s.mu.Lock()
@@ -298,8 +300,10 @@ func (s *sender) handOut() {
 			s.mu.Lock()
 			s.dropLocked(list, &w.u)
 			s.mu.Unlock()
+			moved = true
 		}
 	}
+	return moved
 }
 
 // dropLocked takes an update off a list. Others may have been put before it meanwhile.
