@@ -295,6 +295,14 @@ func (c *conn) carryOut(r *request) error {
 		if err := c.answer(r); err != nil {
 			return err
 		}
+	case subscribeFrame:
+		if err := c.session.Load().Subscribe(r.app, r.topic); err != nil {
+			return coreError(err)
+		}
+	case unsubscribeFrame:
+		if err := c.session.Load().Unsubscribe(r.app, r.topic); err != nil {
+			return coreError(err)
+		}
 	case statusFrame, helloFrame:
 		if err := c.reverify(r); err != nil {
 			return err

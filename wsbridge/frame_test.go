@@ -24,7 +24,7 @@ func seen(r request, e *Error) string {
 			fmt.Fprintf(&b, " %s", e.Detail)
 		}
 	} else {
-		b.WriteString([...]string{"heartbeat", "status", "hello", "ack", "send", "consent", "unknown"}[r.kind])
+		b.WriteString([...]string{"heartbeat", "status", "hello", "ack", "send", "consent", "subscribe", "unsubscribe", "auth", "notify", "unknown"}[r.kind])
 		for _, f := range []struct {
 			name  string
 			value any
@@ -71,6 +71,11 @@ func TestDecodeFrame(t *testing.T) {
 		{`{"type":"ack","ids":[]}`, `ack type:"ack"`},
 		{`{"type":"send","app":"chat","id":"m1","data":{"a":[1]},"ttl":0}`, `send app=chat id:"m1" type:"send"`},
 		{`{"type":"consent","app":"chat","allow":true,"windows":[{"days":["mon"],"from":"21:00","to":"23:00"}],"tz":"UTC","until":null,"notify":false,"idle":true}`, `consent app=chat type:"consent"`},
+
+		{`{"type":"subscribe","app":"chat","topic":"news"}`, `subscribe app=chat type:"subscribe"`},
+		{`{"type":"unsubscribe","app":"chat","topic":"news"}`, `unsubscribe app=chat type:"unsubscribe"`},
+		{`{"type":"subscribe","app":"chat"}`, `12 topic type:"subscribe"`},
+		{`{"type":"subscribe","app":"chat","topic":"a b"}`, `13 topic type:"subscribe"`},
 
 		// null is left out; unknown members are ignored, whatever they hold.
 		{`{"status":"online","device":null,"id":null,"type":null,"idle_since":null}`, `status status=online`},

@@ -172,6 +172,8 @@ func TestRefusedFrames(t *testing.T) {
 		{`{"email":"ann@example.org","assertion":"guess","status":"unavailable"}`, `34,"error":"Invalid assertion"`},
 		{`{"type":"send","app":"other","id":"m","data":{}}`, `60,"error":"no such app for this user","id":"m","type":"send"`},
 		{`{"type":"consent","app":"other","allow":true}`, `60,"error":"no such app for this user","type":"consent"`},
+		{`{"type":"subscribe","app":"other","topic":"t"}`, `60,"error":"no such app for this user","type":"subscribe"`},
+		{`{"type":"unsubscribe","app":"unknown","topic":"t"}`, `60,"error":"no such app for this user","type":"unsubscribe"`},
 	} {
 		d.say(c.frame)
 		d.expect(`{"result":"KO","errno":` + c.want + `}`)

@@ -26,6 +26,7 @@ type sender struct {
 	empty    time.Time           // guarded by mu: since when there is no session
 	lost     map[print]time.Time // guarded by mu: accepted, and nobody was told; at most maxLate
 	targets  targets             // guarded by mu
+	fanouts  int                 // guarded by mu: messages to topics on their way
 
 	detached bool // owned by the dispatcher: the link knows that there is no session
 }
@@ -161,6 +162,23 @@ func (s *sender) mayReach(target string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.targets.take(target, s.srv.cfg.Now())
+}
+
+// beginFanout counts a message to topics in, if there are not too many.
+func (s *sender) beginFanout() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ok := s.fanouts < s.srv.maxFanouts
+	if ok {
+		s.fanouts++
+	}
+	return ok
+}
+
+func (s *sender) endFanout() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fanouts--
 }
 
 // run hands out what the link has until the link or the sender ends.

@@ -224,6 +224,10 @@ func (s *session) notify(sent *gcm.Sent, json []byte) {
 		sent.Msg.Dry = true // it was accepted; only whether it still would be is the question
 		s.srv.count.again.Add(1)
 	}
+	if sent.Topic != nil {
+		s.publish(sent, a)
+		return
+	}
 	d, err := s.send.link.Notify(sent.Peer, sent.Msg)
 	if err != nil {
 		s.refuse(sent, gcm.Refused(err))
@@ -231,6 +235,23 @@ func (s *session) notify(sent *gcm.Sent, json []byte) {
 	}
 	a.wait = d.Wait
 	s.inFlight <- a // there is room: it has a place
+}
+
+// publish hands a message to the subscribers of topics. It is accepted when it is for all of them.
+func (s *session) publish(sent *gcm.Sent, a arrival) {
+	if !s.send.beginFanout() {
+		s.refuse(sent, gcm.TopicsTooOften())
+		return
+	}
+	done := make(chan error, 1)
+	a.wait = func() error { return <-done } // the settler waits for it, so it does not outlive the session
+	topic, m := sent.Topic, sent.Msg
+	go func() {
+		_, err := s.send.link.NotifyTopic(topic, m)
+		s.send.endFanout()
+		done <- err
+	}()
+	s.inFlight <- a
 }
 
 // settle waits for messages in the order of arrival, and answers.

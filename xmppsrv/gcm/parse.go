@@ -98,7 +98,7 @@ func (c Context) target(f fields, s *Sent) *Error {
 		return missing("to")
 	case strings.HasPrefix(s.To, topicPrefix):
 		name := s.To[len(topicPrefix):]
-		if !CheckTopic(name) {
+		if presence.CheckTopic(name) != nil {
 			return badToken(s.To)
 		}
 		s.Topic = oneTopic(name)
