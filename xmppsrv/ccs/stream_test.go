@@ -274,3 +274,31 @@ func TestManyConnections(t *testing.T) {
 		t.Errorf("%+v, %+v", st, g.hub.Stats())
 	}
 }
+
+// While keys overlap both are good, and a rotation without overlap ends what came in by the old one.
+func TestKeysOverlap(t *testing.T) {
+	g := start(t)
+	s := g.connect()
+	app, _ := g.hub.App("chat")
+	app.OldAPIKey, app.OldSecret, app.OldSecretUntil = app.APIKey, app.Secret, g.clock.Now().Add(time.Hour)
+	app.APIKey = "the-new-key"
+	g.must(g.hub.PutApp(app))
+	s.fence()
+	g.connect().fence()
+	fresh := g.dial()
+	fresh.send(openStream)
+	fresh.header()
+	fresh.want(mechanisms)
+	fresh.send(auth("chat", "the-new-key"))
+	fresh.want(success)
+	g.clock.add(2 * time.Hour)
+	old := g.dial()
+	old.send(openStream)
+	old.header()
+	old.want(mechanisms)
+	old.send(auth("chat", apiKey))
+	old.want(`<failure xmlns="urn:ietf:params:xml:ns:xmpp-sasl"><not-authorized/></failure>`)
+	app.APIKey = "another-key"
+	g.must(g.hub.PutApp(app))
+	s.ends(streamError("not-authorized", "The app was disabled or its key changed"))
+}
