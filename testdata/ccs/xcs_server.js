@@ -6,6 +6,7 @@ const { createInterface } = require("node:readline");
 const tell = (event, fields) => console.log(JSON.stringify({ event, ...fields }));
 
 let xcs, Message, Notification;
+let up = false;
 const pending = new Map(); // sent and not answered, by id
 
 function start(cfg) {
@@ -17,6 +18,7 @@ function start(cfg) {
   xcs = new lib.Sender(cfg.sender, cfg.key);
   xcs.client.reconnect.delay = 50;
   xcs.on("connected", () => {
+    up = true;
     tell("connected");
     for (const c of pending.values()) deliver(c); // what was not answered may not have arrived
   });
@@ -25,7 +27,10 @@ function start(cfg) {
   xcs.on("message-error", (text) => tell("message-error", { text: String(text) }));
   xcs.on("message", (id, from, data, category) => tell("message", { id, from, data, category }));
   xcs.on("receipt", (id, from, data, category) => tell("receipt", { id, from, data, category }));
-  xcs.client.on("disconnect", () => tell("disconnected"));
+  xcs.client.on("disconnect", () => {
+    up = false;
+    tell("disconnected");
+  });
   // Not xcs.start(): it touches a socket that @xmpp/tls of today does not have (see README.md).
   xcs.client.start().catch((err) => tell("error", { text: String(err) }));
 }
@@ -60,6 +65,6 @@ lines.on("line", (line) => {
   const c = JSON.parse(line);
   if (!xcs) return start(c);
   pending.set(c.id, c);
-  deliver(c);
+  if (up) deliver(c);
 });
 lines.on("close", () => process.exit(0));
