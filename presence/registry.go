@@ -184,7 +184,7 @@ func (h *Hub) endChanged(a *app, old, meta *App) {
 	case meta.Disabled || meta.Component != old.Component:
 		h.endLinks(a, EndDisabled, nil)
 	case meta.Conflict != old.Conflict:
-		h.endLinks(a, EndChanged, nil) // each link goes by the policy under which it was made
+		h.endLinks(a, EndChanged, func(l *Link) bool { return l.kind != CCSLink }) // each link goes by the policy under which it was made
 	case badSecret || badKey:
 		h.endLinks(a, EndDisabled, func(l *Link) bool { return badSecret && l.kind == ComponentLink || badKey && l.kind != ComponentLink })
 	}

@@ -45,7 +45,7 @@ func (l *Link) weight(email string) uint64 {
 }
 
 // carrier is the one link that takes the user's messages: the newest component, or of those that share the
-// chosen one; without a component that is there the newest socket or CCS, and without that a component that may come
+// chosen one; without a component that is there the newest socket or CCS that is, and without that one that may come
 // back. nil: the app is away.
 func (a *app) carrier(email string) (best *Link) {
 	for _, l := range a.links() {
@@ -58,10 +58,10 @@ func (a *app) carrier(email string) (best *Link) {
 
 func (l *Link) rank() int {
 	switch {
-	case l.kind != ComponentLink:
-		return 1
 	case l.away.Load():
 		return 0
+	case l.kind != ComponentLink:
+		return 1
 	}
 	return 2
 }

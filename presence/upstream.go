@@ -147,8 +147,17 @@ func (l *Link) fetch() bool {
 	}
 	l.cursor = ms[len(ms)-1].Seq
 	l.mail.Store(true)
-	l.fetched = slices.DeleteFunc(ms, func(m Upstream) bool { return l.app.othersHave(l, m.Seq) })
+	// Those that are handed out are left out now: by the time of their turn they may be acknowledged.
+	l.fetched = slices.DeleteFunc(ms, func(m Upstream) bool { return l.has(m.Seq) || l.app.othersHave(l, m.Seq) })
 	return true
+}
+
+// has reports whether the link has handed the message out and not heard of it.
+func (l *Link) has(seq uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, has := l.unacked[seq]
+	return has
 }
 
 // room reports whether another message may be handed out before those before it are acknowledged.
@@ -162,13 +171,7 @@ func (l *Link) room() bool {
 // comes again.
 func (a *app) othersHave(l *Link, seq uint64) bool {
 	return slices.ContainsFunc(a.links(), func(o *Link) bool {
-		if o == l {
-			return false
-		}
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		_, has := o.unacked[seq]
-		return has
+		return o != l && o.has(seq)
 	})
 }
 

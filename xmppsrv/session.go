@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"presenced/presence"
+	"presenced/xmppsrv/gcm"
 	"presenced/xmppsrv/xmlstream"
 )
 
@@ -42,6 +43,7 @@ type session struct {
 type arrival struct {
 	d            *presence.Delivery
 	from, to, id string
+	gcm          *gcm.Sent // what it is acknowledged by; nil: silence
 	in           *incoming // where it is counted; nil: nowhere
 	n            uint32    // its number there
 }
@@ -149,7 +151,9 @@ func (s *session) settle() {
 			s.out.nonza(func(dst []byte) []byte { return appendAck(dst, a.in.answer()) })
 			continue
 		}
-		if err := a.d.Wait(); err != nil {
+		if err := a.d.Wait(); a.gcm != nil {
+			s.settled(&a, err)
+		} else if err != nil {
 			s.refuse("message", a.from, a.to, a.id, refusalOf(err), nil)
 		}
 		if a.in != nil {
