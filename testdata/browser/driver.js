@@ -58,10 +58,15 @@ async function obey (browser, command) {
   return run(known.page, known.context, command.args || {}, axe)
 }
 
+// late fails when a command takes longer than any of its waits may.
+function late () {
+  return new Promise((resolve, reject) => setTimeout(reject, 2 * patience, new Error('it does not end')).unref())
+}
+
 async function answer (browser, command) {
   let said
   try {
-    const value = await obey(browser, command)
+    const value = await Promise.race([obey(browser, command), late()])
     said = { id: command.id, value: value === undefined ? null : value }
   } catch (e) {
     said = { id: command.id, error: String(e.message || e) }
