@@ -78,6 +78,7 @@ func develops(w *scene) {
 	dev.run("await page.reload()")
 	dev.seesIn("section[aria-labelledby=doing]", "XMPP from 127.0.0.1")
 
+	dev.seesIn("section[aria-labelledby=doing] dd", "0") // nothing waits
 	dev.press("Make new secrets")
 	dev.sees("The secrets before the present ones are good until")
 	dev.press("Switch it off")
@@ -124,7 +125,7 @@ func administers(w *scene) {
 	w.fillIn(ann, "ann@example.org", "dev")
 	ann.at("/dashboard")
 	ann.seesIn("#timeline", "administrator")
-	root.press("Apps")
+	root.open(w.origin+"/admin/apps", 200)
 	root.press("Switch Chat off")
 	c.peer.wait(event{Event: "stream-error"})
 	root.sees("off")

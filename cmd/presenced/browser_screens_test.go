@@ -25,26 +25,26 @@ func screens(w *scene) {
 	w.start()
 	c := w.newChat("Beer Chat", xmppJS, "--description", "To find out which of your friends are up for a beer tonight.")
 	support := w.registerOther("Live Support", "support.example")
-	w.registerOther("Family Calendar", "calendar.example")
+	w.registerOther("Evening Planner", "planner.example")
 	token := w.token("ann@example.org")
-	for _, person := range []string{"ann@example.org"} {
-		w.site.run("", nil, "grant", "allow", person, support, "--window", "mon-fri 09:00-17:30", "--tz", "Europe/Paris")
-		w.site.run("", nil, "grant", "allow", person, c.appID, "--window", "thu-sat 20:00-01:00", "--window", "sun 14:00-18:00", "--tz", "Europe/Paris")
-	}
+	family := w.registerOther("Family", "family.example")
+	w.site.run("", nil, "grant", "allow", "ann@example.org", support, "--window", "mon-fri 09:00-17:30", "--tz", "Europe/Paris", "--no-notify")
+	w.site.run("", nil, "grant", "allow", "ann@example.org", c.appID, "--window", "thu-sat 20:00-01:00", "--window", "sun 14:00-18:00", "--tz", "Europe/Paris")
+	w.site.run("", nil, "grant", "allow", "ann@example.org", family)
 	desktop := map[string]any{"width": 900, "height": 1000}
 	phone := map[string]any{"width": 360, "height": 720}
 	shots := []struct {
 		name, path, scheme string
 		size               map[string]any
-		sees               string
+		sees, part         string // what it waits for, and what is at the top
 	}{
-		{"dashboard", "/dashboard", "light", desktop, "dinner?"},
-		{"dashboard-dark", "/dashboard", "dark", desktop, "dinner?"},
-		{"dashboard-phone", "/dashboard", "light", phone, "Apps that may see you"},
-		{"doorhanger", "/grant/family-calendar", "light", desktop, "May Family Calendar"},
-		{"doorhanger-phone-dark", "/grant/family-calendar", "dark", phone, "May Family Calendar"},
-		{"app", "/myapps/" + c.appID, "light", desktop, "How it does"},
-		{"admin-dark", "/admin", "dark", desktop, "What happens"},
+		{"dashboard", "/dashboard", "light", desktop, "dinner?", ""},
+		{"week-dark", "/dashboard?week=1", "dark", desktop, "Week before", "#week"},
+		{"dashboard-phone", "/dashboard", "light", phone, "dinner?", ""},
+		{"doorhanger", "/grant/evening-planner", "light", desktop, "May Evening Planner", ""},
+		{"doorhanger-phone-dark", "/grant/evening-planner", "dark", phone, "May Evening Planner", ""},
+		{"app", "/myapps/" + c.appID, "light", desktop, "How it does", ""},
+		{"admin-dark", "/admin", "dark", map[string]any{"width": 900, "height": 800}, "What happens", ""},
 	}
 	stranger := w.tab("stranger", "viewport", map[string]any{"width": 900, "height": 640})
 	stranger.open(w.origin+"/", 200)
@@ -56,14 +56,25 @@ func screens(w *scene) {
 		p.at("/dashboard")
 		if s.sees == "dinner?" {
 			here(p, "Online")
+			p.seesIn("[data-part=status]", "Family")
+			p.seesIn("#timeline", "online")
 			c.peer.do(do("message", "to", c.addressOf("ann@example.org"), "from", "bob@"+chatDomain, "id", s.name, "body", "Are you up for "+s.sees,
 				"nick", "Bob", "url", "https://chat.example/rooms/1"))
 		}
 		if s.path != "/dashboard" {
 			p.open(w.origin+s.path, 200)
 		}
+		if s.path == "/admin" {
+			w.site.run("", nil, "grant", "pause", "ann@example.org", family)
+			w.site.run("", nil, "grant", "resume", "ann@example.org", family)
+			c.peer.do(do("message", "to", c.addressOf("ann@example.org"), "id", s.name, "body", "Good night"))
+			p.seesIn("#events", c.appID)
+		}
 		p.sees(s.sees)
-		p.run("await page.evaluate(() => document.activeElement.blur())")
+		p.run(`await page.evaluate(part => {
+			document.activeElement.blur()
+			if (part) window.scrollTo(0, document.querySelector(part).getBoundingClientRect().top - 20)
+		}, args.part)`, "part", s.part)
 		p.screen(w.pictures, s.name)
 		p.close()
 	}
