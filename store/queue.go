@@ -104,7 +104,9 @@ func (s *Store) Waiting(email string) (map[string]int, error) {
 }
 
 // WaitingFrom counts what waits from the app, without I/O; it looks at all that waits.
-func (s *Store) WaitingFrom(app string) (int, error) { return s.index.countFrom(app, nanos(s.now())), nil }
+func (s *Store) WaitingFrom(app string) (int, error) {
+	return s.index.countFrom(app, nanos(s.now())), nil
+}
 
 // Dropped returns and forgets the counters; see [presence.Queue].
 func (s *Store) Dropped(email string) ([]presence.Dropped, error) {

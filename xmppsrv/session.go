@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"sync"
-	"time"
 
 	"presenced/presence"
 	"presenced/xmppsrv/gcm"
@@ -68,7 +67,9 @@ func newSession(st *stream, l *presence.Link, serial uint64) *session {
 func (s *session) run() (end, error) {
 	w := newWriter(s.c, s.link, s.out, s.enc, s.srv.cfg.PingInterval, &s.srv.count)
 	w.grace = s.srv.cfg.PingInterval + s.srv.pongWait
-	w.begun, w.hold, w.unhold = time.Now(), s.srv.holdWait, s.unhold
+	if s.began.Held() { // who only listens shows that it is there, and the answer is the first element
+		w.urges = []urge{{s.srv.holdWait, s.c.nudge}, {2 * s.srv.pongWait, s.unhold}}
+	}
 	defer s.halt()
 	wrote := make(chan end, 1)
 	go func() {
@@ -185,7 +186,7 @@ func (s *session) read() error {
 }
 
 // unhold is for a connection that resumes nothing: the older sessions of its app end, and it gets all that there is. It
-// is called by the reader behind the first element, or by the writer if that does not come.
+// is called by the reader behind the first element, or by the writer if that does not come though the peer is alive.
 func (s *session) unhold() {
 	s.srv.roll.supersede(s)
 	s.began.Open()
@@ -306,7 +307,7 @@ func (s *session) refuse(kind, from, to, id string, why refusal, inner []byte) {
 func (s *session) count(why refusal, kind, to string) {
 	s.srv.count.answers.Add(1)
 	s.srv.count.refused[why].Add(1)
-	s.began.Refused(why.String(), kind+" to "+to)
+	s.began.Refused(refusals[why].cond, kind+" to "+to)
 }
 
 // presence handles what an app may send to a user. Being available or not is an app's own matter, answers to

@@ -177,7 +177,10 @@ func (a *admin) kick(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := a.hub.Kick(email, device)
+	n, err := a.desk().Disconnect(email, device, presence.ByAdmin)
+	if err != nil {
+		return nil, err
+	}
 	if n == 0 {
 		return nil, notFound("no such device of %s is connected", email)
 	}

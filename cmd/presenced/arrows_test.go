@@ -25,14 +25,15 @@ func arrows() map[string]struct {
 		"store":                  {[]string{"presence"}, "it implements the core's interfaces and is chosen by main only"},
 		"xmppsrv":                {[]string{"presence", "xmppsrv/adhoc", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core; never to another edge, never to the disk"},
 		"wsbridge":               {[]string{"presence", "identity"}, "an edge talks to the core; never to another edge, never to the disk"},
-		"web":                    {[]string{"presence", "identity"}, "pages talk to the core; never to an edge, never to the disk"},
+		"web":                    {[]string{"presence", "identity", "web/account"}, "pages talk to the core; never to an edge, never to the disk"},
+		"web/account":            {[]string{"presence", "identity"}, "what is done with an account is the same for pages, API and command line, which all call it"},
 		"identity/browseridtest": {nil, "domains and bundles for tests; nothing that is shipped uses it"},
 		"identity/oidctest":      {nil, "an issuer for tests; nothing that is shipped uses it"},
 		"xmppsrv/adhoc":          {nil, "commands are forms and sessions; the streams they come over, and what they do, are others' business"},
 		"xmppsrv/xmlstream":      {nil, "XML is XML, whoever speaks it"},
 		"xmppsrv/gcm":            {[]string{"presence", "xmppsrv/xmlstream"}, "a payload knows neither streams nor connections"},
 		"xmppsrv/ccs":            {[]string{"presence", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core; components are another"},
-		"cmd/presenced": {[]string{"presence", "identity", "store", "xmppsrv", "xmppsrv/adhoc", "xmppsrv/ccs", "xmppsrv/gcm", "xmppsrv/xmlstream", "wsbridge", "web"},
+		"cmd/presenced": {[]string{"presence", "identity", "store", "xmppsrv", "xmppsrv/adhoc", "xmppsrv/ccs", "xmppsrv/gcm", "xmppsrv/xmlstream", "wsbridge", "web", "web/account"},
 			"main wires everything"},
 	}
 }

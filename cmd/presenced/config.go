@@ -21,8 +21,8 @@ type Config struct {
 	Insecure bool `toml:"insecure"`
 	// Let anybody be anybody with the assertion "dev". Only for trying things out, only with every listener on loopback.
 	Dev bool `toml:"dev"`
-	// E-mails of those who may open the live admin page.
-	Admins []string `toml:"admins" conf:"soon"`
+	// E-mails of those who may open the pages under /admin: live events, counts, apps and users. Nobody else can tell that they exist.
+	Admins []string `toml:"admins"`
 	// Bare JIDs, such as root@chat.example.org, of those who may administer with XMPP commands (XEP-0050). The component at such a domain says who is there, so it may do all that they may. None: there are no commands.
 	AdminJIDs []string `toml:"admin_jids"`
 

@@ -225,7 +225,7 @@ func TestValidateRules(t *testing.T) {
 		{"limits.queue_per_app", func(c *Config) { c.Limits.QueuePerApp = 0 }},
 		{"limits.ttl_default", func(c *Config) { c.Limits.TTLDefault = duration("673h") }},
 		{"shutdown.drain", func(c *Config) { c.Shutdown.Drain = duration("-1s") }},
-		{"admins", func(c *Config) { c.Admins = []string{"root@example.org"} }},
+		{"admins", func(c *Config) { c.Admins = []string{"root"} }},
 		{"admin_jids", func(c *Config) { c.AdminJIDs = []string{"root@example.org", "root@example.org/desk"} }},
 		{"admin_jids", func(c *Config) { c.AdminJIDs = []string{"@example.org"} }},
 		{"identity.oidc[0].client_id", oidc(func(o *OIDCConfig) { o.ClientID = "" })},

@@ -344,6 +344,9 @@ func (g *gateway) pages() (http.Handler, error) {
 		Admins: g.cfg.adminEmails(), Dev: g.cfg.Dev, TrustedProxies: proxies, Log: g.log, Now: time.Now,
 		Sidebar: strings.Join(g.cfg.HTTP.SidebarFrames, " "),
 	}
+	if err := g.siteFetcher(&c); err != nil {
+		return nil, err
+	}
 	if l := g.bound["xmpp"]; l != nil {
 		c.Component = l.Addr().String()
 	}
