@@ -21,7 +21,10 @@ const turns = {}; // how often each part was asked for: an answer that comes lat
 // busy: somebody is typing or choosing there.
 const busy = (box) => box.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
 
+let leaving = false; // by a form, which says where to
+
 async function refresh(part) {
+  if (leaving) return;
   const box = board.querySelector(`[data-part="${part}"]`);
   if (!box) return;
   if (busy(box)) return waiting.add(part);
@@ -190,6 +193,9 @@ offer("notify", globalThis.Notification?.permission === "default", async () => (
 offer("idle", "IdleDetector" in globalThis, async () => !!device && (await device.watchIdle().catch(() => false)));
 
 function forget() {
+  leaving = true;
+  clearTimeout(again);
+  events.close();
   device?.close();
   localStorage.removeItem(key);
 }
