@@ -135,10 +135,11 @@ func (p *tab) weighed(name, url string, status int) {
 	p.t.Helper()
 	var got struct{ Status, Bytes int }
 	p.get(&got, `const all = []
-		const take = r => { if (!(r.headers()['content-type'] ?? '').startsWith('text/event-stream')) all.push(r.body().then(b => b.length, () => 0)) }
-		page.on('response', take)
+		const take = q => all.push(q.response().then(r => r.body()).then(b => b.length, () => 0))
+		await page.goto('about:blank')
+		page.on('requestfinished', take)
 		const answer = await page.goto(args.url, {waitUntil: 'load'})
-		page.off('response', take)
+		page.off('requestfinished', take)
 		return {status: answer.status(), bytes: (await Promise.all(all)).reduce((a, b) => a + b, 0)}`, "url", url)
 	if got.Status != status {
 		p.t.Errorf("%s: %d", name, got.Status)

@@ -66,7 +66,7 @@ function live() {
   events = new EventSource("/events");
   events.addEventListener("change", (e) => e.data.split(" ").forEach(refresh));
   events.onopen = () => {
-    if (!stale.hidden) all.forEach(refresh); // what was missed
+    all.forEach(refresh); // what was missed since the page was made, or the stream was lost
     stale.hidden = true;
   };
   events.onerror = () => {
@@ -79,10 +79,8 @@ function live() {
 }
 live();
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible") {
-    live();
-    all.forEach(refresh);
-  } else {
+  if (document.visibilityState === "visible") live();
+  else {
     clearTimeout(again);
     events.close();
   }
