@@ -23,7 +23,8 @@ type Config struct {
 // Hub is the switchboard: it knows who is present and who may know, and hands out a [Session] for each
 // device and a [Link] for each connection of an app. All methods are safe for concurrent use.
 type Hub struct {
-	cfg     Config // immutable
+	cfg     Config    // immutable
+	began   time.Time // immutable
 	placing placing
 	shards  [shardCount]shard
 	stripes [stripeCount]sync.RWMutex // order changes of a user's grants against their use; held over I/O
@@ -57,6 +58,7 @@ const stripeCount = 256
 func New(c Config) (*Hub, error) {
 	h := &Hub{
 		cfg:      c,
+		began:    c.Now(),
 		placing:  placing{maphash.MakeSeed()},
 		alarm:    make(chan struct{}, 1),
 		receipts: make(chan receiptJob, receiptBacklog),
@@ -321,6 +323,7 @@ func (h *Hub) closeShard(sh *shard, now moment) {
 
 // endDevicesLocked ends all of a user's sessions, and the lingers.
 func (h *Hub) endDevicesLocked(sh *shard, u *user, why End, now moment) {
+	sh.lost.forget(u.email, nil)
 	for d := u.devices; d != nil; {
 		next := d.next // the step may unlink d
 		if d.session != nil {
@@ -447,8 +450,22 @@ func (d *device) infoLocked() DeviceInfo {
 	return info
 }
 
+// Attached returns the session of a device; nil: it has none.
+func (h *Hub) Attached(email, device string) *Session {
+	sh := h.shard(email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if u := sh.users[email]; u != nil {
+		if d := u.device(device); d != nil {
+			return d.session
+		}
+	}
+	return nil
+}
+
 // Kick ends the user's sessions on device ("": on all) with EndKicked and returns how many.
 func (h *Hub) Kick(email, device string) int {
+	h.forgetTickets(email, func(t *lostSession) bool { return device == "" || t.device == device })
 	return h.endSessions(email, EndKicked, func(s *Session) bool { return device == "" || s.dev.id == device })
 }
 
@@ -457,6 +474,7 @@ func (h *Hub) Kick(email, device string) int {
 func (h *Hub) EndCredential(email, credential string) int {
 	c := h.placing.of(credential)
 	h.revoked.add(c, h.cfg.Now())
+	h.forgetTickets(email, func(t *lostSession) bool { return t.credential == c })
 	return h.endSessions(email, EndExpired, func(s *Session) bool { return s.credential == c })
 }
 

@@ -27,6 +27,7 @@ type app struct {
 	troubles troubles
 	// removing is the last removal of messages that the app has; who reads them anew waits for it.
 	removing atomic.Pointer[Commit]
+	handed   handedOut
 	// readUpTo is, for each kind, the ID of the last notice that was read from the store for links that share the app.
 	readUpTo [linkKinds]atomic.Uint64
 }

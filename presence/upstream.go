@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -120,7 +121,8 @@ func (l *Link) takeMessages(dst []Update) (n int) {
 		u := &dst[n]
 		n++
 		*u = Update{Kind: FromDevice, ByEmail: m.ByEmail, Local: m.PUID, Tag: m.Tag, Ref: m.Ref, Data: m.Data,
-			ID: m.Seq, Since: m.Time, Delayed: l.hub.cfg.Now().Sub(m.Time) > freshFor}
+			ID: m.Seq, Since: m.Time, Delayed: l.hub.cfg.Now().Sub(m.Time) > freshFor,
+			Again: l.app.handed.add(m.Seq) || m.Time.Before(l.hub.began)}
 		if m.ByEmail {
 			u.Local = m.Email
 		}
@@ -177,6 +179,42 @@ func (l *Link) handOut(seq uint64) bool {
 	return true
 }
 
+// handedOut remembers which messages an app has been handed by any of its connections, so that one which comes again
+// is marked. It forgets what the app acknowledged, and in the end those that expired or whose grant ended: of the two
+// halves the older is dropped when the newer is full. What a hub before this one handed out nobody knows, so all
+// messages from before its start count as handed out.
+type handedOut struct {
+	mu         sync.Mutex
+	newer, old map[uint64]struct{} // guarded by mu: Seq, at most maxHanded each
+}
+
+const maxHanded = 1 << 16
+
+// add reports whether it was there already.
+func (o *handedOut) add(seq uint64) (again bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, a := o.newer[seq]
+	_, b := o.old[seq]
+	if len(o.newer) >= maxHanded {
+		o.old, o.newer = o.newer, nil
+	}
+	if o.newer == nil {
+		o.newer = make(map[uint64]struct{})
+	}
+	o.newer[seq] = struct{}{}
+	return a || b
+}
+
+func (o *handedOut) remove(seqs []uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, seq := range seqs {
+		delete(o.newer, seq)
+		delete(o.old, seq)
+	}
+}
+
 // Delivered says that the app has the messages with these Update.IDs: they are removed. It does not wait
 // for the disk.
 func (l *Link) Delivered(ids []uint64) {
@@ -194,6 +232,7 @@ func (l *Link) Delivered(ids []uint64) {
 		return
 	}
 	l.app.removing.Store(l.hub.cfg.Store.RemoveUpstream(l.app.id, ids))
+	l.app.handed.remove(ids)
 	l.mu.Lock() // only now, so that a recount does not hand them out again
 	for _, id := range ids {
 		delete(l.unacked, id)

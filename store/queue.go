@@ -104,7 +104,9 @@ func (s *Store) Waiting(email string) (map[string]int, error) {
 }
 
 // WaitingFrom counts what waits from the app, without I/O; it looks at all that waits.
-func (s *Store) WaitingFrom(app string) (int, error) { return s.index.countFrom(app, nanos(s.now())), nil }
+func (s *Store) WaitingFrom(app string) (int, error) {
+	return s.index.countFrom(app, nanos(s.now())), nil
+}
 
 // Dropped returns and forgets the counters; see [presence.Queue].
 func (s *Store) Dropped(email string) ([]presence.Dropped, error) {
@@ -125,6 +127,13 @@ func (s *Store) Dropped(email string) ([]presence.Dropped, error) {
 
 // HasDropped tells without I/O whether Dropped would return any.
 func (s *Store) HasDropped(email string) bool { return s.index.hasDropped(s.index.user(email)) }
+
+// Overflowed counts since Open what of the app's was discarded because a queue was full.
+func (s *Store) Overflowed(app string) uint64 {
+	s.counts.mu.Lock()
+	defer s.counts.mu.Unlock()
+	return s.counts.over[app]
+}
 
 // Sweep deletes at most max notifications, messages to apps, sessions and events that have expired at now, in commits
 // of at most 1,000, and returns how many. Events are looked through a part at a time, from call to call.

@@ -14,6 +14,7 @@ type greeting struct {
 	device    string
 	heartbeat int // seconds
 	time      time.Time
+	ticket    string // "": none
 }
 
 // appendOK appends the answer to a request that was carried out; g only for a hello.
@@ -29,8 +30,17 @@ func appendOK(b []byte, r *request, g *greeting) []byte {
 		b = strconv.AppendInt(b, int64(g.heartbeat), 10)
 		b = append(b, `,"time":`...)
 		b = appendTime(b, g.time)
+		if g.ticket != "" {
+			b = append(b, `,"resume":`...)
+			b = appendString(b, g.ticket)
+		}
 	}
 	return append(b, '}')
+}
+
+// appendHeartbeat appends that the heartbeat is another from now on.
+func appendHeartbeat(b []byte, seconds int) []byte {
+	return append(strconv.AppendInt(append(b, `{"heartbeat":`...), int64(seconds), 10), '}')
 }
 
 // appendKO appends the answer to a request that was not carried out, or the reason of an end.

@@ -20,6 +20,7 @@ const (
 	ackFrame
 	sendFrame
 	consentFrame
+	quietFrame
 	authFrame   // of an app, as are the next two and an ack
 	notifyFrame // also in its array form
 	unknownFrame
@@ -32,6 +33,7 @@ var kinds = map[string]kind{
 	"ack":     ackFrame,
 	"send":    sendFrame,
 	"consent": consentFrame,
+	"quiet":   quietFrame,
 }
 
 // actions are the values of "action" in frames from apps.
@@ -75,6 +77,9 @@ const (
 	fURL
 	fCollapse
 	fPriority
+	fQuiet
+	fAdapt
+	fResume
 	fields // how many
 )
 
@@ -82,6 +87,7 @@ var fieldNames = [fields]string{
 	"type", "id", "email", "assertion", "device", "status", "idle_since", "ack", "heartbeat", "push", "apps",
 	"ids", "app", "data", "ttl", "allow", "windows", "tz", "until", "notify", "idle",
 	"action", "token", "key", "uid", "source", "message", "url", "collapse_key", "priority",
+	"quiet", "adapt", "resume",
 }
 
 var fieldsByName = func() map[string]field {
@@ -115,6 +121,10 @@ type request struct {
 	idleSince        time.Time        // zero: not idle
 	ack              bool             // hello
 	heartbeat        float64          // hello, seconds; 0: left out
+	adapt            bool             // hello: the heartbeat may be changed later
+	quiet            presence.Quiet   // hello, quiet
+	resumable        bool             // hello: it wants a ticket
+	ticket           string           // hello: in place of an assertion; "": none
 	seqs             []uint64         // ack: those of its ids that can be ids
 	app              string           // send, consent
 	answer           *presence.Answer // consent, without user and app
@@ -129,7 +139,7 @@ type request struct {
 
 // identifies reports whether the frame can be the first one.
 func (r *request) identifies() bool {
-	return r.kind == authFrame || (r.kind == statusFrame || r.kind == helloFrame) && r.email != "" && r.assertion != ""
+	return r.kind == authFrame || (r.kind == statusFrame || r.kind == helloFrame) && r.email != "" && (r.assertion != "" || r.ticket != "")
 }
 
 // free reports whether the frame costs nothing in the token bucket.
@@ -165,6 +175,11 @@ func decodeFrame(b []byte) (request, *Error) {
 		return r, t.sendInto(&r)
 	case consentFrame:
 		return r, t.consentInto(&r)
+	case quietFrame:
+		if err := t.quietInto(&r); err != nil {
+			return r, err
+		}
+		return r, t.need(fQuiet)
 	}
 	return r, &Error{Errno: UnknownFrame}
 }
@@ -328,6 +343,15 @@ func (t *tokens) helloInto(r *request) *Error {
 	if r.ack, err = t.flag(fAck); err != nil {
 		return err
 	}
+	if r.adapt, err = t.flag(fAdapt); err != nil {
+		return err
+	}
+	if err := t.quietInto(r); err != nil {
+		return err
+	}
+	if err := t.resumeInto(r); err != nil {
+		return err
+	}
 	if t[fHeartbeat] != nil {
 		seconds, ok := asNumber(t[fHeartbeat])
 		if !ok || seconds < 0 {
@@ -341,7 +365,39 @@ func (t *tokens) helloInto(r *request) *Error {
 	if err := t.list(fApps, maxApps, isString); err != nil {
 		return err
 	}
+	if r.ticket != "" {
+		return t.need(fEmail)
+	}
 	return t.need(fEmail, fAssertion)
+}
+
+// quietInto reads when the device is quiet: always, never, or while it is unavailable.
+func (t *tokens) quietInto(r *request) *Error {
+	switch {
+	case t[fQuiet] == nil:
+	case unquote(t[fQuiet]) == "unavailable":
+		r.quiet = presence.QuietAway
+	default:
+		now, err := t.flag(fQuiet)
+		if err != nil {
+			return err
+		}
+		if now {
+			r.quiet = presence.QuietNow
+		}
+	}
+	return nil
+}
+
+// resumeInto reads a ticket, or the wish for one.
+func (t *tokens) resumeInto(r *request) (err *Error) {
+	if t[fResume] == nil || isString(t[fResume]) {
+		r.ticket, err = t.text(fResume)
+		r.resumable = r.ticket != ""
+		return err
+	}
+	r.resumable, err = t.flag(fResume)
+	return err
 }
 
 func (t *tokens) acksInto(r *request) *Error {

@@ -266,7 +266,7 @@ func TestAppend(t *testing.T) {
 		{"ok", `{"result":"OK"}`, appendOK(nil, &request{}, nil)},
 		{"ok with echo", `{"result":"OK","id":7,"type":"hello"}`, appendOK(nil, r, nil)},
 		{"greeting", `{"result":"OK","id":7,"type":"hello","session":"s","device":"d","heartbeat":120,"time":"2030-01-02T03:04:05Z"}`,
-			appendOK(nil, r, &greeting{"s", "d", 120, at})},
+			appendOK(nil, r, &greeting{"s", "d", 120, at, ""})},
 		{"ko", `{"result":"KO","errno":34,"error":"Invalid assertion"}`, appendKO(nil, nil, &Error{Errno: Invalid})},
 		{"ko with all", `{"result":"KO","errno":40,"error":"slow down","id":7,"type":"hello","retry_after":2}`,
 			appendKO(nil, r, &Error{Errno: SlowDown, Detail: "not told", Retry: 1001 * time.Millisecond})},

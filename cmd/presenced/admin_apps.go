@@ -154,7 +154,14 @@ func (a *admin) showApp(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return maskedApp(app), nil
+	st, err := a.hub.AppStats(app.ID)
+	return shownApp{maskedApp(app), st}, err
+}
+
+// shownApp is an app and how it does.
+type shownApp struct {
+	presence.App
+	Stats presence.AppStats `json:"stats"`
 }
 
 func (a *admin) enableApp(r *http.Request) (any, error)  { return a.switchApp(r, false) }

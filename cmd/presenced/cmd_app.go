@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -93,14 +94,16 @@ func (c *cli) appList(ctx context.Context, _ []string) error {
 
 func (c *cli) appShow(ctx context.Context, args []string) error {
 	return c.with(ctx, false, func(cl *client) error {
-		var a presence.App
+		var a shownApp
 		if err := cl.call(ctx, http.MethodGet, pathOf("apps", args[0]), nil, &a); err != nil {
 			return err
 		}
 		return c.print(a, func(w io.Writer) {
 			facts(w, "appid", a.ID, "name", a.Name, "component", a.Component, "description", a.Description,
 				"url", a.URL, "conflict", string(a.Conflict), "enabled", yesNo(!a.Disabled),
-				"created", timeText(a.Created), "secret", a.Secret, "api key", a.APIKey)
+				"created", timeText(a.Created), "secret", a.Secret, "api key", a.APIKey,
+				"connections", strconv.Itoa(len(a.Stats.Connections)), "waiting", strconv.Itoa(a.Stats.Queue),
+				"dropped", strconv.FormatUint(a.Stats.Dropped, 10), "upstream", strconv.Itoa(a.Stats.Upstream))
 			for _, r := range a.Redirects {
 				fmt.Fprintln(w, "redirect    ", cell(r))
 			}
