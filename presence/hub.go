@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -23,8 +24,7 @@ type Config struct {
 // Hub is the switchboard: it knows who is present and who may know, and hands out a [Session] for each
 // device and a [Link] for each connection of an app. All methods are safe for concurrent use.
 type Hub struct {
-	cfg     Config    // immutable
-	began   time.Time // immutable
+	cfg     Config // immutable
 	placing placing
 	shards  [shardCount]shard
 	stripes [stripeCount]sync.RWMutex // order changes of a user's grants against their use; held over I/O
@@ -48,6 +48,7 @@ type Hub struct {
 	receiptsMu sync.RWMutex    // held for reading while sending on receipts
 	working    sync.WaitGroup  // the receipts goroutine
 
+	firstSent                               atomic.Uint64 // the lowest number of a message that a device sent to this hub
 	transient                               atomic.Uint64 // numbers of notifications with TTL 0
 	published, notified, confirmed, refused atomic.Uint64
 }
@@ -58,7 +59,6 @@ const stripeCount = 256
 func New(c Config) (*Hub, error) {
 	h := &Hub{
 		cfg:      c,
-		began:    c.Now(),
 		placing:  placing{maphash.MakeSeed()},
 		alarm:    make(chan struct{}, 1),
 		receipts: make(chan receiptJob, receiptBacklog),
@@ -68,6 +68,7 @@ func New(c Config) (*Hub, error) {
 		h.shards[i].due.Store(int64(maxMoment))
 	}
 	h.nextWake.Store(int64(maxMoment))
+	h.firstSent.Store(math.MaxUint64)
 	apps, err := c.Store.Apps()
 	if err != nil {
 		return nil, fmt.Errorf("loading apps: %w", err)

@@ -79,11 +79,22 @@ func (s *Session) Send(app, ref string, data []byte, ttl time.Duration) error {
 	if err := h.cfg.Store.PutUpstream(m, h.cfg.Limits.UpstreamPerApp); err != nil {
 		return upstreamError(err)
 	}
+	h.noteSent(m.Seq)
 	if l := a.carrier(email); l != nil {
 		l.mail.Store(true)
 		l.ring()
 	}
 	return nil
+}
+
+// noteSent notes the lowest number that this hub has given.
+func (h *Hub) noteSent(seq uint64) {
+	for {
+		first := h.firstSent.Load()
+		if first <= seq || h.firstSent.CompareAndSwap(first, seq) {
+			return
+		}
+	}
 }
 
 // passOn hands a message with TTL 0 to the app if it is there, and else forgets it.
@@ -122,7 +133,7 @@ func (l *Link) takeMessages(dst []Update) (n int) {
 		n++
 		*u = Update{Kind: FromDevice, ByEmail: m.ByEmail, Local: m.PUID, Tag: m.Tag, Ref: m.Ref, Data: m.Data,
 			ID: m.Seq, Since: m.Time, Delayed: l.hub.cfg.Now().Sub(m.Time) > freshFor,
-			Again: l.app.handed.add(m.Seq) || m.Time.Before(l.hub.began)}
+			Again: l.app.handed.add(m.Seq) || m.Seq < l.hub.firstSent.Load()}
 		if m.ByEmail {
 			u.Local = m.Email
 		}

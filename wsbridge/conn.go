@@ -257,7 +257,7 @@ func (c *conn) attach(r *request, a presence.Attach) error {
 	c.b.noteDeaf(c, older)
 	c.b.stats.devices.Add(1)
 	c.SetReadDeadline(time.Time{})
-	c.b.table.watch(c, c.b.startBeat(c, r))
+	c.b.table.watch(c, c.b.startBeat(c.place(), r))
 	return c.carryOutLocked(r)
 }
 
@@ -349,7 +349,7 @@ func (c *conn) carryOutLocked(r *request) error {
 	if r.kind == helloFrame {
 		c.setMode(r.ack)
 		c.session.Load().SetQuiet(r.quiet)
-		c.b.table.watch(c, c.b.startBeat(c, r))
+		c.b.table.watch(c, c.b.startBeat(c.place(), r))
 		g = c.greeting(r.resumable)
 	}
 	if r.kind == heartbeatFrame {

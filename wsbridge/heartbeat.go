@@ -99,13 +99,13 @@ func (c *conn) place() uint64 {
 // startBeat chooses the heartbeat of a device that comes, or says hello again. What it asks for is in force within the
 // limits. Without a wish it is the usual one, or less where that was not survived; where it lets us adapt it also what
 // has been more.
-func (b *Bridge) startBeat(c *conn, r *request) beat {
+func (b *Bridge) startBeat(place uint64, r *request) beat {
 	least, usual, most := b.ticks(b.cfg.HeartbeatMin), b.ticks(b.cfg.Heartbeat), b.ticks(b.cfg.HeartbeatMax)
 	if r.heartbeat > 0 {
 		limit := min(r.heartbeat, math.MaxInt32) // seconds; far above any maximum
 		usual = b.ticks(min(max(time.Duration(limit*float64(time.Second)), b.cfg.HeartbeatMin), b.cfg.HeartbeatMax))
 	}
-	learned := b.known.get(c.place()).best
+	learned := b.known.get(place).best
 	switch {
 	case r.adapt && learned != 0:
 		return beatAdapt.withTicks(max(min(learned, most), least))
@@ -178,11 +178,15 @@ func (b *Bridge) longer(place uint64, every beat) beat {
 
 // died notes that a device was not heard again after being silent for this heartbeat.
 func (b *Bridge) died(c *conn, silent beat) {
-	if silent&beatMode == beatFixed || c.session.Load() == nil {
-		return
+	if silent&beatMode != beatFixed {
+		b.known.put(c.place(), b.shorter(silent))
 	}
+}
+
+// shorter is what is known after a heartbeat that did not do.
+func (b *Bridge) shorter(silent beat) survived {
 	less := max(silent.ticks()*2/3, min(silent.ticks(), b.ticks(b.cfg.HeartbeatMin)))
-	b.known.put(c.place(), survived{best: less, most: less})
+	return survived{best: less, most: less}
 }
 
 // noteDeaf looks whether a device that has come had an older socket, on the same network, that was silent for long: then the device has noticed before us that it is dead.
