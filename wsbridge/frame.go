@@ -375,7 +375,7 @@ func (t *tokens) helloInto(r *request) *Error {
 func (t *tokens) quietInto(r *request) *Error {
 	switch {
 	case t[fQuiet] == nil:
-	case unquote(t[fQuiet]) == "unavailable":
+	case isString(t[fQuiet]) && unquote(t[fQuiet]) == "unavailable":
 		r.quiet = presence.QuietAway
 	default:
 		now, err := t.flag(fQuiet)
