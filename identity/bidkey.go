@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	minRSABits  = 2048 // RS128 (1024 bits) and RS64 (512) are refused
+	minRSABits  = 2047 // half of the keys that Persona's library makes are a bit short; RS128 and RS64 are refused
 	maxRSABits  = 4096
 	maxKeyText  = 2048 // characters of one number
 	maxExponent = 1<<31 - 1

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -54,10 +55,10 @@ func parseBundle(s string) (*bundle, error) {
 	}
 	b := new(bundle)
 	if err := b.parseCert(parts[0]); err != nil {
-		return nil, errors.Join(errors.New("certificate"), err)
+		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	if err := b.parseAssertion(parts[1]); err != nil {
-		return nil, errors.Join(errors.New("assertion"), err)
+		return nil, fmt.Errorf("assertion: %w", err)
 	}
 	return b, nil
 }

@@ -352,7 +352,7 @@ func TestIssuerIsAway(t *testing.T) {
 	s.issuer.Down(true)
 	token := s.issuer.Token(oidctest.Claims{"exp": noon.Add(100 * time.Hour).Unix()})
 	s.bad(t, token, identity.Unavailable)
-	if _, err := s.oidc.AuthURL(context.Background(), "s", "n", oauth2.GenerateVerifier(), "http://localhost/"); identity.KindOf(err) != identity.Unavailable {
+	if _, err := s.oidc.AuthURL(context.Background(), "s", "n", oauth2.GenerateVerifier(), "http://localhost/"); err == nil || identity.KindOf(err) != identity.Unavailable {
 		t.Error(err)
 	}
 	s.issuer.Down(false)
@@ -400,7 +400,7 @@ func TestManyAtOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	fresh := newSetup(t, oidctest.Options{})
-	if _, err := fresh.oidc.Verify(ctx, "", fresh.issuer.Token(nil)); identity.KindOf(err) != identity.Unavailable {
+	if _, err := fresh.oidc.Verify(ctx, "", fresh.issuer.Token(nil)); err == nil || identity.KindOf(err) != identity.Unavailable {
 		t.Error(err)
 	}
 	fresh.good(t, fresh.issuer.Token(nil)) // giving up is not the issuer's failure
@@ -443,7 +443,7 @@ func TestBadDiscovery(t *testing.T) {
 			answer = f
 			o := identity.NewOIDC(identity.OIDCConfig{Issuer: server.URL, ClientID: "x"})
 			_, err := o.AuthURL(context.Background(), "s", "n", oauth2.GenerateVerifier(), "http://localhost/")
-			if identity.KindOf(err) != identity.Unavailable {
+			if err == nil || identity.KindOf(err) != identity.Unavailable {
 				t.Errorf("got %v", err)
 			}
 			if err != nil && len(err.Error()) > 1000 {
@@ -575,6 +575,39 @@ func TestCodeFlowRefuses(t *testing.T) {
 			}
 			if err != nil && (strings.Contains(err.Error(), c.code) && c.code != "guess" || strings.Contains(err.Error(), verifier)) {
 				t.Errorf("secrets in %v", err)
+			}
+		})
+	}
+}
+
+// What an ID token and what is beside it say of each other has to fit.
+func TestCodeFlowFits(t *testing.T) {
+	for name, c := range map[string]struct {
+		options oidctest.Options
+		lie     oidctest.Claims
+		kind    identity.Kind
+	}{
+		"the truth":                  {kind: good},
+		"another's access token":     {lie: oidctest.Claims{"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}, kind: identity.Invalid},
+		"userinfo of another":        {options: oidctest.Options{NoEmail: true}, lie: oidctest.Claims{"sub": "eve"}, kind: identity.Invalid},
+		"an ID token for another":    {lie: oidctest.Claims{"aud": "other"}, kind: identity.Audience},
+		"an ID token of another":     {lie: oidctest.Claims{"iss": "https://other.example"}, kind: identity.Invalid},
+		"an ID token that is over":   {lie: oidctest.Claims{"exp": noon.Add(-time.Hour).Unix()}, kind: identity.Expired},
+		"an ID token without nonce":  {lie: oidctest.Claims{"nonce": nil}, kind: identity.Invalid},
+		"an ID token with no expiry": {lie: oidctest.Claims{"exp": nil}, kind: identity.Invalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSetup(t, c.options)
+			s.issuer.SignIn("ann@example.org")
+			s.issuer.Lie(c.lie)
+			verifier := oauth2.GenerateVerifier()
+			u, err := s.oidc.AuthURL(context.Background(), "s", "n", verifier, redirect)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, err := s.oidc.Exchange(context.Background(), browser(t, u, "").Get("code"), verifier, "n", redirect)
+			if c.kind == good && err != nil || c.kind != good && (err == nil || identity.KindOf(err) != c.kind) {
+				t.Errorf("got %+v, %v; want %v", id, err, c.kind)
 			}
 		})
 	}

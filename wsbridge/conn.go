@@ -311,6 +311,14 @@ func (c *conn) carryOut(r *request) error {
 		if err := c.answer(r); err != nil {
 			return err
 		}
+	case subscribeFrame:
+		if err := c.session.Load().Subscribe(r.app, r.topic); err != nil {
+			return coreError(err)
+		}
+	case unsubscribeFrame:
+		if err := c.session.Load().Unsubscribe(r.app, r.topic); err != nil {
+			return coreError(err)
+		}
 	case statusFrame, helloFrame:
 		if err := c.reverify(r); err != nil {
 			return err
@@ -351,6 +359,9 @@ func (c *conn) carryOutLocked(r *request) error {
 		c.session.Load().SetQuiet(r.quiet)
 		c.b.table.watch(c, c.b.startBeat(c.place(), r))
 		g = c.greeting(r.resumable)
+		if err := c.addresses(g, r.apps); err != nil {
+			return err
+		}
 	}
 	if r.kind == heartbeatFrame {
 		c.held()
@@ -389,6 +400,25 @@ func (c *conn) reverify(r *request) error {
 		return coreError(err)
 	}
 	c.proof = proof
+	return nil
+}
+
+// addresses fills in the device's tokens at those of the apps that the user allows, if any are asked for.
+func (c *conn) addresses(g *greeting, apps []string) error {
+	if apps == nil {
+		return nil
+	}
+	s := c.session.Load()
+	all, err := c.b.cfg.Hub.Addresses(s.Email(), s.Device())
+	if err != nil {
+		return coreError(err)
+	}
+	g.addresses = make(map[string]string)
+	for _, app := range apps {
+		if token, ok := all[app]; ok {
+			g.addresses[app] = token
+		}
+	}
 	return nil
 }
 

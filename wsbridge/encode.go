@@ -1,6 +1,8 @@
 package wsbridge
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -14,7 +16,8 @@ type greeting struct {
 	device    string
 	heartbeat int // seconds
 	time      time.Time
-	ticket    string // "": none
+	ticket    string            // "": none
+	addresses map[string]string // by appid; nil: not asked for
 }
 
 // appendOK appends the answer to a request that was carried out; g only for a hello.
@@ -34,6 +37,22 @@ func appendOK(b []byte, r *request, g *greeting) []byte {
 			b = append(b, `,"resume":`...)
 			b = appendString(b, g.ticket)
 		}
+		if g.addresses != nil {
+			b = appendAddresses(b, g.addresses)
+		}
+	}
+	return append(b, '}')
+}
+
+// appendAddresses appends the device's tokens at apps.
+func appendAddresses(b []byte, tokens map[string]string) []byte {
+	b = append(b, `,"addresses":{`...)
+	for i, app := range slices.Sorted(maps.Keys(tokens)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, app), ':')
+		b = appendString(b, tokens[app])
 	}
 	return append(b, '}')
 }

@@ -21,6 +21,8 @@ const (
 	sendFrame
 	consentFrame
 	quietFrame
+	subscribeFrame
+	unsubscribeFrame
 	authFrame   // of an app, as are the next two and an ack
 	notifyFrame // also in its array form
 	unknownFrame
@@ -34,6 +36,9 @@ var kinds = map[string]kind{
 	"send":    sendFrame,
 	"consent": consentFrame,
 	"quiet":   quietFrame,
+
+	"subscribe":   subscribeFrame,
+	"unsubscribe": unsubscribeFrame,
 }
 
 // actions are the values of "action" in frames from apps.
@@ -80,6 +85,7 @@ const (
 	fQuiet
 	fAdapt
 	fResume
+	fTopic
 	fields // how many
 )
 
@@ -87,7 +93,7 @@ var fieldNames = [fields]string{
 	"type", "id", "email", "assertion", "device", "status", "idle_since", "ack", "heartbeat", "push", "apps",
 	"ids", "app", "data", "ttl", "allow", "windows", "tz", "until", "notify", "idle",
 	"action", "token", "key", "uid", "source", "message", "url", "collapse_key", "priority",
-	"quiet", "adapt", "resume",
+	"quiet", "adapt", "resume", "topic",
 }
 
 var fieldsByName = func() map[string]field {
@@ -125,8 +131,10 @@ type request struct {
 	quiet            presence.Quiet   // hello, quiet
 	resumable        bool             // hello: it wants a ticket
 	ticket           string           // hello: in place of an assertion; "": none
+	apps             []string         // hello: those whose addresses are asked for; nil: left out
 	seqs             []uint64         // ack: those of its ids that can be ids
-	app              string           // send, consent
+	app              string           // send, consent, subscribe, unsubscribe
+	topic            string           // subscribe, unsubscribe
 	answer           *presence.Answer // consent, without user and app
 	ref              string           // send: the id as text
 	data             []byte           // send: one JSON object
@@ -180,6 +188,8 @@ func decodeFrame(b []byte) (request, *Error) {
 			return r, err
 		}
 		return r, t.need(fQuiet)
+	case subscribeFrame, unsubscribeFrame:
+		return r, t.topicInto(&r)
 	}
 	return r, &Error{Errno: UnknownFrame}
 }
@@ -362,8 +372,15 @@ func (t *tokens) helloInto(r *request) *Error {
 	if t[fPush] != nil && t[fPush][0] != '{' {
 		return bad(fPush)
 	}
-	if err := t.list(fApps, maxApps, isString); err != nil {
+	if err := t.list(fApps, maxApps, func(app []byte) bool {
+		name, ok := asString(app)
+		r.apps = append(r.apps, name)
+		return ok
+	}); err != nil {
 		return err
+	}
+	if t[fApps] != nil && r.apps == nil {
+		r.apps = []string{}
 	}
 	if r.ticket != "" {
 		return t.need(fEmail)
@@ -432,6 +449,20 @@ func (t *tokens) sendInto(r *request) *Error {
 	r.data = append([]byte(nil), t[fData]...)
 	r.ref = asText(t[fID])
 	return nil
+}
+
+func (t *tokens) topicInto(r *request) *Error {
+	var err *Error
+	if r.app, err = t.text(fApp); err != nil {
+		return err
+	}
+	if r.topic, err = t.text(fTopic); err != nil {
+		return err
+	}
+	if r.topic != "" && presence.CheckTopic(r.topic) != nil {
+		return bad(fTopic)
+	}
+	return t.need(fApp, fTopic)
 }
 
 // ttl reads how long something may wait; negative where it is left out.

@@ -26,14 +26,15 @@ type Key struct {
 func NewKey(algorithm string) Key {
 	switch algorithm {
 	case "RS256":
-		return newRSA(algorithm, 2048)
+		return NewRSA(algorithm, 2048)
 	case "RS128":
-		return newRSA(algorithm, 1024)
+		return NewRSA(algorithm, 1024)
 	}
 	return newDSA(algorithm)
 }
 
-func newRSA(algorithm string, bits int) Key {
+// NewRSA makes one of another length.
+func NewRSA(algorithm string, bits int) Key {
 	k, err := rsa.GenerateKey(rand.Reader, bits)
 	must(err)
 	return Key{algorithm, map[string]string{"algorithm": "RS", "n": k.N.String(), "e": big.NewInt(int64(k.E)).String()},
@@ -46,9 +47,25 @@ func newRSA(algorithm string, bits int) Key {
 }
 
 func newDSA(algorithm string) Key {
-	group := groups()[algorithm]
-	k := &dsa.PrivateKey{PublicKey: dsa.PublicKey{Parameters: dsa.Parameters{P: hex(group[0]), Q: hex(group[1]), G: hex(group[2])}}}
+	k := inGroup(algorithm)
 	must(dsa.GenerateKey(k, rand.Reader))
+	return keyOf(algorithm, k)
+}
+
+// Anybodys is a DSA key for which everybody can sign: its secret is 0.
+func Anybodys(algorithm string) Key {
+	k := inGroup(algorithm)
+	k.X, k.Y = k.Q, big.NewInt(1) // the same as 0, which the library does not take
+	return keyOf(algorithm, k)
+}
+
+func inGroup(algorithm string) *dsa.PrivateKey {
+	group := groups()[algorithm]
+	return &dsa.PrivateKey{PublicKey: dsa.PublicKey{Parameters: dsa.Parameters{P: hex(group[0]), Q: hex(group[1]), G: hex(group[2])}}}
+}
+
+func keyOf(algorithm string, k *dsa.PrivateKey) Key {
+	group := groups()[algorithm]
 	half := k.Q.BitLen() / 8
 	return Key{algorithm, map[string]string{"algorithm": "DS", "p": group[0], "q": group[1], "g": group[2], "y": k.Y.Text(16)},
 		func(input []byte) []byte {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"html/template"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -18,7 +19,7 @@ type grant struct {
 }
 
 var form = template.Must(template.New("form").Parse(`<!DOCTYPE html>
-<html lang="en"><title>Sign in</title>
+<html lang="en"><title>Sign in</title><link rel="icon" href="data:,">
 <form method="post" action="/authorize">
 {{range $name, $values := .}}{{range $values}}<input type="hidden" name="{{$name}}" value="{{.}}">
 {{end}}{{end}}<label>E-mail <input name="email" type="email" autofocus></label>
@@ -111,7 +112,7 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 	i.mu.Lock()
 	g, ok := i.codes[code]
 	delete(i.codes, code)
-	unproven := i.unproven
+	unproven, lies := i.unproven, i.lies
 	i.mu.Unlock()
 	challenge := sha256.Sum256([]byte(r.PostForm.Get("code_verifier")))
 	if !ok || r.PostForm.Get("grant_type") != "authorization_code" || r.PostForm.Get("redirect_uri") != g.redirect ||
@@ -131,6 +132,7 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 	if i.options.NoEmail {
 		claims["email"], claims["email_verified"] = nil, nil
 	}
+	maps.Copy(claims, lies)
 	writeJSON(w, http.StatusOK, map[string]any{"access_token": access, "token_type": "Bearer", "expires_in": 3600,
 		"id_token": i.Token(claims)})
 }

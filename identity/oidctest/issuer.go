@@ -62,6 +62,7 @@ type Issuer struct {
 	mu       sync.Mutex // guards what follows
 	email    string
 	unproven bool
+	lies     Claims
 	down     bool
 	keys     []key // the last one signs
 	made     int
@@ -127,6 +128,13 @@ func (i *Issuer) Unproven(yes bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.unproven = yes
+}
+
+// Lie lays claims over those of the code flow's ID tokens; nil for the truth.
+func (i *Issuer) Lie(c Claims) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.lies = c
 }
 
 // Down makes every request fail with status 503, and up again.
