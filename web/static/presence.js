@@ -60,7 +60,7 @@ export class Presence extends EventTarget {
    * @param {object} o
    * @param {string} [o.server] host, or http(s) or ws(s) URL of the gateway; default: where this module came from
    * @param {string} o.email whose device
-   * @param {string|function(): (string|Promise<string>)} o.assertion what proves it; a function is asked at each connect
+   * @param {string|function(): (string|Promise<string>)} o.assertion what proves it; a function is asked whenever it is needed
    * @param {string} [o.device] 1-64 of A-Z a-z 0-9 . _ -
    * @param {boolean} [o.ack] confirm a notification when its listeners have run, rather than when it arrived
    * @param {number} [o.heartbeat] seconds of silence until the connection is checked; default: the gateway finds out what holds
@@ -195,10 +195,11 @@ export class Presence extends EventTarget {
       this.#alive();
       this.#to("connected");
       this.#tell().catch(() => {}); // what changed meanwhile
+      if (this.#quiet !== quiet) this.quiet(this.#quiet).catch(() => {});
     };
     const no = (e) => {
       const stale = this.#ticket;
-      this.#ticket = undefined;
+      if (e.errno) this.#ticket = undefined;
       if (e.errno === 31 && stale) return this.#signIn(ws);
       if (e.errno) this.#refused(e);
       if (e.errno === 40 || e.errno >= 90) this.#drop(e.message); // in all other cases the gateway ends it
