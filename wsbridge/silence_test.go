@@ -158,3 +158,28 @@ func TestHeartbeatOfBrowsers(t *testing.T) {
 		t.Errorf("%v has become %v", before, got)
 	}
 }
+
+// A device that notices by itself that its connection is dead, and comes back from the same network, is a silent
+// death too; one that comes back while the older connection was just heard is not.
+func TestHeartbeatOfTheDeaf(t *testing.T) {
+	f := newFixture(t, func(c *wsbridge.Config) {
+		c.Heartbeat, c.HeartbeatMin, c.PongTimeout = 600*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond
+	})
+	come := func() *wire {
+		conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
+		f.must(err)
+		return f.wire(conn, `{"type":"hello","email":"ann@example.org","assertion":"dev","device":"phone"}`)
+	}
+	come()
+	w := come()
+	if got := f.bridge.HeartbeatOf(ann, "phone"); got != 600*time.Millisecond {
+		t.Errorf("after a quick change it is %v", got)
+	}
+	for first, _ := w.frame(); first != 0x89; {
+		first, _ = w.frame()
+	}
+	come() // the ping was lost
+	if got := f.bridge.HeartbeatOf(ann, "phone"); got >= 600*time.Millisecond {
+		t.Errorf("after a silence it is %v", got)
+	}
+}
