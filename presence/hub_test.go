@@ -583,7 +583,7 @@ func TestUpstream(t *testing.T) {
 	send("two", -1, nil)
 	send("live", 0, nil)
 	got := messages(chat)
-	if len(got) != 3 || got[0].Ref != "live" || got[1].Ref != "one" || !got[1].Delayed || got[2].Ref != "two" || got[2].Local != g.PUID || got[2].Tag == "" {
+	if len(got) != 3 || got[0].Ref != "live" || got[1].Ref != "one" || !got[1].Delayed || got[2].Ref != "two" || got[2].Local != g.PUID || got[2].Tag == "" || got[1].Again || got[2].Again {
 		t.Fatalf("the app was told %+v", got)
 	}
 	if again := messages(chat); len(again) != 0 {
@@ -591,7 +591,7 @@ func TestUpstream(t *testing.T) {
 	}
 	chat.Delivered([]uint64{got[1].ID, 4242})
 	second := f.link("chat") // nobody said that it has the other one
-	if got = messages(second); len(got) != 1 || got[0].Ref != "two" {
+	if got = messages(second); len(got) != 1 || got[0].Ref != "two" || !got[0].Again {
 		t.Errorf("the next connection was told %+v", got)
 	}
 	second.Delivered([]uint64{got[0].ID})
@@ -600,6 +600,70 @@ func TestUpstream(t *testing.T) {
 	}
 	if err := phone.Send("other", "x", nil, -1); !errors.Is(err, presence.ErrStranger) {
 		t.Errorf("to an app that she did not allow: %v", err)
+	}
+}
+
+// A message that was not acknowledged comes again after a restart too, and says that the app may know it.
+func TestUpstreamAfterRestart(t *testing.T) {
+	dir := t.TempDir()
+	f := newFixtureAt(t, dir)
+	f.app("chat")
+	f.allow("ann@example.org", "chat")
+	f.must(f.online("ann@example.org", "phone").Send("chat", "one", []byte(`{}`), -1))
+	if got := messages(f.link("chat")); len(got) != 1 || got[0].Again {
+		t.Errorf("at first: %+v", got)
+	}
+	f.close()
+	f = newFixtureAt(t, dir)
+	defer f.close()
+	f.must(f.online("ann@example.org", "phone").Send("chat", "two", []byte(`{}`), -1))
+	got := messages(f.link("chat"))
+	if len(got) != 2 || got[0].Ref != "one" || !got[0].Again || got[1].Again {
+		t.Errorf("after the restart: %+v", got)
+	}
+}
+
+// What a full queue discards is counted for the device and for the app; what a device takes unseen looks the same.
+func TestOverflowIsSeenByBothSides(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.app("mail")
+	chat, most := f.link("chat"), f.limits().QueuePerApp
+	g := f.allow("ann@example.org", "chat")
+	send := func(n int) {
+		for range n {
+			d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Message: "hi", TTL: -1})
+			f.must(err)
+			f.must(d.Wait())
+		}
+	}
+	dropped := func(app string) uint64 {
+		st, err := f.hub.AppStats(app)
+		f.must(err)
+		return st.Dropped
+	}
+	send(most + 3)
+	if got := dropped("chat"); got != 3 || dropped("mail") != 0 {
+		t.Errorf("the app is told of %d, another of %d", got, dropped("mail"))
+	}
+	phone := f.attach("ann@example.org", "phone")
+	o, err := phone.Next(2 * most)
+	f.must(err)
+	if len(o.Dropped) != 1 || o.Dropped[0] != (presence.Dropped{App: "chat", Count: 3}) {
+		t.Errorf("the device is told of %+v", o.Dropped)
+	}
+	var seqs []uint64
+	for i := range o.Notifications {
+		seqs = append(seqs, o.Notifications[i].Seq)
+	}
+	phone.Confirm(seqs)
+	send(2)
+	o, err = phone.Next(2 * most)
+	f.must(err)
+	phone.Confirm([]uint64{o.Notifications[0].Seq, o.Notifications[1].Seq})
+	if got := dropped("chat"); got != 5 {
+		t.Errorf("while a device that it does not see takes them the app is told of %d, want 5", got)
 	}
 }
 

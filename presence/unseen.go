@@ -17,6 +17,7 @@ type unseen struct {
 	mu    sync.Mutex
 	of    map[unseenKey][]ghost // guarded by mu
 	count int                   // guarded by mu: in of, at most maxGhosts
+	over  map[string]uint64     // guarded by mu: by app, how many a full queue would have discarded
 }
 
 type unseenKey struct{ app, email, puid string }
@@ -47,6 +48,10 @@ func (u *unseen) add(k unseenKey, g ghost, most int) {
 	if list = append(list, g); len(list) > most {
 		list = slices.Delete(list, 0, 1)
 		u.count--
+		if u.over == nil {
+			u.over = make(map[string]uint64)
+		}
+		u.over[k.app]++
 	}
 	u.of[k] = list
 	u.count++
@@ -63,6 +68,13 @@ func (u *unseen) forget(g *grant) {
 	u.count -= len(u.of[k])
 	delete(u.of, k)
 	u.any.Store(len(u.of) > 0)
+}
+
+// overflowed is what an app has to believe of its queues beside the truth.
+func (u *unseen) overflowed(app string) uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.over[app]
 }
 
 func (u *unseen) list(k unseenKey) []ghost {
