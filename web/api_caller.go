@@ -28,7 +28,7 @@ func (c *caller) kind() limitKind {
 
 var (
 	errNoToken  = &Error{Status: http.StatusUnauthorized, Errno: 30, Text: "A token is needed: Authorization: Bearer TOKEN."}
-	errBadToken = &Error{Status: http.StatusUnauthorized, Errno: 34, Text: "This token is not known, or was revoked."}
+	errBadToken = &Error{Status: http.StatusUnauthorized, Errno: 34, Text: "This token is not known, or was revoked. Those for devices, made without --scope, are not for this API."}
 	errOldToken = &Error{Status: http.StatusUnauthorized, Errno: 31, Text: "This token has expired."}
 )
 

@@ -768,3 +768,9 @@ func TestOnceIsBounded(t *testing.T) {
 		t.Error("the flood of others has cost the small one its key")
 	}
 }
+
+// TestDeviceTokenAtTheAPI: who took a device's token for one of the API is told what to make.
+func TestDeviceTokenAtTheAPI(t *testing.T) {
+	h := newHouse(t)
+	h.program(t, readContract(t), h.tokenFor(ann, "")).get("/me").refused(401, 34, "").has("--scope")
+}
