@@ -769,8 +769,11 @@ func TestOnceIsBounded(t *testing.T) {
 	}
 }
 
-// TestDeviceTokenAtTheAPI: who took a device's token for one of the API is told what to make.
-func TestDeviceTokenAtTheAPI(t *testing.T) {
+// TestTokensAtTheAPI: what signs a person in to the pages may do here what she may do there; a token of one device may
+// not.
+func TestTokensAtTheAPI(t *testing.T) {
 	h := newHouse(t)
-	h.program(t, readContract(t), h.tokenFor(ann, "")).get("/me").refused(401, 34, "").has("--scope")
+	c := readContract(t)
+	h.program(t, c, h.tokenFor(ann, "")).get("/me").want(200).has(`"apps:write"`, `"via":"token"`)
+	h.program(t, c, h.tokenFor(ann, "phone")).get("/me").refused(401, 34, "").has("one device")
 }
