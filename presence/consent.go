@@ -405,6 +405,7 @@ func (h *Hub) RemoveUser(email string, by Actor) error {
 	sh := h.shard(email)
 	sh.mu.Lock()
 	defer h.unlock(sh)
+	sh.lost.forget(email, nil)
 	if u := sh.users[email]; u != nil {
 		u.veil, u.barred = 0, false // who comes by this name again is somebody new
 		h.endDevicesLocked(sh, u, EndRemoved, h.now())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -47,6 +48,7 @@ type Hub struct {
 	receiptsMu sync.RWMutex    // held for reading while sending on receipts
 	working    sync.WaitGroup  // the receipts goroutine
 
+	firstSent                               atomic.Uint64 // the lowest number of a message that a device sent to this hub
 	transient                               atomic.Uint64 // numbers of notifications with TTL 0
 	published, notified, confirmed, refused atomic.Uint64
 }
@@ -66,6 +68,7 @@ func New(c Config) (*Hub, error) {
 		h.shards[i].due.Store(int64(maxMoment))
 	}
 	h.nextWake.Store(int64(maxMoment))
+	h.firstSent.Store(math.MaxUint64)
 	apps, err := c.Store.Apps()
 	if err != nil {
 		return nil, fmt.Errorf("loading apps: %w", err)
@@ -321,6 +324,7 @@ func (h *Hub) closeShard(sh *shard, now moment) {
 
 // endDevicesLocked ends all of a user's sessions, and the lingers.
 func (h *Hub) endDevicesLocked(sh *shard, u *user, why End, now moment) {
+	sh.lost.forget(u.email, nil)
 	for d := u.devices; d != nil; {
 		next := d.next // the step may unlink d
 		if d.session != nil {
@@ -490,8 +494,22 @@ func (d *device) infoLocked() DeviceInfo {
 	return info
 }
 
+// Attached returns the session of a device; nil: it has none.
+func (h *Hub) Attached(email, device string) *Session {
+	sh := h.shard(email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if u := sh.users[email]; u != nil {
+		if d := u.device(device); d != nil {
+			return d.session
+		}
+	}
+	return nil
+}
+
 // Kick ends the user's sessions on device ("": on all) with EndKicked and returns how many.
 func (h *Hub) Kick(email, device string) int {
+	h.forgetTickets(email, func(t *lostSession) bool { return device == "" || t.device == device })
 	return h.endSessions(email, EndKicked, func(s *Session) bool { return device == "" || s.dev.id == device })
 }
 
@@ -500,6 +518,7 @@ func (h *Hub) Kick(email, device string) int {
 func (h *Hub) EndCredential(email, credential string) int {
 	c := h.placing.of(credential)
 	h.revoked.add(c, h.cfg.Now())
+	h.forgetTickets(email, func(t *lostSession) bool { return t.credential == c })
 	return h.endSessions(email, EndExpired, func(s *Session) bool { return s.credential == c })
 }
 

@@ -236,8 +236,8 @@ func (h *Hub) giveLive(n *Notification) {
 	h.eachAttached(n.Email, n.Device, func(s *Session) { s.giveLiveLocked(live) })
 }
 
-func (h *Hub) wakeUser(email, device string) {
-	h.eachAttached(email, device, func(s *Session) { s.signal(flagMail) })
+func (h *Hub) wakeUser(n *Notification) {
+	h.eachAttached(n.Email, n.Device, func(s *Session) { s.newMail(n.High) })
 }
 
 // eachAttached calls f under the shard's lock for the user's sessions, or the one on device.
@@ -286,7 +286,8 @@ func (d *Delivery) Wait() error {
 // pass hands an accepted notification to whoever is there.
 func (d *Delivery) pass(n *Notification) {
 	if n.isLasting() {
-		d.hub.wakeUser(n.Email, n.Device)
+		d.hub.noteQueued(n)
+		d.hub.wakeUser(n)
 	} else {
 		d.hub.giveLive(n)
 	}

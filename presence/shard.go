@@ -14,6 +14,7 @@ type shard struct {
 	users  map[string]*user // guarded by mu
 	timers timerHeap        // guarded by mu
 	weeks  map[string]*week // guarded by mu: windows by what they say, see Hub.weekLocked
+	lost   tickets          // guarded by mu: of sessions whose connection is gone
 	left   []departure      // guarded by mu: to be remembered when mu is released, see Hub.unlock
 	due    atomic.Int64     // moment of the earliest timer, maxMoment if none; written under mu
 	_      [8]byte          // keeps neighbours' locks on other cache lines

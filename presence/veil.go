@@ -144,6 +144,9 @@ func (h *Hub) applyUser(stored *User, now moment) {
 	sh := h.shard(stored.Email)
 	sh.mu.Lock()
 	defer h.unlock(sh)
+	if stored.Disabled {
+		sh.lost.forget(stored.Email, nil)
+	}
 	u := sh.users[stored.Email]
 	if u == nil {
 		return

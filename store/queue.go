@@ -128,6 +128,13 @@ func (s *Store) Dropped(email string) ([]presence.Dropped, error) {
 // HasDropped tells without I/O whether Dropped would return any.
 func (s *Store) HasDropped(email string) bool { return s.index.hasDropped(s.index.user(email)) }
 
+// Overflowed counts since Open what of the app's was discarded because a queue was full.
+func (s *Store) Overflowed(app string) uint64 {
+	s.counts.mu.Lock()
+	defer s.counts.mu.Unlock()
+	return s.counts.over[app]
+}
+
 // Sweep deletes at most max notifications, messages to apps, sessions and events that have expired at now, in commits
 // of at most 1,000, and returns how many. Events are looked through a part at a time, from call to call.
 // Call it again while it returns max. When nothing has expired it writes nothing.

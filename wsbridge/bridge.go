@@ -100,6 +100,7 @@ type Bridge struct {
 	serial  atomic.Uint32
 	table   table
 	from    addresses
+	known   known
 	apps    channels
 	buffers sync.Pool // of *[]byte, MaxFrame long
 	desks   sync.Pool // of *desk

@@ -187,9 +187,9 @@ type BrowserIDConfig struct {
 	Enabled bool `toml:"enabled"`
 	// Domains of issuers believed for any e-mail; none: only the e-mail's own domain, and whom that delegates to.
 	TrustedIssuers []string `toml:"trusted_issuers"`
-	// Fetch support documents from private and loopback addresses, addresses without a name, and ports other than 443 too.
+	// Fetch support documents, and what proves the domains of apps, from private and loopback addresses, addresses without a name, and ports other than 443 too.
 	AllowPrivate bool `toml:"allow_private"`
-	// Authorities in PEM for fetching support documents, instead of the system's. Read at the start.
+	// Authorities in PEM for fetching both, instead of the system's. Read at the start.
 	CAFile string `toml:"ca_file"`
 }
 

@@ -29,8 +29,9 @@ import (
 
 const (
 	readHeaderTimeout = 10 * time.Second
-	requestTimeout    = 20 * time.Second // for the whole of a request
-	profileTimeout    = 2 * time.Minute  // the same on the admin listener, where a profile may take a while
+	requestTimeout    = 20 * time.Second // for the whole of a request; the answer has answerTimes as long
+	answerTimes       = 6
+	profileTimeout    = 2 * time.Minute // the same on the admin listener, where a profile may take a while
 	idleTimeout       = 30 * time.Second
 	maxHeaderBytes    = 16 << 10
 	closeTimeout      = 5 * time.Second // for peers to take their last bytes
@@ -399,11 +400,11 @@ func (g *gateway) addrs() map[string]string {
 }
 
 // serveHTTP starts an HTTP server on l, with TLS if there is a config for it. A request has to be there within
-// patience, 0: ever.
+// patience, and its answer taken within answerTimes that; 0: ever. What streams sets its own time for each write.
 func (g *gateway) serveHTTP(name string, l net.Listener, h http.Handler, t *tls.Config, patience time.Duration) {
 	s := &http.Server{
-		ReadTimeout: patience,
-		Handler:     h, TLSConfig: t, ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		ReadTimeout: patience, WriteTimeout: answerTimes * patience,
+		Handler: h, TLSConfig: t, ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		Protocols: new(http.Protocols),
 	}

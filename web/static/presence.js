@@ -46,6 +46,7 @@ export class Presence extends EventTarget {
   #o; #url; #ws; #wish; #told; #hidden; #idle; #watching; #detector;
   #turn = 0; #tries = 0; #since = 0; #notBefore = 0; #next = 1;
   #timer; #beat; #every; #again;
+  #quiet; #ticket; // ticket: what takes the place of an assertion for a while
   #asked = new Map(); // id → {ok, no}
   #seen = new Set(); // ids of notifications, oldest first
   #requests = new Map(); // app → time
@@ -59,10 +60,11 @@ export class Presence extends EventTarget {
    * @param {object} o
    * @param {string} [o.server] host, or http(s) or ws(s) URL of the gateway; default: where this module came from
    * @param {string} o.email whose device
-   * @param {string|function(): (string|Promise<string>)} o.assertion what proves it; a function is asked at each connect
+   * @param {string|function(): (string|Promise<string>)} o.assertion what proves it; a function is asked whenever it is needed
    * @param {string} [o.device] 1-64 of A-Z a-z 0-9 . _ -
    * @param {boolean} [o.ack] confirm a notification when its listeners have run, rather than when it arrived
-   * @param {number} [o.heartbeat] seconds of silence until the connection is checked
+   * @param {number} [o.heartbeat] seconds of silence until the connection is checked; default: the gateway finds out what holds
+   * @param {boolean|"unavailable"} [o.quiet=false] see quiet()
    * @param {"online"|"unavailable"|"offline"|null} [o.status="online"] the first status; null: none until setStatus()
    * @param {boolean} [o.auto=true] in a browser: away while the page is hidden, or the user idle where that may be known
    * @param {boolean} [o.notify=false] show notifications, once Notification.requestPermission() was granted
@@ -73,6 +75,7 @@ export class Presence extends EventTarget {
     super();
     this.#o = { auto: true, ...o, backoff: { base: 1000, cap: 60_000, ...o.backoff } };
     this.#url = socketURL(o.server);
+    this.#quiet = o.quiet;
     this.#wish = o.status === undefined ? "online" : o.status;
     this.open();
   }
@@ -101,6 +104,15 @@ export class Presence extends EventTarget {
     const Detector = globalThis.IdleDetector;
     if (!Detector || (await Detector.requestPermission()) !== "granted") return false;
     return this.#detect(Detector, threshold);
+  }
+
+  /**
+   * What need not come at once waits, and comes together when the connection is used anyway: true: from now on,
+   * "unavailable": while the user is away, false: no more.
+   */
+  async quiet(quiet = true) {
+    this.#quiet = quiet;
+    if (this.state === "connected") return this.#ask({ type: "quiet", quiet });
   }
 
   /** Sends an app a message of JSON. Resolves when the gateway has it; rejects with a PresenceError. */
@@ -144,11 +156,11 @@ export class Presence extends EventTarget {
   async #connect() {
     clearTimeout(this.#timer);
     const turn = ++this.#turn;
-    const { assertion, WebSocket = globalThis.WebSocket } = this.#o;
+    const { WebSocket = globalThis.WebSocket } = this.#o;
     this.#to("connecting");
     let proof, ws;
     try {
-      proof = typeof assertion === "function" ? await assertion() : assertion;
+      proof = this.#ticket ? undefined : await this.#proof();
       if (turn !== this.#turn) return; // closed meanwhile
       ws = this.#ws = new WebSocket(this.#url);
     } catch (error) {
@@ -164,26 +176,48 @@ export class Presence extends EventTarget {
     ws.onerror = mine(() => setTimeout(mine(() => this.#drop("failed")), 50)); // Node 20 forgets the close event
   }
 
+  #proof() {
+    const { assertion } = this.#o;
+    return typeof assertion === "function" ? assertion() : assertion;
+  }
+
   // Its answer is handled before the next frame is: not by a promise.
   #hello(assertion) {
     const { email, device, ack, heartbeat } = this.#o;
-    const p = this.#presence();
+    const p = this.#presence(), quiet = this.#quiet, resume = this.#ticket ?? true, ws = this.#ws;
     const ok = (f) => {
       clearTimeout(this.#timer);
       this.#since = now();
       this.#told = p.status && JSON.stringify(p);
       this.session = f;
+      this.#ticket = f.resume;
       this.#every = f.heartbeat * 900; // a little before the gateway asks
       this.#alive();
       this.#to("connected");
       this.#tell().catch(() => {}); // what changed meanwhile
+      if (this.#quiet !== quiet) this.quiet(this.#quiet).catch(() => {});
     };
     const no = (e) => {
+      const stale = this.#ticket;
+      if (e.errno) this.#ticket = undefined;
+      if (e.errno === 31 && stale) return this.#signIn(ws);
       if (e.errno) this.#refused(e);
       if (e.errno === 40 || e.errno >= 90) this.#drop(e.message); // in all other cases the gateway ends it
     };
     this.#asked.set(0, { ok, no });
-    this.#write({ type: "hello", id: 0, email, assertion, device, ack, heartbeat, ...p });
+    this.#write({ type: "hello", id: 0, email, assertion, device, ack, heartbeat, adapt: heartbeat === undefined, quiet, resume, ...p });
+  }
+
+  // It was away for too long to be resumed: on the same connection it signs in.
+  async #signIn(ws) {
+    try {
+      const proof = await this.#proof();
+      if (ws === this.#ws) this.#hello(proof);
+    } catch (error) {
+      if (ws !== this.#ws) return;
+      this.#emit("error", error);
+      this.#drop("not begun");
+    }
   }
 
   #write(frame) {
@@ -198,6 +232,7 @@ export class Presence extends EventTarget {
   }
 
   #frame(f) {
+    if (f.heartbeat) this.#every = f.heartbeat * 900; // it has held, so it is longer now
     this.#alive();
     if (f.result) this.#answer(f);
     f.dropped?.forEach((d) => this.#emit("dropped", d));
@@ -295,6 +330,7 @@ export class Presence extends EventTarget {
 
   #gone(code, reason, wanted) {
     const final = wanted || (code >= 4500 && code < 5000);
+    if (final) this.#ticket = undefined;
     if (this.#since && now() - this.#since > patience) this.#tries = 0;
     for (const t of [this.#timer, this.#beat, this.#again]) clearTimeout(t);
     this.#turn++;
