@@ -60,7 +60,7 @@ func errorPages(w *scene) {
 		"/grant/nobody":           {404, "There is no such app here."},
 		"/dashboard/apps/nobody":  {404, "Not here"},
 		"/dashboard?part=nothing": {404, "Not here"},
-		"/revoke/nobody":          {405, "That did not work"},
+		"/logout":                 {405, "That did not work"},
 		"/static/nothing.js":      {404, "Not here"},
 	} {
 		ann.open(w.origin+path, want.status)
@@ -92,38 +92,37 @@ func looksRight(w *scene) {
 	root := w.signIn("root@example.org")
 	c.allowed(root)
 	root.close()
-	for _, shape := range []struct {
-		name    string
-		options []any
-		axe     bool // what the checks find depends on colours and on what is shown, not on size alone
-	}{
-		{"light", []any{"colorScheme", "light"}, true},
-		{"dark", []any{"colorScheme", "dark"}, true},
-		{"on a phone", []any{"viewport", map[string]any{"width": 320, "height": 640}}, false},
-		{"at 200 %", []any{"viewport", map[string]any{"width": 640, "height": 480}, "deviceScaleFactor", 2}, false},
-		{"without scripts", []any{"javaScriptEnabled", false}, false},
-	} {
-		look := func(p *tab, name, path string, status int) {
-			p.weighed(name+" "+shape.name, w.origin+path, status)
-			p.fits(name + " " + shape.name)
-			if shape.axe {
-				p.accessible()
-			}
+	stranger := w.tab("stranger", "reducedMotion", "reduce") // a colour that is on its way to another is no colour
+	stranger.looks("sign-in", w.origin+"/", 200)
+	stranger.quiet()
+	p := w.signIn("root@example.org", "reducedMotion", "reduce")
+	plain := w.signIn("Root@example.org", "javaScriptEnabled", false)
+	for name, path := range w.pageKinds(c) {
+		status := 200
+		if name == "nothing" {
+			status = 404
 		}
-		stranger := w.tab("stranger "+shape.name, shape.options...)
-		look(stranger, "sign-in", "/", 200)
-		stranger.quiet()
-		stranger.close()
-		p := w.signIn("root@example.org", shape.options...)
-		for name, path := range w.pageKinds(c) {
-			if name != "nothing" {
-				look(p, name, path, 200)
-			}
-		}
-		p.quiet()
-		look(p, "nothing", w.pageKinds(c)["nothing"], 404)
-		p.complains("404")
-		p.close()
+		p.looks(name, w.origin+path, status)
+		plain.weighed(name+" without scripts", w.origin+path, status)
+		plain.fits(name + " without scripts")
+	}
+	p.complains("404")
+	plain.complains("404")
+}
+
+// looks opens a page and looks at it in light and dark, as wide as a desktop, as a phone, and at 200 % of a small screen.
+func (p *tab) looks(name, url string, status int) {
+	p.t.Helper()
+	const size = "await page.setViewportSize({width: args.width, height: 640})"
+	p.run("await page.emulateMedia({colorScheme: 'light'}); "+size, "width", 1280)
+	p.weighed(name, url, status)
+	p.accessible()
+	p.fits(name)
+	p.run("await page.emulateMedia({colorScheme: 'dark'})")
+	p.accessible()
+	for _, width := range []int{640, 320} {
+		p.run(size, "width", width)
+		p.fits(fmt.Sprint(name, " at ", width))
 	}
 }
 

@@ -64,7 +64,8 @@ func screens(w *scene) {
 		if s.path != "/dashboard" {
 			p.open(w.origin+s.path, 200)
 		}
-		if s.path == "/admin" {
+		if s.path == "/admin" { // with something to see, once it is looking
+			p.run("await Promise.all([page.waitForResponse(r => r.url().endsWith('/admin/events')), page.reload()])")
 			w.site.run("", nil, "grant", "pause", "ann@example.org", family)
 			w.site.run("", nil, "grant", "resume", "ann@example.org", family)
 			c.peer.do(do("message", "to", c.addressOf("ann@example.org"), "id", s.name, "body", "Good night"))

@@ -18,6 +18,7 @@ func TestBrowser(t *testing.T) {
 		tell func(*scene)
 		args []string // of serve; nil: --dev
 	}{
+		{name: "every page in every shape", tell: looksRight}, // the longest first
 		{name: "she allows an app, is seen, is pinged, and revokes", tell: screencast},
 		{name: "signing in, and a wrong token", tell: signsIn},
 		{name: "signing in with a token", tell: signsInByToken, args: []string{}},
@@ -39,7 +40,6 @@ func TestBrowser(t *testing.T) {
 		{name: "the network is cut, the gateway crashes", tell: losesTheNetwork},
 		{name: "the sidebar in a frame", tell: framesSidebar},
 		{name: "error pages", tell: errorPages},
-		{name: "every page in every shape", tell: looksRight},
 		{name: "by keyboard alone", tell: byKeyboard},
 		{name: "a developer's app", tell: develops},
 		{name: "an administrator", tell: administers},
