@@ -231,6 +231,9 @@ func (h *Hub) stepLocked(sh *shard, d *device, e Input, now moment) {
 			h.showQueuesLocked(d.user)
 		}
 		fanoutLocked(d)
+		if d.user.whole != nil {
+			h.stepWholeLocked(d.user, now)
+		}
 	}
 	if before.Status != s.Status {
 		h.tellStatus(d, s.Status)

@@ -198,8 +198,14 @@ func (h *Hub) checkMessage(g *Grant, m *Message) error {
 	return nil
 }
 
-// deviceOf finds the device that goes by a tag. ErrStranger: none does.
+// deviceOf finds the device that goes by a tag; "": any, where the app sees no single ones. ErrStranger: none does.
 func (h *Hub) deviceOf(g *Grant, tag string) (string, error) {
+	if g.NoDevices {
+		if h.tagUnder(g, "") == tag {
+			return "", nil
+		}
+		return "", ErrStranger
+	}
 	kept, err := h.cfg.Store.DevicesOf(g.Email)
 	if err != nil {
 		return "", storage(err)
@@ -368,7 +374,7 @@ func (h *Hub) sendReceipts() {
 func (h *Hub) sendReceipt(j *receiptJob, n *Notification) {
 	for _, g := range j.seen {
 		if g.app.id == n.App && g.puid == n.PUID {
-			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From, Device: h.tag(g.puid, j.by)})
+			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From, Device: g.tag(h, j.by)})
 		}
 	}
 }
@@ -378,11 +384,8 @@ func (h *Hub) seenThrough(d *device) (gs []*grant) {
 	sh := h.shard(d.user.email)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if d.status() == Offline {
-		return nil
-	}
 	for _, g := range d.user.grants {
-		if !g.is(grantHidden) {
+		if !g.is(grantHidden) && g.deviceLocked(d).status() != Offline {
 			gs = append(gs, g)
 		}
 	}
