@@ -86,6 +86,7 @@ const (
 	fAdapt
 	fResume
 	fTopic
+	fDevices
 	fields // how many
 )
 
@@ -93,7 +94,7 @@ var fieldNames = [fields]string{
 	"type", "id", "email", "assertion", "device", "status", "idle_since", "ack", "heartbeat", "push", "apps",
 	"ids", "app", "data", "ttl", "allow", "windows", "tz", "until", "notify", "idle",
 	"action", "token", "key", "uid", "source", "message", "url", "collapse_key", "priority",
-	"quiet", "adapt", "resume", "topic",
+	"quiet", "adapt", "resume", "topic", "devices",
 }
 
 var fieldsByName = func() map[string]field {
@@ -490,6 +491,12 @@ func (t *tokens) consentInto(r *request) *Error {
 		return err
 	}
 	if a.Idle, err = t.choice(fIdle); err != nil {
+		return err
+	}
+	if a.Status, err = t.choice(fStatus); err != nil {
+		return err
+	}
+	if a.Devices, err = t.choice(fDevices); err != nil {
 		return err
 	}
 	if a.TZ, err = t.text(fTZ); err != nil {

@@ -120,7 +120,7 @@ export class Presence extends EventTarget {
     return this.#ask({ type: "send", app, data, ttl, id });
   }
 
-  /** Lets an app see the user, or not, or changes how. @param {{windows?, tz?, until?: string, notify?: boolean, idle?: boolean}} [options] */
+  /** Lets an app see the user, or not, or changes how. @param {{windows?, tz?, until?: string, notify?: boolean, idle?: boolean, status?: boolean, devices?: boolean}} [options] */
   consent(app, allow, options) {
     return this.#ask({ type: "consent", app, allow, ...options });
   }
