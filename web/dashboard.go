@@ -44,7 +44,7 @@ const (
 // What the dashboard shows at once.
 const (
 	appsShown     = 15
-	requestsShown = 8
+	requestsShown = 6
 	devicesShown  = 12
 	linesShown    = 25
 	windowsShown  = 5        // of an app, in words

@@ -160,13 +160,12 @@ func (c *commands) runGrants(ctx context.Context, in adhoc.Values) (*adhoc.Resul
 		if v.Until != nil {
 			until = stamp(*v.Until)
 		}
-		return p.add(ctx, v.Email+"/"+v.App, v.Email, v.App, yes(v.Notify), yes(v.Idle), yes(v.Status), yes(v.Devices), yes(v.Paused), yes(v.Shown),
+		return p.add(ctx, v.Email+"/"+v.App, v.Email, v.App, yes(v.Notify), yes(v.Idle), yes(v.Paused), yes(v.Shown),
 			until, fmt.Sprint(len(v.Windows)), stamp(v.Created))
 	}
 	err := c.eachGrant(in, app, show)
 	return p.table("Grants", adhoc.Column{Var: "email", Label: "User"}, adhoc.Column{Var: "appid", Label: "App"},
-		adhoc.Column{Var: "notify", Label: "Notifications"}, adhoc.Column{Var: "idle", Label: "Idle"},
-		adhoc.Column{Var: "status", Label: "Status"}, adhoc.Column{Var: "devices", Label: "Each device"}, adhoc.Column{Var: "paused", Label: "Paused"},
+		adhoc.Column{Var: "notify", Label: "Notifications"}, adhoc.Column{Var: "idle", Label: "Idle"}, adhoc.Column{Var: "paused", Label: "Paused"},
 		adhoc.Column{Var: "shown", Label: "Open now"}, adhoc.Column{Var: "until", Label: "Until"},
 		adhoc.Column{Var: "windows", Label: "Windows"}, adhoc.Column{Var: "created", Label: "Since"}), walked(err)
 }
