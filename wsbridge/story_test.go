@@ -737,7 +737,7 @@ func TestDrain(t *testing.T) {
 	chat := f.app("chat")
 	d, guest := f.online("phone"), f.dial()
 	chat.expect("online")
-	f.hub.Drain(8*time.Second, "update")
+	f.hub.Drain(3*time.Second, 5*time.Second, "update")
 	var r struct {
 		Reconnect struct {
 			After  int

@@ -36,6 +36,7 @@ const (
 	sweepEvery        = time.Minute
 	sweepBatch        = 1000 // expired notifications that are removed at once
 	drainCheck        = 50 * time.Millisecond
+	spreadMost        = time.Hour
 )
 
 // gateway is a running server: the core, the store, the edges and the listeners, wired as a Config says. It
@@ -291,7 +292,7 @@ func (g *gateway) wire() error {
 	d, x := &g.cfg.Device, &g.cfg.XMPP
 	g.bridge = wsbridge.New(wsbridge.Config{
 		Hub: g.hub, Verifier: g.verifier, Attempts: g.attempts, Log: g.log, Now: time.Now,
-		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate,
+		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate, Logins: d.Logins,
 		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
 		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
 		SocketsPerAddress: g.cfg.Limits.SocketsPerAddress, Origin: g.origin, LocalOnly: g.cfg.Dev, TrustedProxies: proxies,
@@ -488,11 +489,21 @@ func (g *gateway) Stop() error {
 	return errors.Join(g.group.Wait(), g.store.Close())
 }
 
+// spread is the time within which devices are to come back: as configured, or as long as the next server takes to let
+// them in where that is longer.
+func (g *gateway) spread() time.Duration {
+	spread := g.cfg.Shutdown.Spread.Duration
+	if rate := g.cfg.Device.Logins; rate > 0 {
+		spread = max(spread, min(time.Duration(float64(g.hub.Stats().Sessions)/rate*float64(time.Second)), spreadMost))
+	}
+	return spread
+}
+
 // drain serves on until every device has left, or its time is over, or a server has failed.
 func (g *gateway) drain() {
 	g.draining.Store(true)
 	limit := g.cfg.Shutdown.Drain.Duration
-	g.hub.Drain(limit, "shutdown")
+	g.hub.Drain(limit, g.spread(), "shutdown")
 	over := time.NewTimer(limit)
 	defer over.Stop()
 	tick := time.NewTicker(drainCheck)
