@@ -230,7 +230,7 @@ func DefaultConfig() Config {
 			MaxFrame:        8192,
 			Burst:           20,
 			Rate:            1.0,
-			Logins:          1000,
+			Logins:          2000,
 		},
 		Limits: LimitsConfig{
 			NotificationBytes: 4096,

@@ -142,7 +142,8 @@ func (g *gateway) bind() error {
 	if ln := g.bound["http"]; ln != nil {
 		proxies, err := parsePrefixes(g.cfg.HTTP.TrustedProxies)
 		errs = append(errs, err)
-		g.bound["http"] = newCrowdListener(ln, g.cfg.Limits.SocketsPerAddress+crowdSpare, proxies)
+		crowd := newCrowdListener(ln, g.cfg.Limits.SocketsPerAddress+crowdSpare, proxies)
+		g.bound["http"] = paced(crowd, pacePerLogin*g.cfg.Device.Logins)
 	}
 	var err error
 	if g.socket, err = listenSocket(socketFile(g.cfg)); err != nil {

@@ -63,6 +63,7 @@ type memoryWay struct {
 	ended  bool // nothing more comes
 	broken bool // nobody reads
 	late   bool // the reader's deadline has passed
+	nth    uint // of the deadlines
 	timer  *time.Timer
 }
 
@@ -139,6 +140,7 @@ func (c *memoryConn) SetReadDeadline(t time.Time) error {
 		w.timer.Stop()
 		w.timer = nil
 	}
+	w.nth++
 	switch left := time.Until(t); {
 	case t.IsZero():
 		w.late = false
@@ -147,18 +149,17 @@ func (c *memoryConn) SetReadDeadline(t time.Time) error {
 		w.cond.Signal()
 	default:
 		w.late = false
-		var mine *time.Timer
-		mine = time.AfterFunc(left, func() { w.expire(mine) })
-		w.timer = mine
+		mine := w.nth
+		w.timer = time.AfterFunc(left, func() { w.expire(mine) })
 	}
 	return nil
 }
 
 // expire is the end of a deadline, unless there is a newer one.
-func (w *memoryWay) expire(t *time.Timer) {
+func (w *memoryWay) expire(nth uint) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.timer == t {
+	if w.nth == nth {
 		w.timer, w.late = nil, true
 		w.cond.Signal()
 	}

@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// pacePerLogin is how many connections are taken for each login that is admitted: the others are pages, and devices that
+// hear when to come back.
+const pacePerLogin = 2
+
 // paceBurst is how many connections are taken at once, however long nobody came.
 const paceBurst = 64
 
