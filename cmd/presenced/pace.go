@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"runtime"
 	"time"
 )
 
@@ -10,7 +11,7 @@ import (
 const pacePerLogin = 2
 
 // paceBurst is how many connections are taken at once, however long nobody came.
-const paceBurst = 64
+const paceBurst = 16
 
 // pacedListener takes connections at a bounded rate. Those above it wait where they cost nothing: before TLS and before
 // HTTP, in the kernel's queue, which makes clients try again when it is full. So a storm of connections cannot take
@@ -44,5 +45,6 @@ func (l *pacedListener) Accept() (net.Conn, error) {
 	if early := l.next.Sub(now); early > 0 {
 		time.Sleep(early)
 	}
+	runtime.Gosched()
 	return c, nil
 }

@@ -56,7 +56,7 @@ type stormResult struct {
 
 // BenchmarkLoginStorm has a crowd of devices log in at once on a server that others are connected to, and measures how long
 // those wait for the answer to a heartbeat, before and during the storm. The server, the crowd and those who are
-// connected are three processes. "tcp" has as many devices as there are descriptors in a process here; the
+// connected are three processes. Floor: a bare echo that is asked in the same way at the same time. "tcp" has as many devices as there are descriptors in a process here; the
 // crowd of "memory" has no sockets and lives within the server's process. "open" is without device.logins, for comparison.
 //
 //	go test ./cmd/presenced/ -run '^$' -bench LoginStorm -benchtime 1x
@@ -84,9 +84,19 @@ func storm(b *testing.B, o stormOrder, memory bool) {
 	server := startStorm(b, o)
 	var address string
 	server.read(b, &address)
-	p := startProbes(b, address, o.Devices)
+	p := newProbes()
+	p.start(b, func(i int) (net.Conn, *bufio.Reader, error) {
+		return stormLogin(func() (net.Conn, error) { return net.Dial("tcp", address) }, o.Devices+i)
+	})
+	floor := newProbes()
+	echo := startEcho(b)
+	floor.start(b, func(int) (net.Conn, *bufio.Reader, error) {
+		c, err := net.Dial("tcp", echo.Addr().String())
+		return c, bufio.NewReader(c), err
+	})
 	time.Sleep(stormBefore) // the measurement, not a synchronisation
 	before := p.take()
+	floor.take()
 	crowd := server
 	if memory {
 		fmt.Fprintln(server.in, "storm")
@@ -96,8 +106,10 @@ func storm(b *testing.B, o stormOrder, memory bool) {
 	}
 	var r stormResult
 	crowd.read(b, &r)
-	during := p.take()
+	during, bare := p.take(), floor.take()
 	p.stop()
+	floor.stop()
+	echo.Close()
 	if crowd != server {
 		crowd.stop()
 	}
@@ -111,11 +123,11 @@ func storm(b *testing.B, o stormOrder, memory bool) {
 	b.ReportMetric(float64(r.Failed), "failed")
 	b.ReportMetric(r.Longest, "longest_retry_s")
 	for _, q := range []float64{0.5, 0.99} {
-		x, y := quantile(before, q), quantile(during, q)
+		x, y, z := quantile(before, q), quantile(during, q), quantile(bare, q)
 		name := fmt.Sprintf("p%.0f", q*100)
 		b.ReportMetric(x.Seconds()*1e3, name+"_before_ms")
 		b.ReportMetric(y.Seconds()*1e3, name+"_ms")
-		b.ReportMetric(float64(y)/float64(x), name+"_ratio")
+		b.ReportMetric(z.Seconds()*1e3, name+"_floor_ms")
 	}
 }
 
@@ -132,10 +144,11 @@ type probes struct {
 	waits []time.Duration // guarded by mu
 }
 
-func startProbes(tb testing.TB, address string, first int) *probes {
-	p := &probes{end: make(chan struct{})}
+func newProbes() *probes { return &probes{end: make(chan struct{})} }
+
+func (p *probes) start(tb testing.TB, connect func(i int) (net.Conn, *bufio.Reader, error)) {
 	for i := range stormOnline {
-		c, r, err := stormLogin(func() (net.Conn, error) { return net.Dial("tcp", address) }, first+i)
+		c, r, err := connect(i)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -146,7 +159,34 @@ func startProbes(tb testing.TB, address string, first int) *probes {
 			}
 		})
 	}
-	return p
+}
+
+// startEcho is a server that does nothing but answer heartbeats, in the process of those who ask. What they wait
+// for it, they wait for the machine.
+func startEcho(tb testing.TB) net.Listener {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				frame := clientFrame("{}")
+				for {
+					if _, err := io.ReadFull(c, frame); err != nil {
+						return
+					}
+					c.Write([]byte("\x81\x02{}"))
+				}
+			}()
+		}
+	}()
+	return l
 }
 
 func (p *probes) ask(c net.Conn, r *bufio.Reader) error {
@@ -326,7 +366,7 @@ func stormLogin(dial func() (net.Conn, error), i int) (c net.Conn, r *bufio.Read
 func stormHello(c net.Conn, i int) (r *bufio.Reader, err error) {
 	r = bufio.NewReaderSize(c, 512)
 	c.SetReadDeadline(time.Now().Add(patience))
-	_, err = c.Write([]byte("GET /presence HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+	_, err = c.Write([]byte("GET /presence HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"))
 	if err != nil {
 		return nil, err
