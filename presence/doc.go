@@ -43,6 +43,9 @@
 //
 //	grant stripe (RW, by user)  >  shard  >  link, ready queue  >  watchers, a watcher's ring
 //
+// A link's taking (held in [Link.Take]) comes before shards, an app's linking before that: see share.go, where links
+// come, go, are away and move users, and where nobody takes meanwhile.
+//
 // There is no I/O under a shard or link lock. Under a grant stripe there is: changing a grant writes to the
 // store and then to memory, and nobody can notify through the grant in between.
 package presence

@@ -210,7 +210,7 @@ func tokenHash(name string) (hash [32]byte, ok bool) {
 var errNotConfirmed = &Error{Status: http.StatusUnprocessableEntity, Errno: 13,
 	Text: "Nothing was erased: the e-mail address you typed is not yours. Please go back and try again."}
 
-// erase forgets her, if she typed her e-mail: tokens first, so that who is ended does not come back.
+// erase forgets her, if she typed her e-mail: sessions and tokens first, so that who is ended does not come back.
 func (s *Site) erase(r *http.Request, email string) (string, error) {
 	typed, err := presence.NormalEmail(strings.TrimSpace(r.PostForm.Get("email")))
 	if err != nil || typed != email {

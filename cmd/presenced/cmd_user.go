@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -465,10 +466,26 @@ func (c *cli) deviceList(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	t := c.newTable("no devices", append([]string{"EMAIL"}, deviceHead()...)...)
-	return list(ctx, c, "/devices"+query("email", email), t, func(d presence.DeviceInfo) []string {
-		return slices.Concat([]string{d.Email}, deviceRow(d))
+	head := append([]string{"EMAIL"}, deviceHead()...)
+	if email != "" {
+		head = append(head, "ADDRESSES")
+	}
+	return list(ctx, c, "/devices"+query("email", email), c.newTable("no devices", head...), func(d deviceEntry) []string {
+		row := slices.Concat([]string{d.Email}, deviceRow(d.DeviceInfo))
+		if email != "" {
+			row = append(row, addressText(d.Addresses))
+		}
+		return row
 	})
+}
+
+// addressText is a device's registration tokens in the order of the apps.
+func addressText(tokens map[string]string) string {
+	var words []string
+	for _, app := range slices.Sorted(maps.Keys(tokens)) {
+		words = append(words, app+"="+tokens[app])
+	}
+	return strings.Join(words, " ")
 }
 
 func (c *cli) deviceKick(ctx context.Context, args []string) error {

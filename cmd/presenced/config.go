@@ -95,14 +95,14 @@ type XMPPConfig struct {
 
 // CCSConfig is the table [ccs].
 type CCSConfig struct {
-	// Address of the CCS endpoint; empty: off.
-	Listen string `toml:"listen" conf:"soon"`
-	// Address of the pre-production CCS endpoint; empty: off.
-	PreprodListen string `toml:"preprod_listen" conf:"soon"`
-	// Certificate chain in PEM for both.
-	TLSCert string `toml:"tls_cert" conf:"soon"`
+	// Address of the CCS endpoint, with TLS from the first byte; empty: off. Google's port was 5235.
+	Listen string `toml:"listen"`
+	// Address of a second one, which is the same; Google's port for pre-production was 5236. Empty: off.
+	PreprodListen string `toml:"preprod_listen"`
+	// Certificate chain in PEM for both. Read again when the file changes.
+	TLSCert string `toml:"tls_cert"`
 	// Private key of tls_cert, in PEM.
-	TLSKey string `toml:"tls_key" conf:"soon"`
+	TLSKey string `toml:"tls_key"`
 }
 
 // DeviceConfig is the table [device].

@@ -24,6 +24,7 @@ import (
 	"presenced/wsbridge"
 	"presenced/xmppsrv"
 	"presenced/xmppsrv/adhoc"
+	"presenced/xmppsrv/ccs"
 )
 
 const (
@@ -50,6 +51,7 @@ type gateway struct {
 	store   *store.Store
 	hub     *presence.Hub
 	xmpp    *xmppsrv.Server
+	ccs     *ccs.Server
 	bridge  *wsbridge.Bridge
 	site    *web.Site
 
@@ -69,7 +71,9 @@ type gateway struct {
 }
 
 // listenerNames are the names of the addresses in logs and in the status, in their order.
-func listenerNames() []string { return []string{"http", "xmpp", "xmpp_tls", "admin"} }
+func listenerNames() []string {
+	return []string{"http", "xmpp", "xmpp_tls", "ccs", "ccs_preprod", "admin"}
+}
 
 // startGateway opens the data folder and starts to serve. The Config must be valid.
 func startGateway(cfg Config, log *slog.Logger) (*gateway, error) {
@@ -127,6 +131,8 @@ func (g *gateway) bind() error {
 		{"http", "http.listen", g.cfg.HTTP.Listen, "--http"},
 		{"xmpp", "xmpp.listen", g.cfg.XMPP.Listen, "--xmpp"},
 		{"xmpp_tls", "xmpp.tls_listen", g.cfg.XMPP.TLSListen, ""},
+		{"ccs", "ccs.listen", g.cfg.CCS.Listen, ""},
+		{"ccs_preprod", "ccs.preprod_listen", g.cfg.CCS.PreprodListen, ""},
 		{"admin", "admin.listen", g.cfg.Admin.Listen, "--admin"},
 	} {
 		if l.addr == "" {
@@ -220,6 +226,10 @@ func (g *gateway) serve() error {
 	if err != nil {
 		return err
 	}
+	tlsCCS, err := g.certificate(g.cfg.CCS.TLSCert, g.cfg.CCS.TLSKey, "")
+	if err != nil {
+		return err
+	}
 	g.origin = g.cfg.originAt(g.bound["http"].Addr())
 	if err := g.wire(); err != nil {
 		return err
@@ -243,6 +253,11 @@ func (g *gateway) serve() error {
 	}
 	if l := g.bound["xmpp_tls"]; l != nil {
 		g.goServe("xmpp_tls", func() error { return g.xmpp.Serve(tls.NewListener(l, tlsXMPP)) })
+	}
+	for _, name := range []string{"ccs", "ccs_preprod"} {
+		if l := g.bound[name]; l != nil {
+			g.group.Go(func() error { return g.ccs.Serve(tls.NewListener(l, tlsCCS)) }) // it ends when it drains
+		}
 	}
 	g.group.Go(func() error { drive(g.running, g.hub, time.Now, g.sweep); return nil })
 	g.group.Go(func() error { keepHistory(g.running, events, g.store, g.log); return nil })
@@ -303,6 +318,8 @@ func (g *gateway) wire() error {
 		PingInterval: x.PingInterval.Duration, ResumeTimeout: x.ResumeTimeout.Duration,
 		ShowVersion: x.ShowVersion, Version: programVersion().Version, Log: g.log, Now: time.Now, Commands: engine,
 	})
+	g.ccs = ccs.New(ccs.Config{Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
+		WriteTimeout: x.PingInterval.Duration, Log: g.log, Now: time.Now})
 	return nil
 }
 
@@ -462,8 +479,8 @@ func (g *gateway) sweep(now time.Time) time.Duration {
 // Failed is closed when a server ended by itself; Stop tells why.
 func (g *gateway) Failed() <-chan struct{} { return g.running.Done() }
 
-// Stop ends the gateway: devices are asked to come back later and are served for up to the configured drain
-// (not at all when there are none), then everything is flushed and closed. It returns the first failure there was.
+// Stop ends the gateway: devices and CCS connections are asked to come back later and are served for up to the configured
+// drain (not at all when there are none), then everything is flushed and closed. It returns the first failure there was.
 func (g *gateway) Stop() error {
 	g.drain()
 	g.stopping.Store(true)
@@ -471,8 +488,9 @@ func (g *gateway) Stop() error {
 	g.hub.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	var edges errgroup.Group // both at once: one's slow peers must not cost the other its time
+	var edges errgroup.Group // all at once: one's slow peers must not cost the other its time
 	edges.Go(func() error { return g.xmpp.Shutdown(ctx) })
+	edges.Go(func() error { return g.ccs.Shutdown(ctx) })
 	edges.Go(func() error { return g.bridge.Shutdown(ctx) })
 	if err := edges.Wait(); err != nil {
 		g.log.Warn("not every peer took its goodbye", "error", err)
@@ -500,16 +518,17 @@ func (g *gateway) spread() time.Duration {
 	return spread
 }
 
-// drain serves on until every device has left, or its time is over, or a server has failed.
+// drain serves on until every device and every CCS connection has left, or its time is over, or a server has failed.
 func (g *gateway) drain() {
 	g.draining.Store(true)
 	limit := g.cfg.Shutdown.Drain.Duration
 	g.hub.Drain(limit, g.spread(), "shutdown")
+	g.ccs.Drain()
 	over := time.NewTimer(limit)
 	defer over.Stop()
 	tick := time.NewTicker(drainCheck)
 	defer tick.Stop()
-	for g.hub.Stats().Sessions > 0 {
+	for g.hub.Stats().Sessions > 0 || g.ccs.Stats().Sessions > 0 {
 		select {
 		case <-over.C:
 			return

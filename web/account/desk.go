@@ -42,10 +42,10 @@ func (d *Desk) User(email string) (presence.User, error) {
 
 // Remove ends all that the user has, and forgets her. presence.ErrNoUser.
 func (d *Desk) Remove(email string, by presence.Actor) error {
-	if _, err := d.EndTokens(email, ""); err != nil { // first: who is ended must not come back
+	if err := d.Store.EndSessions(email); err != nil { // first: a page that is a device makes itself a token
 		return err
 	}
-	if err := d.Store.EndSessions(email); err != nil {
+	if _, err := d.EndTokens(email, ""); err != nil {
 		return err
 	}
 	if err := d.Hub.RemoveUser(email, by); err != nil {
