@@ -316,6 +316,7 @@ type counters struct {
 	updates             atomic.Uint64
 	accepted, refused   atomic.Uint64
 	sentAway            atomic.Uint64
+	waiting             atomic.Int64 // gauge
 	framesIn, framesOut atomic.Uint64
 	items               atomic.Uint64
 	pings, timeouts     atomic.Uint64
@@ -325,6 +326,7 @@ type counters struct {
 // Stats are counts for the metrics.
 type Stats struct {
 	Sockets, Devices, Apps int // open now; of these identified devices, and apps
+	Waiting                int // devices that wait for the moment to identify themselves, or do so
 	// Counters since start.
 	Accepted, RefusedByAddress uint64
 	SentAway                   uint64 // devices that were told to come back, because too many identified themselves
@@ -340,7 +342,7 @@ func (b *Bridge) Stats() Stats {
 	c := &b.stats
 	s := Stats{
 		Sockets: int(c.sockets.Load()), Devices: int(c.devices.Load()), Apps: int(c.apps.Load()), Updates: c.updates.Load(),
-		Accepted: c.accepted.Load(), RefusedByAddress: c.refused.Load(), SentAway: c.sentAway.Load(),
+		Accepted: c.accepted.Load(), RefusedByAddress: c.refused.Load(), SentAway: c.sentAway.Load(), Waiting: int(c.waiting.Load()),
 		FramesIn: c.framesIn.Load(), FramesOut: c.framesOut.Load(), Notifications: c.items.Load(),
 		Pings: c.pings.Load(), Timeouts: c.timeouts.Load(),
 		Errors: make(map[Errno]uint64),

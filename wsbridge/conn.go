@@ -106,6 +106,8 @@ func (c *conn) admit(frame io.Reader, handle func([]byte) error) error {
 		c.b.stats.sentAway.Add(1)
 		return c.receive(frame, c.sendAway(&Error{Errno: SlowDown, Retry: wait, Close: closeSlowDown}))
 	}
+	c.b.stats.waiting.Add(1)
+	defer c.b.stats.waiting.Add(-1)
 	done, ok := c.b.door.pass(wait)
 	if !ok {
 		return c.receive(frame, c.sendAway(&Error{Errno: GoingAway}))
