@@ -242,7 +242,7 @@ func TestStopAsksDevicesToLeave(t *testing.T) {
 	go func() { stopped <- g.Stop() }()
 
 	f := d.read()
-	if f.Reconnect == nil || f.Reconnect.After < 0 || f.Reconnect.After > 3600 {
+	if f.Reconnect == nil || f.Reconnect.After < 3600 || f.Reconnect.After > 3610 {
 		t.Fatalf("want reconnect, got %+v", f)
 	}
 	d.send(map[string]any{})
@@ -259,6 +259,23 @@ func TestStopAsksDevicesToLeave(t *testing.T) {
 	d.read()
 	d.Close()
 	wantStopped(t, stopped)
+}
+
+// TestSpreadIsWideEnough: as long as letting them all in takes, if that is more than configured.
+func TestSpreadIsWideEnough(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Device.Logins, cfg.Shutdown.Spread, cfg.Shutdown.Drain = 40, duration("10ms"), duration("0s")
+	g := startTest(t, cfg)
+	for _, name := range []string{"phone", "desk"} {
+		dialDevice(t, websocket.Dialer{}, "ws://"+g.addrs()["http"], "ann@example.org", name, "dev")
+	}
+	if got := g.spread(); got != time.Second/20 {
+		t.Errorf("two devices at 40 a second: %v", got)
+	}
+	g.cfg.Device.Logins = 1e6
+	if got := g.spread(); got != 10*time.Millisecond {
+		t.Errorf("two devices at a million a second: %v", got)
+	}
 }
 
 // TestStopEndsWhoStays: after the drain they are told to come back, and components that the server goes.
