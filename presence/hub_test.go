@@ -451,8 +451,8 @@ func TestCloseTellsEveryoneIsGone(t *testing.T) {
 	chat := f.link("chat")
 	s := f.online("ann@example.org", "phone")
 	said(chat)
-	f.hub.Drain(time.Second, "restart")
-	if o, err := s.Next(10); err != nil || o.Reconnect == nil || o.Reconnect.After > time.Second {
+	f.hub.Drain(time.Second, 2*time.Second, "restart")
+	if o, err := s.Next(10); err != nil || o.Reconnect == nil || o.Reconnect.After < time.Second || o.Reconnect.After > 3*time.Second {
 		t.Errorf("draining: %+v %v", o, err)
 	}
 	if _, err := f.hub.Attach(presence.Attach{Email: "ann@example.org", Device: "x", Ready: f.ready}); !errors.Is(err, presence.ErrDraining) {
@@ -560,6 +560,51 @@ func TestAnswerWhileTheAppIsAway(t *testing.T) {
 	chat.Close()
 	f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat", Allow: true}, presence.ByUser))
 	expect(t, f.link("chat"), "subscribed ann@example.org", "online ann@example.org delayed")
+}
+
+// An app that comes when an answer is on disk and not told yet has it from there, and is not told a second time: not by
+// the same connection, nor where connections share the app by the one that has the user.
+func TestAnswerWhileTheAppComes(t *testing.T) {
+	for policy, come := range map[presence.Conflict]int{presence.Replace: 1, presence.Share: 8} {
+		t.Run(string(policy), func(t *testing.T) {
+			between := new(betweenStore)
+			f := newFixtureOn(t, func(s presence.Store) presence.Store { between.Store = s; return between })
+			defer f.close()
+			f.app("chat")
+			app, _ := f.hub.App("chat")
+			app.Conflict = policy
+			f.must(f.hub.PutApp(app))
+			f.attach("ann@example.org", "phone")
+			asks := f.link("chat")
+			f.must(asks.Subscribe(presence.Peer{Email: "ann@example.org"}, "chat.example", ""))
+			asks.Close()
+			var links []*presence.Link
+			between.kept = func() {
+				for range come {
+					links = append(links, f.link("chat"))
+				}
+			}
+			f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat"}, presence.ByUser))
+			expect(t, links[0], "unsubscribed ann@example.org")
+			for _, l := range links[1:] {
+				expect(t, l)
+			}
+		})
+	}
+}
+
+// betweenStore calls kept between the commit of an answer and the return from it.
+type betweenStore struct {
+	presence.Store
+	kept func()
+}
+
+func (s *betweenStore) RemoveRequest(email, app string, audit []presence.AuditEntry, n *presence.Notice) error {
+	err := s.Store.RemoveRequest(email, app, audit, n)
+	if n != nil {
+		s.kept()
+	}
+	return err
 }
 
 // A message from a device reaches the app now, or when it returns, once.

@@ -292,6 +292,7 @@ func (d *Delivery) Wait() error {
 // pass hands an accepted notification to whoever is there.
 func (d *Delivery) pass(n *Notification) {
 	if n.isLasting() {
+		d.hub.noteQueued(n)
 		d.hub.wakeUser(n)
 	} else {
 		d.hub.giveLive(n)

@@ -2,7 +2,6 @@ package presence
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -269,7 +268,7 @@ type Outbox struct {
 	More          bool // call Next again when this is written
 }
 
-// Reconnect asks a device to come back later.
+// Reconnect asks a device to come back, about so much later.
 type Reconnect struct {
 	After  time.Duration
 	Reason string
@@ -286,9 +285,7 @@ func (s *Session) Next(max int) (Outbox, error) {
 		return o, nil
 	}
 	if flags&flagReconnect != 0 {
-		if r := s.hub.drain.Load(); r != nil {
-			o.Reconnect = &Reconnect{After: rand.N(r.After + 1), Reason: r.Reason}
-		}
+		o.Reconnect = s.hub.Draining()
 	}
 	if flags&flagRequests != 0 {
 		var err error

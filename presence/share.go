@@ -229,7 +229,9 @@ func (s *shift) sortViewsLocked(d *device, g *grant) (owed [linkKinds]Status) {
 		}
 		here := slices.Contains(links, v.link)
 		if here && s.app.concerns(v.link, d.user.email) {
-			v.returnLocked()
+			if !v.link.away.Load() { // else others may have told more since, see snapshotLocked
+				v.returnLocked()
+			}
 			return false
 		}
 		owed[v.link.kind] = max(owed[v.link.kind], v.leaveLocked())
@@ -244,6 +246,9 @@ func (h *Hub) snapshotLocked(d *device, g *grant, l *Link, told Status) {
 	v, isNew := h.addViewLocked(d, g, l)
 	if isNew {
 		v.news = false
+	}
+	if told != Offline { // if the link is away: it answers for what was told, until another does
+		v.returnLocked()
 	}
 	owes := told != Offline && v.known() == Offline
 	if owes {

@@ -479,10 +479,25 @@ func (c *call) makeToken() (any, error) {
 	if errors.Is(err, presence.ErrFull) {
 		return nil, errTokens
 	}
-	if err == nil {
-		c.header.Set("Location", apiRoot+"/tokens/"+made.Hash)
+	if err != nil {
+		return nil, err
 	}
-	return made, err
+	if !c.holds() { // it ended before the token was there to be revoked with the others
+		hash, _ := tokenHash(made.Hash)
+		_, _, err := c.site.cfg.Store.RevokeToken(hash)
+		return nil, errors.Join(errBadToken, storageError(err))
+	}
+	c.header.Set("Location", apiRoot+"/tokens/"+made.Hash)
+	return made, nil
+}
+
+// holds looks again at what the caller came with.
+func (c *call) holds() bool {
+	if c.token == nil {
+		return c.site.holds(c.r, c.email)
+	}
+	_, ok, err := c.site.cfg.Store.LookupAPIToken(c.token.Hash)
+	return err == nil && ok
 }
 
 var errTokens = &Error{Status: http.StatusConflict, Kind: "too-many", Text: "You have as many tokens as anybody may have. Revoke some."}

@@ -7,7 +7,10 @@ import (
 	"presenced/presence"
 )
 
-const getAppsPath = "/getApps"
+const (
+	getAppsPath = "/getApps"
+	revokePath  = "/revoke/"
+)
 
 // Grants is what the pages read of consents. Every change goes through the hub.
 type Grants interface {
@@ -17,7 +20,7 @@ type Grants interface {
 
 func (s *Site) consentRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+getAppsPath, s.signedIn(s.getApps))
-	mux.HandleFunc("POST /revoke/{app}", s.signedIn(s.postRevoke))
+	mux.HandleFunc("POST "+revokePath+"{app}", s.signedIn(s.postRevoke))
 }
 
 // grantedApp is an app of /getApps. UID is the app's id; PUID is the user's name there.
