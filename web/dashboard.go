@@ -44,7 +44,7 @@ const (
 // What the dashboard shows at once.
 const (
 	appsShown     = 15
-	requestsShown = 6
+	requestsShown = 8
 	devicesShown  = 12
 	linesShown    = 25
 	windowsShown  = 5        // of an app, in words
@@ -587,7 +587,8 @@ func (b *board) timeline(h *history, app string) (p timelinePart) {
 		if ms >= before {
 			continue
 		}
-		if shown++; shown > linesShown && ms != last {
+		// What happened at one moment stays together, unless it is very much: then the export has the rest.
+		if shown++; shown > linesShown && ms != last || shown > 3*linesShown {
 			p.Older = "?before=" + strconv.FormatInt(last, 10) + "#timeline"
 			return p
 		}

@@ -430,23 +430,18 @@ func (c *cli) grantList(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	t := c.newTable("no grants", "EMAIL", "APPID", "ADDRESS", "WHEN", "UNTIL", "NOTIFY", "LEFT OUT", "STATE")
+	t := c.newTable("no grants", "EMAIL", "APPID", "ADDRESS", "WHEN", "UNTIL", "NOTIFY", "STATE")
 	return list(ctx, c, "/grants"+query("email", email), t, func(g account.Grant) []string {
-		return []string{g.Email, g.App, g.Address, g.Schedule, never(g.Until), yesNo(g.Notify), leftOut(g), g.State}
+		return []string{g.Email, g.App, g.Address, g.Schedule, never(g.Until), yesNo(g.Notify), standing(g)}
 	})
 }
 
-// leftOut is what the app does not get to see; "-": nothing.
-func leftOut(g account.Grant) string {
-	switch {
-	case !g.Status && !g.Devices:
-		return "status, devices"
-	case !g.Status:
-		return "status"
-	case !g.Devices:
-		return "devices"
+// standing is how the grant stands, and whether it shows all devices as one.
+func standing(g account.Grant) string {
+	if g.Status && !g.Devices {
+		return g.State + ", as one device"
 	}
-	return "-"
+	return g.State
 }
 
 func (c *cli) grantVerb(ctx context.Context, verb, email, app, until string) error {
