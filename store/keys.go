@@ -42,13 +42,16 @@ const (
 	inSessionsByEmail bucket = "sessions_by_email"
 	inSessionsByUntil bucket = "sessions_by_until"
 	inActivity        bucket = "activity"
+	inPush            bucket = "push"
+	inPushByEndpoint  bucket = "push_by_endpoint"
 )
 
 // allBuckets are made when the file is.
 func allBuckets() []bucket {
 	return []bucket{inMeta, inApps, inAppsByComponent, inUsers, inGrants, inGrantsByApp, inGrantsByPUID, inGrantsByUntil,
 		inAudit, inTokens, inTokensByEmail, inDevices, inNotices, inNoticeSeq, inRequests, inRequestsByApp, inUpstream, inUpstreamByUser, inUpstreamByUntil,
-		inQueue, inDropped, inPurged, inSessions, inSessionsByEmail, inSessionsByUntil, inActivity}
+		inQueue, inDropped, inPurged, inSessions, inSessionsByEmail, inSessionsByUntil, inActivity,
+		inPush, inPushByEndpoint}
 }
 
 // of returns the bucket in tx; it exists since Open.
