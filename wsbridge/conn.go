@@ -223,6 +223,9 @@ func (c *conn) identify(r *request) error {
 	if device == "" {
 		device = presence.DefaultDevice
 	}
+	if err := c.b.checkPush(r); err != nil {
+		return err
+	}
 	id, e := c.verify(r.email, device, r.assertion)
 	if e != nil {
 		return e
@@ -296,6 +299,9 @@ func (c *conn) carryOut(r *request) error {
 			return err
 		}
 	case statusFrame, helloFrame:
+		if err := c.b.checkPush(r); err != nil {
+			return err
+		}
 		if err := c.reverify(r); err != nil {
 			return err
 		}
@@ -319,6 +325,9 @@ func (c *conn) answer(r *request) error {
 
 // carryOutLocked takes over a hello's options, publishes a status, and answers. wmu is held.
 func (c *conn) carryOutLocked(r *request) error {
+	if err := c.keepPush(r); err != nil {
+		return err
+	}
 	if r.hasStatus {
 		if err := c.session.Load().Publish(r.status, c.idle(r)); err != nil {
 			return coreError(err)
@@ -387,6 +396,7 @@ func (c *conn) greeting(beat uint32) *greeting {
 		device:    c.session.Load().Device(),
 		heartbeat: int(seconds(time.Duration(beat) * c.b.every)),
 		time:      c.b.cfg.Now(),
+		pushKey:   c.b.pushKey(),
 	}
 }
 

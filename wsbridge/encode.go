@@ -14,6 +14,7 @@ type greeting struct {
 	device    string
 	heartbeat int // seconds
 	time      time.Time
+	pushKey   string // "": devices cannot be woken
 }
 
 // appendOK appends the answer to a request that was carried out; g only for a hello.
@@ -29,6 +30,10 @@ func appendOK(b []byte, r *request, g *greeting) []byte {
 		b = strconv.AppendInt(b, int64(g.heartbeat), 10)
 		b = append(b, `,"time":`...)
 		b = appendTime(b, g.time)
+		if g.pushKey != "" {
+			b = append(b, `,"push_key":`...)
+			b = appendString(b, g.pushKey)
+		}
 	}
 	return append(b, '}')
 }

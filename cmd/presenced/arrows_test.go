@@ -25,6 +25,7 @@ func arrows() map[string]struct {
 		"store":                  {[]string{"presence"}, "it implements the core's interfaces and is chosen by main only"},
 		"xmppsrv":                {[]string{"presence", "xmppsrv/adhoc", "xmppsrv/xmlstream"}, "an edge talks to the core; never to another edge, never to the disk"},
 		"wsbridge":               {[]string{"presence", "identity"}, "an edge talks to the core; never to another edge, never to the disk"},
+		"wsbridge/push":          {[]string{"presence", "identity"}, "waking devices is an edge of its own: push services are peers like any other"},
 		"web":                    {[]string{"presence", "identity"}, "pages talk to the core; never to an edge, never to the disk"},
 		"identity/browseridtest": {nil, "domains and bundles for tests; nothing that is shipped uses it"},
 		"identity/oidctest":      {nil, "an issuer for tests; nothing that is shipped uses it"},
@@ -32,7 +33,7 @@ func arrows() map[string]struct {
 		"xmppsrv/gcm":            {[]string{"presence", "xmppsrv/xmlstream"}, "the JSON of CCS, for the two wires that carry it"},
 		"xmppsrv/ccs":            {[]string{"presence", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge of its own: another wire, the same core"},
 		"xmppsrv/xmlstream":      {nil, "XML is XML, whoever speaks it"},
-		"cmd/presenced": {[]string{"presence", "identity", "store", "xmppsrv", "xmppsrv/adhoc", "xmppsrv/xmlstream", "wsbridge", "web"},
+		"cmd/presenced": {[]string{"presence", "identity", "store", "xmppsrv", "xmppsrv/adhoc", "xmppsrv/xmlstream", "wsbridge", "wsbridge/push", "web"},
 			"main wires everything"},
 	}
 }

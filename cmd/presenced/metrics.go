@@ -6,6 +6,7 @@ import (
 	"presenced/presence"
 	"presenced/store"
 	"presenced/wsbridge"
+	"presenced/wsbridge/push"
 	"presenced/xmppsrv"
 )
 
@@ -15,14 +16,15 @@ type allStats struct {
 	store  store.Stats
 	bridge wsbridge.Stats
 	xmpp   xmppsrv.Stats
+	push   push.Stats
 }
 
 // metrics returns how to read the numbers, and the table of them.
 func (g *gateway) metrics() (func() *allStats, []metric) {
 	read := func() *allStats {
-		return &allStats{g.hub.Stats(), g.store.Stats(), g.bridge.Stats(), g.xmpp.Stats()}
+		return &allStats{g.hub.Stats(), g.store.Stats(), g.bridge.Stats(), g.xmpp.Stats(), g.pushStats()}
 	}
-	return read, slices.Concat(hubMetrics(), storeMetrics(), bridgeMetrics(), xmppMetrics())
+	return read, slices.Concat(hubMetrics(), storeMetrics(), bridgeMetrics(), xmppMetrics(), pushMetrics())
 }
 
 func hubMetrics() []metric {
