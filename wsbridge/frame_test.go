@@ -42,6 +42,9 @@ func seen(r request, e *Error) string {
 		if !r.idleSince.IsZero() {
 			fmt.Fprintf(&b, " idle=%s", r.idleSince.Format(time.RFC3339Nano))
 		}
+		if r.push != nil {
+			fmt.Fprintf(&b, " push=%s", r.push)
+		}
 		if r.seqs != nil {
 			fmt.Fprintf(&b, " seqs=%v", r.seqs)
 		}
@@ -66,7 +69,8 @@ func TestDecodeFrame(t *testing.T) {
 		{`{"status":"offline"}`, `status status=offline`},
 		{`{"type":"hello","email":"a@b","assertion":"x"}`, `hello email=a@b assertion=x type:"hello"`},
 		{`{"type":"hello","email":"a@b","assertion":"x","device":"d","ack":true,"heartbeat":60,"status":"online","push":{"endpoint":"u"},"apps":["chat"],"addresses":1}`,
-			`hello email=a@b assertion=x device=d ack=true heartbeat=60 status=online type:"hello"`},
+			`hello email=a@b assertion=x device=d ack=true heartbeat=60 status=online push={"endpoint":"u"} type:"hello"`},
+		{`{"type":"hello","email":"a@b","assertion":"x","push":null}`, `hello email=a@b assertion=x push=null type:"hello"`},
 		{`{"type":"ack","ids":["n1","n10","x","n01",""]}`, `ack seqs=[1 36] type:"ack"`},
 		{`{"type":"ack","ids":[]}`, `ack type:"ack"`},
 		{`{"type":"send","app":"chat","id":"m1","data":{"a":[1]},"ttl":0}`, `send app=chat id:"m1" type:"send"`},

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -39,6 +40,7 @@ type Config struct {
 	Contact      string
 	AllowPrivate bool           // see identity.OutboundConfig
 	Roots        *x509.CertPool // nil: the system's
+	Resolver     *net.Resolver  // nil: the system's
 
 	Workers            int           // users at once (16)
 	Timeout            time.Duration // for a push service to answer (10 s)
@@ -117,7 +119,7 @@ func New(c Config) (*Pusher, error) {
 	}
 	p := &Pusher{
 		cfg: c, private: encode(key[:]), public: encode(private.PublicKey().Bytes()),
-		out:   identity.NewOutbound(identity.OutboundConfig{AllowPrivate: c.AllowPrivate, Roots: c.Roots, Timeout: c.Timeout}),
+		out:   identity.NewOutbound(identity.OutboundConfig{AllowPrivate: c.AllowPrivate, Roots: c.Roots, Resolver: c.Resolver, Timeout: c.Timeout}),
 		line:  c.Hub.Urgent(),
 		done:  make(chan *job, c.Workers),
 		found: make(chan string), scanned: make(chan struct{}, 1),
