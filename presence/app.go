@@ -3,6 +3,7 @@ package presence
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -31,9 +32,10 @@ type App struct {
 
 	// Of an app that a developer registered by herself: it is disabled until Site was proven to be hers.
 	Owner    string    `json:"owner,omitempty"`   // her e-mail in key form; "": an administrator's app
-	Site     string    `json:"site,omitempty"`    // a domain; Component is that or beneath it
+	Site     string    `json:"site,omitempty"`    // a domain, maybe with a port; Component is that domain or beneath it
 	Proof    string    `json:"proof,omitempty"`   // what Site has to show
 	Verified time.Time `json:"verified,omitzero"` // since when Site is known to be hers
+	Held     bool      `json:"held,omitempty"`    // an administrator disabled it, and she cannot enable it
 
 	// What was Secret and APIKey before they were changed, good until then. See Rotate.
 	OldSecret      string    `json:"old_secret,omitempty"`
@@ -72,7 +74,8 @@ func (a *App) Check() error {
 	if e, err := NormalEmail(a.Owner); a.Owner != "" && (err != nil || e != a.Owner) {
 		errs = append(errs, fmt.Errorf("owner %q is not an e-mail address in lower case", a.Owner))
 	}
-	if err := checkDomain(a.Site); a.Site != "" && err != nil {
+	site, _, _ := strings.Cut(a.Site, ":")
+	if err := checkDomain(site); a.Site != "" && err != nil || len(a.Site) > maxDomain {
 		errs = append(errs, fmt.Errorf("site: %w", err))
 	}
 	if len(a.Description) > maxDescription {

@@ -25,46 +25,54 @@ type floorApp struct {
 
 // BenchmarkFanout changes one device that n apps may see, and lets each app take it. Beside it the floor: the
 // same number of records in a plain slice, marked and listed for their apps. The metric x_floor is the ratio for each app.
+//
+// With watched somebody looks at everything that happens, as a server's history does.
 func BenchmarkFanout(b *testing.B) {
 	for _, apps := range []int{1, 10, 100} {
-		b.Run(fmt.Sprintf("apps=%d", apps), func(b *testing.B) {
-			f := newFixture(b)
-			defer f.close()
-			links := make([]*presence.Link, apps)
-			for i := range links {
-				id := fmt.Sprint("app", i)
-				f.app(id)
-				f.allow("ann@example.org", id)
-				links[i] = f.link(id)
-			}
-			s := f.online("ann@example.org", "phone")
-			buf := make([]presence.Update, 8)
-			for _, l := range links {
-				l.Take(buf)
-			}
-			states := [2]presence.Status{presence.Unavailable, presence.Online}
-			var marking time.Duration
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				start := time.Now()
-				if s.Publish(states[i&1], time.Time{}) != nil {
-					b.Fatal("publish")
-				}
-				marking += time.Since(start)
-				for _, l := range links {
-					if l.Take(buf) != 1 {
-						b.Fatal("an app was not told")
-					}
-				}
-			}
-			b.StopTimer()
-			perApp := float64(marking.Nanoseconds()) / float64(b.N) / float64(apps)
-			floor := floorOfFanout(apps, b.N)
-			b.ReportMetric(perApp, "ns/app")
-			b.ReportMetric(floor, "floor-ns/app")
-			b.ReportMetric(perApp/floor, "x_floor")
-		})
+		b.Run(fmt.Sprintf("apps=%d", apps), func(b *testing.B) { benchmarkFanout(b, apps, false) })
 	}
+	b.Run("apps=10/watched", func(b *testing.B) { benchmarkFanout(b, 10, true) })
+}
+
+func benchmarkFanout(b *testing.B, apps int, watched bool) {
+	f := newFixture(b)
+	defer f.close()
+	if watched {
+		defer f.hub.Watch("").Close()
+	}
+	links := make([]*presence.Link, apps)
+	for i := range links {
+		id := fmt.Sprint("app", i)
+		f.app(id)
+		f.allow("ann@example.org", id)
+		links[i] = f.link(id)
+	}
+	s := f.online("ann@example.org", "phone")
+	buf := make([]presence.Update, 8)
+	for _, l := range links {
+		l.Take(buf)
+	}
+	states := [2]presence.Status{presence.Unavailable, presence.Online}
+	var marking time.Duration
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		start := time.Now()
+		if s.Publish(states[i&1], time.Time{}) != nil {
+			b.Fatal("publish")
+		}
+		marking += time.Since(start)
+		for _, l := range links {
+			if l.Take(buf) != 1 {
+				b.Fatal("an app was not told")
+			}
+		}
+	}
+	b.StopTimer()
+	perApp := float64(marking.Nanoseconds()) / float64(b.N) / float64(apps)
+	floor := floorOfFanout(apps, b.N)
+	b.ReportMetric(perApp, "ns/app")
+	b.ReportMetric(floor, "floor-ns/app")
+	b.ReportMetric(perApp/floor, "x_floor")
 }
 
 // floorOfFanout marks and takes n records, rounds times, with no lock and no atomic, and returns the

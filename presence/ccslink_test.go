@@ -41,11 +41,17 @@ func TestCCSLink(t *testing.T) {
 	if got = take(ccs); len(got) != 1 || got[0].Ref != "up" {
 		t.Errorf("the CCS link was told %+v", got)
 	}
-	chat := f.link("chat") // it is the one for messages now, but for those that the other was handed, and both stay
-	f.must(phone.Send("chat", "next", []byte(`{}`), -1))
-	if got := messages(chat); len(got) != 1 || ccs.Ended() != presence.Alive {
+	chat := f.link("chat") // it is the one for messages now, and both stay
+	f.must(phone.Send("chat", "up 2", []byte(`{}`), -1))
+	if got := messages(chat); len(got) != 1 || got[0].Ref != "up 2" || ccs.Ended() != presence.Alive {
 		t.Errorf("the component was told %+v", got)
 	}
+	chat.Detach()
+	f.must(phone.Send("chat", "up 3", []byte(`{}`), -1))
+	if got = take(ccs); len(got) != 1 || got[0].Ref != "up 3" {
+		t.Errorf("without the component the CCS link was told %+v", got)
+	}
+	chat.Join()
 	f.must(f.hub.Revoke("ann@example.org", "chat", presence.ByUser))
 	if got := take(ccs); len(got) != 0 {
 		t.Errorf("after the revoke the CCS link was told %+v", got)

@@ -126,7 +126,7 @@ type AppStats struct {
 
 // Connection is one of an app's.
 type Connection struct {
-	Kind    string    `json:"kind"` // component, websocket
+	Kind    string    `json:"kind"` // component, websocket, ccs (one for all of an app's)
 	Address string    `json:"address,omitempty"`
 	Since   time.Time `json:"since"`
 	Away    bool      `json:"away,omitempty"` // it is lost and may be resumed
@@ -224,8 +224,11 @@ func (h *Hub) AppStats(id string) (AppStats, error) {
 
 func (l *Link) connection() Connection {
 	c := Connection{Kind: "component", Away: l.detached()}
-	if l.kind == SocketLink {
+	switch l.kind {
+	case SocketLink:
 		c.Kind = "websocket"
+	case CCSLink:
+		c.Kind = "ccs"
 	}
 	if p := l.place.Load(); p != nil {
 		c.Address, c.Since = p.address, p.since

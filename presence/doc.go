@@ -2,7 +2,8 @@
 //
 // It promises:
 //
-//  1. Nothing about a user reaches an app outside an active [Grant].
+//  1. Nothing about a user reaches an app outside an active [Grant], while it is paused or its windows are closed,
+//     or while she is invisible.
 //  2. Every end of a device's session, clean or not, ends in exactly one [Offline] for each app that saw it.
 //  3. One slow, dead or hostile peer costs the others nothing: the hub never waits for a connection.
 //
@@ -29,12 +30,21 @@
 // is open. [Hub.Link] makes the views of those already there, shard by shard under the shard's lock, and so
 // misses none and doubles none.
 //
+// # Who looks
+//
+// [Hub.Watch] shows what happens as [Event]s: with an e-mail that user's own and nobody else's, for her eyes, with ""
+// everything. It is a second way beside the links, with other rules: the core writes into a bounded ring and never
+// waits, and what is not taken in time is lost and counted.
+//
 // # Ownership and locks
 //
 // Users live in 64 shards by hash of the e-mail, one mutex each. A user is in memory while a device is
 // attached or lingering, or while a link still has to be told about one. Lock order:
 //
-//	grant stripe (RW, by user)  >  shard  >  link, ready queue
+//	grant stripe (RW, by user)  >  shard  >  link, ready queue  >  watchers, a watcher's ring
+//
+// A link's taking (held in [Link.Take]) comes before shards, an app's linking before that: see share.go, where links
+// come, go, are away and move users, and where nobody takes meanwhile.
 //
 // There is no I/O under a shard or link lock. Under a grant stripe there is: changing a grant writes to the
 // store and then to memory, and nobody can notify through the grant in between.

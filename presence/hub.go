@@ -199,7 +199,7 @@ func (h *Hub) fireSome(sh *shard, now moment) (more bool) {
 		if n == fireSlice {
 			return true
 		}
-		if t := sh.timers[0]; t.device != nil {
+		if t := sh.timers[0].timer; t.device != nil {
 			h.tickLocked(sh, t.device, now)
 		} else {
 			h.flipAndTellLocked(sh, t.grant, now)
@@ -447,6 +447,49 @@ func (h *Hub) Devices(email string) ([]DeviceInfo, error) {
 		return strings.Compare(a.Email+"\x00"+a.Device, b.Email+"\x00"+b.Device)
 	})
 	return list, nil
+}
+
+// onlineSlice is how many users EachOnline holds at once.
+const onlineSlice = 1024
+
+// EachOnline calls f with the e-mail of each user that has a connected device, in order, until f returns an error,
+// which it returns. It reads a slice at a time: who comes or goes meanwhile may be there or not.
+func (h *Hub) EachOnline(f func(email string) error) error {
+	for after := ""; ; {
+		slice := h.onlineAfter(after, onlineSlice)
+		for _, email := range slice {
+			if err := f(email); err != nil {
+				return err
+			}
+		}
+		if len(slice) < onlineSlice {
+			return nil
+		}
+		after = slice[len(slice)-1]
+	}
+}
+
+// onlineAfter returns the first users behind after, at most max, in order.
+func (h *Hub) onlineAfter(after string, max int) (first []string) {
+	cut := func() {
+		if slices.Sort(first); len(first) > max {
+			first = first[:max]
+		}
+	}
+	for i := range h.shards {
+		sh := &h.shards[i]
+		sh.mu.Lock()
+		for email, u := range sh.users {
+			if _, attached := u.countDevices(); attached > 0 && email > after {
+				if first = append(first, email); len(first) >= 2*max {
+					cut()
+				}
+			}
+		}
+		sh.mu.Unlock()
+	}
+	cut()
+	return first
 }
 
 func (d *device) infoLocked() DeviceInfo {

@@ -80,6 +80,7 @@ type Link struct {
 	aside    aside      // owned by Take: what was before that in the list, and is not told while the link is held
 	fetched  []Upstream // owned by Take: read from the store, not handed out
 	cursor   uint64     // owned by Take: the last Seq read
+	anew     bool       // owned by Take: it begins from the first again
 	turn     bool       // owned by Take: whose turn it is to be first
 	sentAway bool       // owned by Take: Reconnect was returned
 
@@ -156,12 +157,11 @@ func (h *Hub) link(id string, kind LinkKind, held bool, beside []*Link) (*Link, 
 			h.endLinkLocked(old, EndReplaced)
 		}
 	}
-	a.setLinks(append(slices.Clone(a.links()), l)) // from here on who comes makes views for l
+	h.relink(a, nil, nil, func() { a.setLinks(append(slices.Clone(a.links()), l)) })
 	if err := l.readNotices(); err != nil {
 		h.endLinkLocked(l, EndRemoved)
 		return nil, storage(err)
 	}
-	h.relink(a, nil, nil)
 	h.tell(Event{Kind: Linked, App: id})
 	return l, nil
 }
@@ -219,12 +219,10 @@ func (h *Hub) endLink(l *Link, why End) {
 // endLinkLocked is endLink with the app's linking held.
 func (h *Hub) endLinkLocked(l *Link, why End) {
 	l.end(why)
-	links := l.app.links()
-	if !slices.Contains(links, l) {
+	if !slices.Contains(l.app.links(), l) {
 		return
 	}
-	l.app.setLinks(slices.DeleteFunc(slices.Clone(links), func(o *Link) bool { return o == l }))
-	h.relink(l.app, l, nil)
+	h.relink(l.app, l, nil, func() { l.app.removeLink(l) })
 	h.tell(Event{Kind: Unlinked, App: l.app.id, Detail: l.goodbye()})
 }
 

@@ -25,8 +25,8 @@ type app struct {
 	linking  sync.Mutex
 	serials  uint64 // guarded by linking
 	troubles troubles
-	// removing is the last removal of messages that the app has; who reads them anew waits for it.
-	removing atomic.Pointer[Commit]
+	mail     sync.Mutex // orders what links read of messages against what they remove. Order: after taking
+	removing *Commit    // guarded by mail: the last removal of messages that the app has; nil: none
 	// readUpTo is, for each kind, the ID of the last notice that was read from the store for links that share the app.
 	readUpTo [linkKinds]atomic.Uint64
 }
@@ -64,6 +64,10 @@ func (a *app) links() []*Link {
 }
 
 func (a *app) setLinks(ls []*Link) { a.joined.Store(&ls) }
+
+func (a *app) removeLink(gone *Link) {
+	a.setLinks(slices.DeleteFunc(slices.Clone(a.links()), func(l *Link) bool { return l == gone }))
+}
 
 func (r *registry) load(apps []App) {
 	r.byID, r.byDomain = make(map[string]*app), make(map[string]*app)
@@ -180,7 +184,7 @@ func (h *Hub) endChanged(a *app, old, meta *App) {
 	case meta.Disabled || meta.Component != old.Component:
 		h.endLinks(a, EndDisabled, nil)
 	case meta.Conflict != old.Conflict:
-		h.endLinks(a, EndChanged, nil) // each link goes by the policy under which it was made
+		h.endLinks(a, EndChanged, func(l *Link) bool { return l.kind != CCSLink }) // each link goes by the policy under which it was made
 	case badSecret || badKey:
 		h.endLinks(a, EndDisabled, func(l *Link) bool { return badSecret && l.kind == ComponentLink || badKey && l.kind != ComponentLink })
 	}

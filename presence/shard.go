@@ -1,7 +1,6 @@
 package presence
 
 import (
-	"container/heap"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
@@ -212,9 +211,8 @@ func (sh *shard) releaseLocked(d *device) {
 	}
 }
 
-// timer is one thing that is due: a device's (linger, end of credential) or a grant's (window).
+// timer is one thing that is due: a device's (linger, end of credential) or a grant's (window, end of a pause).
 type timer struct {
-	at     moment
 	until  moment // of a device: State.Until
 	index  int    // in the heap
 	device *device
@@ -228,52 +226,97 @@ func (sh *shard) setLocked(t **timer, at moment, d *device, g *grant) {
 		sh.stopLocked(t)
 		return
 	case *t == nil:
-		*t = &timer{at: at, device: d, grant: g}
-		heap.Push(&sh.timers, *t)
-	case (*t).at != at:
-		(*t).at = at
-		heap.Fix(&sh.timers, (*t).index)
+		*t = &timer{device: d, grant: g}
+		sh.timers.push(due{at, *t})
+	case sh.timers[(*t).index].at != at:
+		sh.timers.move((*t).index, at)
 	}
 	sh.noteDueLocked()
 }
 
 func (sh *shard) stopLocked(t **timer) {
 	if *t != nil {
-		heap.Remove(&sh.timers, (*t).index)
+		sh.timers.remove((*t).index)
 		*t = nil
 		sh.noteDueLocked()
 	}
 }
 
 func (sh *shard) noteDueLocked() {
-	due := maxMoment
+	at := maxMoment
 	if len(sh.timers) > 0 {
-		due = sh.timers[0].at
+		at = sh.timers[0].at
 	}
-	sh.due.Store(int64(due))
+	sh.due.Store(int64(at))
 }
 
-type timerHeap []*timer
-
-func (h timerHeap) Len() int           { return len(h) }
-func (h timerHeap) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h timerHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+// due is a timer in its heap, with its moment beside it: to compare two touches neither timer.
+type due struct {
+	at    moment
+	timer *timer
 }
 
-func (h *timerHeap) Push(x any) {
-	t := x.(*timer)
-	t.index = len(*h)
-	*h = append(*h, t)
+// timerHeap has what is due first in front. Like container/heap, with the comparison in place: a great many windows
+// that open at the same moment are mostly work of this heap.
+type timerHeap []due
+
+func (h timerHeap) put(i int, d due) { h[i], d.timer.index = d, i }
+
+func (h timerHeap) up(i int, d due) {
+	for i > 0 {
+		parent := (i - 1) / 2
+		if h[parent].at <= d.at {
+			break
+		}
+		h.put(i, h[parent])
+		i = parent
+	}
+	h.put(i, d)
 }
 
-func (h *timerHeap) Pop() any {
+func (h timerHeap) down(i int, d due) {
+	for {
+		child := 2*i + 1
+		if child >= len(h) {
+			break
+		}
+		if child+1 < len(h) && h[child+1].at < h[child].at {
+			child++
+		}
+		if d.at <= h[child].at {
+			break
+		}
+		h.put(i, h[child])
+		i = child
+	}
+	h.put(i, d)
+}
+
+func (h timerHeap) move(i int, at moment) {
+	if d := (due{at, h[i].timer}); at < h[i].at {
+		h.up(i, d)
+	} else {
+		h.down(i, d)
+	}
+}
+
+func (h *timerHeap) push(d due) {
+	*h = append(*h, d)
+	h.up(len(*h)-1, d)
+}
+
+func (h *timerHeap) remove(i int) {
 	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = nil
+	last := old[len(old)-1]
+	old[len(old)-1] = due{}
 	*h = old[:len(old)-1]
-	return t
+	if i < len(*h) {
+		if last.at < old[i].at {
+			h.up(i, last)
+		} else {
+			h.down(i, last)
+		}
+	}
 }
 
 // placing spreads users over shards and stripes.

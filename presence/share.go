@@ -45,7 +45,7 @@ func (l *Link) weight(email string) uint64 {
 }
 
 // carrier is the one link that takes the user's messages: the newest component, or of those that share the
-// chosen one; without a component that is there the newest socket or CCS, and without that a component that may come
+// chosen one; without a component that is there the newest socket or CCS that is, and without that one that may come
 // back. nil: the app is away.
 func (a *app) carrier(email string) (best *Link) {
 	for _, l := range a.links() {
@@ -58,10 +58,10 @@ func (a *app) carrier(email string) (best *Link) {
 
 func (l *Link) rank() int {
 	switch {
-	case l.kind != ComponentLink:
-		return 1
 	case l.away.Load():
 		return 0
+	case l.kind != ComponentLink:
+		return 1
 	}
 	return 2
 }
@@ -89,6 +89,9 @@ func (l *Link) Open() {
 	}
 }
 
+// Held reports whether Take hands out presence only.
+func (l *Link) Held() bool { return l.held.Load() }
+
 func (l *Link) setAway(away bool) {
 	a := l.app
 	a.linking.Lock()
@@ -96,10 +99,10 @@ func (l *Link) setAway(away bool) {
 	if !slices.Contains(a.links(), l) {
 		return
 	}
-	l.away.Store(away)
 	if l.shares() {
-		l.hub.relink(a, nil, nil)
+		l.hub.relink(a, nil, nil, func() { l.away.Store(away) })
 	} else {
+		l.away.Store(away)
 		a.recount()
 	}
 }
@@ -110,10 +113,11 @@ func (l *Link) Yield(to *Link) {
 	a := l.app
 	a.linking.Lock()
 	defer a.linking.Unlock()
-	to.away.Store(false)
 	l.end(EndReplaced)
-	a.setLinks(slices.DeleteFunc(slices.Clone(a.links()), func(o *Link) bool { return o == l }))
-	l.hub.relink(a, l, to)
+	l.hub.relink(a, l, to, func() {
+		to.away.Store(false)
+		a.removeLink(l)
+	})
 }
 
 // recount makes every link look for messages anew: who is responsible for which has changed.
@@ -126,7 +130,7 @@ func (a *app) recount() {
 }
 
 // shift is one change of which links an app has, and which of them are there. While it is made nobody takes from one of
-// its links.
+// its links, so that nobody sees half of it.
 type shift struct {
 	hub   *Hub
 	app   *app
@@ -136,20 +140,31 @@ type shift struct {
 }
 
 // relink gives every device that is there the views that the app's open links should have of it, and no
-// others, shard by shard. New ones make up the snapshot. gone has ended, heir goes on in its place; either may be
-// nil. The app's linking is held, and gone is not among its links any more.
-func (h *Hub) relink(a *app, gone, heir *Link) {
-	a.recount()
+// others, shard by shard, after change has changed them. New ones make up the snapshot. gone ends by it, heir goes on
+// in its place; either may be nil. The app's linking is held.
+func (h *Hub) relink(a *app, gone, heir *Link, change func()) {
 	s := shift{hub: h, app: a, gone: gone, heir: heir}
 	var sides []*Link
-	for _, l := range append(slices.Clone(a.links()), gone) {
-		if l != nil {
+	stop := func(l *Link) {
+		if !slices.Contains(sides, l) {
 			sides = append(sides, l)
 			s.share = s.share || l.shares()
 			l.taking.Lock()
-			defer l.taking.Unlock()
 		}
 	}
+	for _, l := range a.links() {
+		stop(l)
+	}
+	change()
+	for _, l := range a.links() {
+		stop(l) // the new one
+	}
+	defer func() {
+		for _, l := range sides {
+			l.taking.Unlock()
+		}
+	}()
+	a.recount()
 	s.moveLists(sides) // before presence, so that it comes behind what was said of its user before
 	for i := range h.shards {
 		sh := &h.shards[i]
@@ -218,7 +233,7 @@ func (s *shift) sortViewsLocked(d *device, g *grant) (owed [linkKinds]Status) {
 			return false
 		}
 		owed[v.link.kind] = max(owed[v.link.kind], v.leaveLocked())
-		return !here || !v.link.away.Load()
+		return !here || atomic.LoadUint32(&v.state)&viewParked == 0
 	})
 	return owed
 }
@@ -280,8 +295,10 @@ func (s *shift) staysListed(v *view) bool {
 			return false
 		}
 	case sh.hasViewLocked(v):
-	case owner == v.link:
-		v.returnLocked()
+	case owner == v.link: // it was so before, and what was dropped stays so
+		if atomic.LoadUint32(&v.state)&viewParked != 0 {
+			v.returnLocked()
+		}
 	default: // the grant has ended, or the device is forgotten
 		told := v.leaveLocked()
 		if s.share && owner != nil && told != Offline && !owner.lists(v.device, v.grant) {
@@ -291,11 +308,11 @@ func (s *shift) staysListed(v *view) bool {
 	return stays
 }
 
-// lists reports whether a view of the device through the grant is on the list. The shard and taking are locked.
+// lists reports whether a view of the device through the grant is on the list, and speaks. The shard and taking are locked.
 func (l *Link) lists(d *device, g *grant) bool {
 	for _, v := range []*view{l.taken, l.head.Load()} {
 		for ; v != nil; v = v.next {
-			if v.device == d && v.grant == g {
+			if v.device == d && v.grant == g && atomic.LoadUint32(&v.state)&viewMoved == 0 {
 				return true
 			}
 		}
@@ -345,8 +362,16 @@ func (s *shift) moveLetters(from *Link) {
 	}
 }
 
-// leaveLocked silences a view because another link tells of its device, and returns what it had told: once.
+// leaveLocked silences a view because another link tells of its device, for good unless its own link may come back. It
+// returns what the view had told: once.
 func (v *view) leaveLocked() (told Status) {
+	state := atomic.LoadUint32(&v.state)
+	switch moved := state&viewMoved != 0; {
+	case !v.link.away.Load():
+		atomic.AndUint32(&v.state, ^viewParked)
+	case !moved:
+		atomic.OrUint32(&v.state, viewParked)
+	}
 	if atomic.OrUint32(&v.state, viewMoved)&viewMoved != 0 {
 		return Offline
 	}
@@ -354,4 +379,4 @@ func (v *view) leaveLocked() (told Status) {
 }
 
 // returnLocked lets a view speak again.
-func (v *view) returnLocked() { atomic.AndUint32(&v.state, ^viewMoved) }
+func (v *view) returnLocked() { atomic.AndUint32(&v.state, ^(viewMoved | viewParked)) }

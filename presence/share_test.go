@@ -308,3 +308,23 @@ func TestSocketBeatsDetachedComponent(t *testing.T) {
 		t.Errorf("the socket has %+v", ms)
 	}
 }
+
+// Who is online is read in slices, in order, each once.
+func TestEachOnline(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	var want []string
+	for i := range presence.OnlineSlice*2 + 5 {
+		email := fmt.Sprintf("u%05d@example.org", i)
+		want = append(want, email)
+		f.attach(email, "phone")
+	}
+	f.attach(want[0], "desk")
+	gone := f.online("gone@example.org", "phone")
+	gone.Close() // lingers
+	var got []string
+	f.must(f.hub.EachOnline(func(email string) error { got = append(got, email); return nil }))
+	if !slices.Equal(got, want) {
+		t.Errorf("%d users, want %d", len(got), len(want))
+	}
+}

@@ -13,6 +13,7 @@ type Store interface {
 	Notices
 	Requests
 	Upstreams
+	Topics
 	Users
 }
 

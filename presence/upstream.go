@@ -102,15 +102,15 @@ func (h *Hub) passOn(a *app, stored *Grant, m *Upstream) {
 // handed out. What another has handed out before it ended comes again: nobody said that it arrived.
 func (l *Link) takeMessages(dst []Update) (n int) {
 	if l.recount.Swap(false) {
-		l.fetched, l.cursor = nil, 0
+		l.fetched, l.cursor, l.anew = nil, 0, true
 		l.mail.Store(true)
-		if c := l.app.removing.Load(); c != nil {
-			_ = c.Wait() // if it failed they are there still, and come again
-		}
 	}
 	for n < len(dst) && l.room() {
-		if len(l.fetched) == 0 && !l.fetch() {
-			break
+		if len(l.fetched) == 0 {
+			if !l.fetch() {
+				break
+			}
+			continue
 		}
 		m := l.fetched[0]
 		l.fetched = l.fetched[1:]
@@ -133,13 +133,31 @@ func (l *Link) fetch() bool {
 	if !l.mail.Swap(false) {
 		return false
 	}
+	// What another link has handed out is either noted there still when that is looked at, or it was removed before
+	// this reads.
+	l.app.mail.Lock()
+	defer l.app.mail.Unlock()
+	if c := l.app.removing; c != nil && (l.anew || len(l.app.links()) > 1) {
+		_ = c.Wait() // if it failed they are there still, and come again
+	}
+	l.anew = false
 	ms, err := l.hub.cfg.Store.UpstreamOf(l.app.id, l.cursor, upstreamBatch)
 	if err != nil || len(ms) == 0 {
 		return false // after a failure the next message, or link, tries again
 	}
-	l.fetched, l.cursor = ms, ms[len(ms)-1].Seq
+	l.cursor = ms[len(ms)-1].Seq
 	l.mail.Store(true)
+	// Those that are handed out are left out now: by the time of their turn they may be acknowledged.
+	l.fetched = slices.DeleteFunc(ms, func(m Upstream) bool { return l.has(m.Seq) || l.app.othersHave(l, m.Seq) })
 	return true
+}
+
+// has reports whether the link has handed the message out and not heard of it.
+func (l *Link) has(seq uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, has := l.unacked[seq]
+	return has
 }
 
 // room reports whether another message may be handed out before those before it are acknowledged.
@@ -153,13 +171,7 @@ func (l *Link) room() bool {
 // comes again.
 func (a *app) othersHave(l *Link, seq uint64) bool {
 	return slices.ContainsFunc(a.links(), func(o *Link) bool {
-		if o == l {
-			return false
-		}
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		_, has := o.unacked[seq]
-		return has
+		return o != l && o.has(seq)
 	})
 }
 
@@ -193,12 +205,14 @@ func (l *Link) Delivered(ids []uint64) {
 	if len(ids) == 0 {
 		return
 	}
-	l.app.removing.Store(l.hub.cfg.Store.RemoveUpstream(l.app.id, ids))
+	l.app.mail.Lock()
+	l.app.removing = l.hub.cfg.Store.RemoveUpstream(l.app.id, ids)
 	l.mu.Lock() // only now, so that a recount does not hand them out again
 	for _, id := range ids {
 		delete(l.unacked, id)
 	}
 	l.mu.Unlock()
+	l.app.mail.Unlock()
 	if wasFull {
 		l.ring()
 	}

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Subscription is where a device can be woken while it holds no connection (RFC 8030 §4): what a browser calls a
+// PushSubscription is where a device can be woken while it holds no connection (RFC 8030 §4): what a browser calls a
 // PushSubscription. The core does not look into it; it is here for those who keep it and those who use it.
-type Subscription struct {
+type PushSubscription struct {
 	Email    string    `json:"email"`
 	Device   string    `json:"device"`
 	Endpoint string    `json:"endpoint"`

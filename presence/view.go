@@ -26,6 +26,7 @@ type view struct {
 const (
 	viewQueued uint32 = 1 << iota
 	viewMoved
+	viewParked // moved, and speaks again if its link is back
 )
 
 // Marks of view.told.

@@ -112,6 +112,53 @@ func TestWindowEdgesAgreeWithTheClock(t *testing.T) {
 	})
 }
 
+// Around every clock change of a year, in zones of all kinds, the edges are those that the clock shows minute by minute.
+func TestEdgesAroundClockChanges(t *testing.T) {
+	windows := []Window{{From: "23:30", To: "00:30"}, {From: "01:15", To: "02:15"}, {From: "02:30", To: "02:45"},
+		{Days: []string{"sat"}, From: "22:00", To: "03:15"}, {From: "04:00", To: "04:01"}}
+	changes := 0
+	for _, zone := range []string{"Africa/Cairo", "Africa/Casablanca", "Africa/El_Aaiun", "America/Asuncion", "America/Chicago",
+		"America/Denver", "America/Halifax", "America/Havana", "America/Los_Angeles", "America/Miquelon", "America/New_York",
+		"America/Nuuk", "America/Port-au-Prince", "America/Santiago", "America/Scoresbysund", "America/St_Johns", "America/Sao_Paulo",
+		"Antarctica/Troll", "Asia/Beirut", "Asia/Gaza", "Asia/Jerusalem", "Asia/Kathmandu", "Asia/Kolkata", "Asia/Tehran", "Asia/Tokyo",
+		"Atlantic/Azores", "Atlantic/Bermuda", "Australia/Adelaide", "Australia/Eucla", "Australia/Lord_Howe", "Australia/Sydney",
+		"Europe/Chisinau", "Europe/Dublin", "Europe/Lisbon", "Europe/London", "Europe/Moscow", "Europe/Paris", "Pacific/Apia",
+		"Pacific/Auckland", "Pacific/Chatham", "Pacific/Easter", "Pacific/Kiritimati", "Pacific/Norfolk", "UTC", ""} {
+		w := compile(windows, zone, loadZone)
+		end := time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC)
+		for at := time.Date(2026, 2, 1, 0, 0, 0, 0, w.zone); ; changes++ {
+			_, at = at.ZoneBounds()
+			if at.IsZero() || at.After(end) {
+				break
+			}
+			checkMinutes(t, w, zone, at.Add(-30*time.Hour), at.Add(30*time.Hour))
+		}
+		checkMinutes(t, w, zone, end.Add(-30*time.Hour), end)
+	}
+	if changes < 60 {
+		t.Errorf("only %d clock changes: is the zone data whole?", changes)
+	}
+}
+
+// checkMinutes compares next and last with the clock, at every minute.
+func checkMinutes(t *testing.T, w *week, zone string, from, to time.Time) {
+	t.Helper()
+	var changed time.Time
+	next := w.next(from)
+	for m := from.Add(time.Minute); m.Before(to); m = m.Add(time.Minute) {
+		if w.open(m) == w.open(m.Add(-time.Minute)) {
+			continue
+		}
+		if !next.Equal(m) {
+			t.Errorf("%s: it changes at %v, next said %v", zone, m, next)
+		}
+		if last := w.last(m.Add(-1)); !changed.IsZero() && !last.Equal(changed) {
+			t.Errorf("%s: before %v it changed at %v, last says %v", zone, m, changed, last)
+		}
+		changed, next = m, w.next(m)
+	}
+}
+
 func TestBadWindows(t *testing.T) {
 	for _, s := range []string{"", "mon", "21:00", "21:00-25:00", "24:00-01:00", "xyz 10:00-11:00", "mon- 10:00-11:00", "1:00-2:00", "a b c"} {
 		if w, err := ParseWindow(s); err == nil {

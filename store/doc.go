@@ -60,6 +60,8 @@
 //	sessions_by_email  email 00 SHA-256            nothing; not of sessions that were ended
 //	sessions_by_until  time SHA-256                nothing
 //	activity           email 00 be64 n             JSON presence.Event; n counts up without a gap, 1,000 and 35 days are kept
+//	topics             appid 00 topic 00 email 00 device    puid of the grant under which the device subscribed
+//	topics_by_user     email 00 appid 00 topic 00 device    the same
 //	devices            email 00 device             JSON presence.DeviceRecord
 //	push               email 00 device             JSON presence.Subscription; only of devices that are remembered
 //	push_by_endpoint   SHA-256 of the endpoint     email 00 device

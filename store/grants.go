@@ -112,6 +112,9 @@ func putGrant(tx *bbolt.Tx, g *presence.Grant, value []byte) error {
 	if err := forgetGrant(tx, k); err != nil {
 		return err
 	}
+	if err := dropTopics(tx, g.Email, g.App, g.PUID); err != nil {
+		return err
+	}
 	if err := inGrantsByApp.of(tx).Put(pair(g.App, g.Email), nil); err != nil {
 		return err
 	}
@@ -176,6 +179,10 @@ func (s *Store) RemoveGrants(gs []presence.Grant, audit []presence.AuditEntry, n
 
 func removeGrant(tx *bbolt.Tx, k []byte) error {
 	if err := forgetGrant(tx, k); err != nil {
+		return err
+	}
+	email, app := splitPair(k)
+	if err := dropTopics(tx, email, app, ""); err != nil {
 		return err
 	}
 	return inGrants.of(tx).Delete(k)

@@ -42,6 +42,8 @@ const (
 	inSessionsByEmail bucket = "sessions_by_email"
 	inSessionsByUntil bucket = "sessions_by_until"
 	inActivity        bucket = "activity"
+	inTopics          bucket = "topics"
+	inTopicsByUser    bucket = "topics_by_user"
 	inPush            bucket = "push"
 	inPushByEndpoint  bucket = "push_by_endpoint"
 )
@@ -51,7 +53,7 @@ func allBuckets() []bucket {
 	return []bucket{inMeta, inApps, inAppsByComponent, inUsers, inGrants, inGrantsByApp, inGrantsByPUID, inGrantsByUntil,
 		inAudit, inTokens, inTokensByEmail, inDevices, inNotices, inNoticeSeq, inRequests, inRequestsByApp, inUpstream, inUpstreamByUser, inUpstreamByUntil,
 		inQueue, inDropped, inPurged, inSessions, inSessionsByEmail, inSessionsByUntil, inActivity,
-		inPush, inPushByEndpoint}
+		inTopics, inTopicsByUser, inPush, inPushByEndpoint}
 }
 
 // of returns the bucket in tx; it exists since Open.

@@ -32,14 +32,14 @@ func (s *Store) PushKey() (key [32]byte, err error) {
 	return key, err
 }
 
-// PutSubscription keeps where a device can be woken, in place of what was kept of the device before. An endpoint wakes
+// PutPush keeps where a device can be woken, in place of what was kept of the device before. An endpoint wakes
 // one device only, the one that named it last. The same again changes nothing, and writes nothing.
 // presence.ErrBadValue: the device is not known.
-func (s *Store) PutSubscription(n presence.Subscription) error {
+func (s *Store) PutPush(n presence.PushSubscription) error {
 	if err := checkKeys("e-mail and device", n.Email, n.Device); err != nil {
 		return err
 	}
-	if old, ok, err := s.Subscription(n.Email, n.Device); err != nil || ok && sameSubscription(&old, &n) {
+	if old, ok, err := s.Push(n.Email, n.Device); err != nil || ok && sameSubscription(&old, &n) {
 		return err
 	}
 	value, err := json.Marshal(&n)
@@ -66,7 +66,7 @@ func (s *Store) PutSubscription(n presence.Subscription) error {
 	})
 }
 
-func sameSubscription(a, b *presence.Subscription) bool {
+func sameSubscription(a, b *presence.PushSubscription) bool {
 	return a.Endpoint == b.Endpoint && a.P256DH == b.P256DH && a.Auth == b.Auth
 }
 
@@ -77,7 +77,7 @@ func endpointKey(endpoint string) []byte {
 
 // removeSubscription removes the one of a device, by its key.
 func removeSubscription(tx *bbolt.Tx, k []byte) error {
-	n, ok, err := getJSON[presence.Subscription](tx, inPush, k)
+	n, ok, err := getJSON[presence.PushSubscription](tx, inPush, k)
 	if !ok {
 		return err
 	}
@@ -94,26 +94,26 @@ func removeSubscriptions(tx *bbolt.Tx, prefix []byte) error {
 	return nil
 }
 
-// Subscription returns a device's; false: it has none.
-func (s *Store) Subscription(email, device string) (presence.Subscription, bool, error) {
-	return lookJSON[presence.Subscription](s, inPush, pair(email, device))
+// Push returns a device's; false: it has none.
+func (s *Store) Push(email, device string) (presence.PushSubscription, bool, error) {
+	return lookJSON[presence.PushSubscription](s, inPush, pair(email, device))
 }
 
-// SubscriptionsOf returns those of the user's devices, ordered by device.
-func (s *Store) SubscriptionsOf(email string) ([]presence.Subscription, error) {
-	return collect(s, inPush, prefixOf(email), unmarshal[presence.Subscription])
+// PushOf returns those of the user's devices, ordered by device.
+func (s *Store) PushOf(email string) ([]presence.PushSubscription, error) {
+	return collect(s, inPush, prefixOf(email), unmarshal[presence.PushSubscription])
 }
 
-// EachSubscription calls f with every one, in the order of e-mail and device; see EachGrant.
-func (s *Store) EachSubscription(f func(presence.Subscription) error) error {
-	return each(s, inPush, nil, unmarshal[presence.Subscription], f)
+// EachPush calls f with every one, in the order of e-mail and device; see EachGrant.
+func (s *Store) EachPush(f func(presence.PushSubscription) error) error {
+	return each(s, inPush, nil, unmarshal[presence.PushSubscription], f)
 }
 
 // MarkWoken notes that the device was woken through this endpoint; nothing where it has another one by now.
 func (s *Store) MarkWoken(email, device, endpoint string, w presence.Woken) error {
 	k := pair(email, device)
 	return s.update(nil, func(tx *bbolt.Tx) error {
-		n, ok, err := getJSON[presence.Subscription](tx, inPush, k)
+		n, ok, err := getJSON[presence.PushSubscription](tx, inPush, k)
 		if !ok || n.Endpoint != endpoint {
 			return err
 		}
@@ -126,15 +126,15 @@ func (s *Store) MarkWoken(email, device, endpoint string, w presence.Woken) erro
 	})
 }
 
-// RemoveSubscription forgets a device's, if it has this endpoint ("": any).
-func (s *Store) RemoveSubscription(email, device, endpoint string) error {
-	old, ok, err := s.Subscription(email, device)
+// RemovePush forgets a device's, if it has this endpoint ("": any).
+func (s *Store) RemovePush(email, device, endpoint string) error {
+	old, ok, err := s.Push(email, device)
 	if !ok || endpoint != "" && old.Endpoint != endpoint {
 		return err
 	}
 	k := pair(email, device)
 	return s.update(nil, func(tx *bbolt.Tx) error {
-		n, ok, err := getJSON[presence.Subscription](tx, inPush, k)
+		n, ok, err := getJSON[presence.PushSubscription](tx, inPush, k)
 		if !ok || endpoint != "" && n.Endpoint != endpoint {
 			return err
 		}
@@ -144,7 +144,7 @@ func (s *Store) RemoveSubscription(email, device, endpoint string) error {
 
 // checkPush looks that each subscription is of a device that is known, and each endpoint leads to one.
 func checkPush(tx *bbolt.Tx) error {
-	all, err := collectIn(tx, inPush, nil, unmarshal[presence.Subscription])
+	all, err := collectIn(tx, inPush, nil, unmarshal[presence.PushSubscription])
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"presenced/identity"
 	"presenced/presence"
 )
 
@@ -169,19 +168,8 @@ func (s *Site) signOutDevice(r *http.Request, email string) error {
 }
 
 func (s *Site) endDevice(email, device string) error {
-	revoked, err := s.cfg.Store.RevokeTokens(email, device)
-	if err != nil {
-		return storageError(err)
-	}
-	s.cfg.Hub.Kick(email, device) // first: it ends in words that mean to stay away
-	s.endCredentials(email, revoked)
-	return nil
-}
-
-func (s *Site) endCredentials(email string, revoked []presence.Token) {
-	for _, t := range revoked {
-		s.cfg.Hub.EndCredential(email, identity.CredentialOf(t.Hash))
-	}
+	_, err := s.desk().SignOut(email, device)
+	return storageError(err)
 }
 
 func (s *Site) removeDevice(r *http.Request, email string) error {
@@ -197,48 +185,38 @@ func (s *Site) removeDevice(r *http.Request, email string) error {
 
 // revokeToken takes back one of her tokens; one of somebody else's is not found.
 func (s *Site) revokeToken(r *http.Request, email string) error {
-	var hash [32]byte
-	if n, err := hex.Decode(hash[:], []byte(r.PathValue("hash"))); err != nil || n != len(hash) {
-		return errNotFound
-	}
-	tokens, err := s.cfg.Store.TokensOf(email)
-	if err != nil {
-		return storageError(err)
-	}
-	for _, t := range tokens {
-		if t.Hash != hash {
-			continue
-		}
-		if _, _, err := s.cfg.Store.RevokeToken(hash); err != nil {
+	hash, ok := tokenHash(r.PathValue("hash"))
+	if ok {
+		var err error
+		if ok, err = s.desk().EndToken(email, hash); err != nil {
 			return storageError(err)
 		}
-		s.endCredentials(email, []presence.Token{t})
-		return nil
 	}
-	return errNotFound
+	if !ok {
+		return errNotFound
+	}
+	return nil
+}
+
+// tokenHash reads the name of a token.
+func tokenHash(name string) (hash [32]byte, ok bool) {
+	b, err := hex.DecodeString(name)
+	if err != nil || len(b) != len(hash) {
+		return hash, false
+	}
+	return [32]byte(b), true
 }
 
 var errNotConfirmed = &Error{Status: http.StatusUnprocessableEntity, Errno: 13,
 	Text: "Nothing was erased: the e-mail address you typed is not yours. Please go back and try again."}
 
-// erase forgets her, if she typed her e-mail: tokens first, so that who is ended does not come back.
+// erase forgets her, if she typed her e-mail: sessions and tokens first, so that who is ended does not come back.
 func (s *Site) erase(r *http.Request, email string) (string, error) {
 	typed, err := presence.NormalEmail(strings.TrimSpace(r.PostForm.Get("email")))
 	if err != nil || typed != email {
 		return "", errNotConfirmed
 	}
-	revoked, err := s.cfg.Store.RevokeTokens(email, "")
-	if err != nil {
-		return "", storageError(err)
-	}
-	s.endCredentials(email, revoked)
-	if err := s.cfg.Hub.RemoveUser(email, presence.ByUser); err != nil {
-		return "", err
-	}
-	if err := s.cfg.Store.RemoveUser(email); err != nil && !errors.Is(err, presence.ErrNoUser) {
-		return "", storageError(err)
-	}
-	if err := s.cfg.Store.EndSessions(email); err != nil {
+	if err := s.desk().Remove(email, presence.ByUser); err != nil && !errors.Is(err, presence.ErrNoUser) {
 		return "", storageError(err)
 	}
 	return "/", s.sessions.Destroy(r.Context())

@@ -290,6 +290,7 @@ func TestDevices(t *testing.T) {
 
 	b.post("/dashboard/tokens/" + fmt.Sprintf("%x", bobs) + "/revoke").want(http.StatusNotFound)
 	b.post("/dashboard/tokens/nonsense/revoke").want(http.StatusNotFound)
+	b.post("/dashboard/tokens/" + strings.Repeat("00", 100) + "/revoke").want(http.StatusNotFound)
 	b.post("/dashboard/tokens/" + fmt.Sprintf("%x", everywhere) + "/revoke").wantTo("/dashboard")
 	if ts, err := h.store.TokensOf(me); err != nil || len(ts) != 0 {
 		t.Errorf("left: %v %v", ts, err)

@@ -12,6 +12,7 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/web/account"
 )
 
 // Error is how a request fails. Text is for whoever asked and never holds a secret; Cause is for the log.
@@ -21,6 +22,10 @@ type Error struct {
 	Text   string
 	Retry  time.Duration // when to try again; 0: does not help
 	Cause  error
+	Kind   string // name of a kind of problem; "": the one that fits Status and Errno
+	Field  string // of the request; "": it is about none
+	Index  *int   // which of several, from 0
+	scope  string // that a token lacks
 }
 
 func (e *Error) Error() string {
@@ -38,10 +43,9 @@ const retryStorage = 5 * time.Second
 var (
 	errNotFound    = &Error{Status: http.StatusNotFound, Text: "There is nothing here."}
 	errMethod      = &Error{Status: http.StatusMethodNotAllowed, Text: "This address does not take that kind of request."}
-	errCrossOrigin = &Error{Status: http.StatusForbidden, Text: "This form was sent from another site, so nothing was changed."}
+	errCrossOrigin = &Error{Status: http.StatusForbidden, Kind: "cross-origin", Text: "This form was sent from another site, so nothing was changed."}
 	errWrongHost   = &Error{Status: http.StatusMisdirectedRequest, Text: "This server is not known by that name."}
 	errSignedOut   = &Error{Status: http.StatusUnauthorized, Errno: 30, Text: "Please sign in first."}
-	errAdminsOnly  = &Error{Status: http.StatusForbidden, Text: "This page is for administrators."}
 	errDisabled    = &Error{Status: http.StatusForbidden, Errno: 34, Text: "This account is switched off."}
 )
 
@@ -53,6 +57,7 @@ func asError(err error) *Error {
 	var e *Error
 	var tooLarge *http.MaxBytesError
 	var refused *identity.Error
+	var field *account.FieldError
 	is := func(target error) bool { return errors.Is(err, target) }
 	switch {
 	case errors.As(err, &e):
@@ -61,6 +66,10 @@ func asError(err error) *Error {
 		return &Error{Status: http.StatusRequestEntityTooLarge, Errno: 42, Text: "That is more than this page takes.", Cause: err}
 	case errors.As(err, &refused):
 		return refusedIdentity(refused)
+	case errors.As(err, &field):
+		return &Error{Status: http.StatusBadRequest, Errno: 13, Field: field.Field, Text: field.Error(), Cause: err}
+	case is(presence.ErrDraining):
+		return &Error{Status: http.StatusServiceUnavailable, Errno: 51, Text: "This server is going away; try again in a moment.", Retry: retryStorage, Cause: err}
 	case is(presence.ErrNoApp):
 		return &Error{Status: http.StatusNotFound, Errno: 60, Text: "There is no such app here.", Cause: err}
 	case is(presence.ErrNoGrant), is(presence.ErrStranger):
@@ -126,18 +135,8 @@ func setRetry(w http.ResponseWriter, e *Error) {
 	}
 }
 
-// problem is an error for programs.
-type problem struct {
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
-	Errno  int    `json:"errno,omitempty"`
-	Retry  int    `json:"retry_after,omitempty"` // seconds
-}
-
 func (s *Site) failJSON(w http.ResponseWriter, e *Error) {
-	writeJSON(w, "application/problem+json", e.Status, problem{http.StatusText(e.Status), e.Status, e.Text, e.Errno,
-		int(math.Ceil(e.Retry.Seconds()))})
+	writeJSON(w, "application/problem+json", e.Status, problemOf(e))
 }
 
 // reply answers with JSON.
@@ -159,7 +158,8 @@ func wantsJSON(r *http.Request) bool {
 	case deviceLoginPath, getAppsPath:
 		return true
 	}
-	return strings.HasPrefix(r.URL.Path, "/api/") || sendsJSON(r) || strings.Contains(r.Header.Get("Accept"), "application/json")
+	return strings.HasPrefix(r.URL.Path, "/api/") || sendsJSON(r) || strings.Contains(r.Header.Get("Accept"), "application/json") ||
+		strings.Contains(r.Header.Get("Accept"), "text/event-stream") // a stream cannot show a page
 }
 
 func sendsJSON(r *http.Request) bool {

@@ -166,12 +166,14 @@ func (s *Site) leaveEverywhere(r *http.Request, devices bool) error {
 	if email == "" {
 		return errSignedOut
 	}
-	if devices {
-		if err := s.endDevices(email); err != nil {
-			return err
-		}
+	// Sessions first: a page that is a device signs it in again by its session.
+	if err := s.cfg.Store.EndSessions(email); err != nil {
+		return storageError(err)
 	}
-	return s.cfg.Store.EndSessions(email)
+	if !devices {
+		return nil
+	}
+	return s.endDevices(email)
 }
 
 // endDevices revokes every token of the user and ends the connections of her devices.

@@ -107,15 +107,23 @@ func (s *Site) signedIn(f func(w http.ResponseWriter, r *http.Request, email str
 	}
 }
 
-// admin is page, for admins only.
+// adminOnly is signedIn for admins. For everybody else there is nothing here; where there are no admins nobody is even
+// asked to sign in.
 func (s *Site) adminOnly(f func(w http.ResponseWriter, r *http.Request, email string)) http.HandlerFunc {
-	return s.signedIn(func(w http.ResponseWriter, r *http.Request, email string) {
+	asks := s.signedIn(func(w http.ResponseWriter, r *http.Request, email string) {
 		if !s.isAdmin(email) {
-			s.fail(w, r, errAdminsOnly)
+			s.fail(w, r, errNotFound)
 			return
 		}
 		f(w, r, email)
 	})
+	return func(w http.ResponseWriter, r *http.Request) {
+		if len(s.cfg.Admins) == 0 {
+			s.fail(w, r, errNotFound)
+			return
+		}
+		asks(w, r)
+	}
 }
 
 // see sends a browser to a path of ours, with GET. What is no such path becomes /.

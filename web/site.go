@@ -31,12 +31,14 @@ type Config struct {
 	Hub            *presence.Hub
 	Store          Store
 	Verifier       identity.Verifier
-	OIDC           []*identity.OIDC   // issuers that have a button in the sign-in form
 	Attempts       *identity.Attempts // who failed to sign in too often; shared with the other doors
+	OIDC           []*identity.OIDC   // issuers that have a button in the sign-in form
 	Admins         []string           // e-mails in lower case of those who may open /admin
 	Dev            bool               // the assertion "dev" is good: only loopback may be the host, and the sign-in form says so
 	Sidebar        string             // frame-ancestors of /sidebar; "": nobody may frame it
 	TrustedProxies []netip.Prefix     // whose X-Forwarded-For counts
+	Fetch          Fetcher            // looks at the sites of apps; nil: nobody can prove one
+	PrivateSites   bool               // Fetch goes to private addresses too, and a site may have a port
 	Log            *slog.Logger
 	Now            func() time.Time
 	SessionLife    time.Duration // of a sign-in; 0: two weeks
@@ -49,6 +51,8 @@ type Store interface {
 	Tokens
 	Grants
 	Mine
+	Accounts
+	Everybody
 }
 
 const (
@@ -70,7 +74,10 @@ type Site struct {
 	flows    cipher.AEAD // seals what a browser carries through a sign-in at an issuer
 	streams  streams
 	done     chan struct{} // closed by Close
-	close    sync.Once
+
+	registering sync.Mutex // held while a developer's apps are counted and one is added
+	checkers    checkers
+	close       sync.Once
 }
 
 // link is an entry of the navigation of those who are signed in.
@@ -120,6 +127,9 @@ func (s *Site) routes() {
 	s.consentRoutes(s.mux)
 	s.grantRoutes(s.mux)
 	s.dashboardRoutes(s.mux)
+	s.myappsRoutes(s.mux)
+	s.apiRoutes(s.mux)
+	s.adminRoutes(s.mux)
 }
 
 // Close ends the streams that are open; what is asked later is still answered. It may be called more than once.
@@ -135,13 +145,21 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, errWrongHost)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, bodyLimit(r.URL.Path))
 	if strings.HasPrefix(r.URL.Path, "/static/") {
 		s.mux.ServeHTTP(w, r) // the same for everybody: no session
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store") // pages are personal
 	s.handler.ServeHTTP(w, r)
+}
+
+// bodyLimit is how many bytes a body may have: one of many notifications has more than a form.
+func bodyLimit(path string) int64 {
+	if path == apiRoot+"/notifications" {
+		return maxNotesBody
+	}
+	return maxBody
 }
 
 // dispatch is the mux, with what it refuses by itself in our form.

@@ -554,6 +554,11 @@ func TestAppChannelDisabledAndRemoved(t *testing.T) {
 	f.addApp("gone", presence.Replace)
 	chat, gone := f.joinApp("chat"), f.joinApp("gone")
 	app, _ := f.hub.App("chat")
+	app.Conflict = presence.Share
+	f.must(f.hub.PutApp(app))
+	chat.expect(`{"result":"KO","errno":51,"error":"going away"}`)
+	chat.ends(4001)
+	chat = f.joinApp("chat")
 	app.Disabled = true
 	f.must(f.hub.PutApp(app))
 	f.must(f.hub.RemoveApp("gone", presence.ByAdmin))

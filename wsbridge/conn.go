@@ -298,6 +298,14 @@ func (c *conn) carryOut(r *request) error {
 		if err := c.answer(r); err != nil {
 			return err
 		}
+	case subscribeFrame:
+		if err := c.session.Load().Subscribe(r.app, r.topic); err != nil {
+			return coreError(err)
+		}
+	case unsubscribeFrame:
+		if err := c.session.Load().Unsubscribe(r.app, r.topic); err != nil {
+			return coreError(err)
+		}
 	case statusFrame, helloFrame:
 		if err := c.b.checkPush(r); err != nil {
 			return err
@@ -339,6 +347,9 @@ func (c *conn) carryOutLocked(r *request) error {
 		beat := c.beat(r)
 		c.b.table.watch(c, beat)
 		g = c.greeting(beat)
+		if err := c.addresses(g, r.apps); err != nil {
+			return err
+		}
 	}
 	if r.kind == heartbeatFrame {
 		return c.writeLocked([]byte("{}"))
@@ -388,6 +399,25 @@ func (c *conn) beat(r *request) uint32 {
 		want = min(max(time.Duration(limit*float64(time.Second)), b.cfg.HeartbeatMin), b.cfg.HeartbeatMax)
 	}
 	return b.ticks(want)
+}
+
+// addresses fills in the device's tokens at those of the apps that the user allows, if any are asked for.
+func (c *conn) addresses(g *greeting, apps []string) error {
+	if apps == nil {
+		return nil
+	}
+	s := c.session.Load()
+	all, err := c.b.cfg.Hub.Addresses(s.Email(), s.Device())
+	if err != nil {
+		return coreError(err)
+	}
+	g.addresses = make(map[string]string)
+	for _, app := range apps {
+		if token, ok := all[app]; ok {
+			g.addresses[app] = token
+		}
+	}
+	return nil
 }
 
 func (c *conn) greeting(beat uint32) *greeting {

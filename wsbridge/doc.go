@@ -1,5 +1,5 @@
-// Package wsbridge is the device edge: JSON frames over WebSocket on one side, a [presence.Session] for each
-// device on the other.
+// Package wsbridge is the WebSocket edge: JSON frames on one side; on the other a [presence.Session] for each device,
+// and a [presence.Link] for each app that comes without XMPP.
 //
 // It promises:
 //
@@ -25,6 +25,13 @@
 //
 // A socket's lock (wmu) keeps answers and notifications whole and in order. The answer to the frame that
 // identifies is written under the same hold of it that attaches the session, so nothing can come before it.
+//
+// An app's conn has a channel in place of a session. Everything is the same but that one more goroutine waits for its
+// link and starts the writer, which puts many frames into one write, past the library. What devices sent waits in a
+// mail until the app acknowledges it; a notice of the end of a grant until the pong to the ping behind it.
+//
+//	watch    → writer → Link.Take → frames, ping behind notices
+//	reader   → decodeAppFrame → Link.NotifyAll, Delivered → answer
 //
 // # Choices where the contract is silent
 //

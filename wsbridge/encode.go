@@ -1,6 +1,8 @@
 package wsbridge
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -14,7 +16,8 @@ type greeting struct {
 	device    string
 	heartbeat int // seconds
 	time      time.Time
-	pushKey   string // "": devices cannot be woken
+	addresses map[string]string // by appid; nil: not asked for
+	pushKey   string            // "": devices cannot be woken
 }
 
 // appendOK appends the answer to a request that was carried out; g only for a hello.
@@ -30,10 +33,26 @@ func appendOK(b []byte, r *request, g *greeting) []byte {
 		b = strconv.AppendInt(b, int64(g.heartbeat), 10)
 		b = append(b, `,"time":`...)
 		b = appendTime(b, g.time)
+		if g.addresses != nil {
+			b = appendAddresses(b, g.addresses)
+		}
 		if g.pushKey != "" {
 			b = append(b, `,"push_key":`...)
 			b = appendString(b, g.pushKey)
 		}
+	}
+	return append(b, '}')
+}
+
+// appendAddresses appends the device's tokens at apps.
+func appendAddresses(b []byte, tokens map[string]string) []byte {
+	b = append(b, `,"addresses":{`...)
+	for i, app := range slices.Sorted(maps.Keys(tokens)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, app), ':')
+		b = appendString(b, tokens[app])
 	}
 	return append(b, '}')
 }

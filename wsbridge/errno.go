@@ -220,7 +220,7 @@ func endError(end presence.End) *Error {
 		return &Error{Errno: Expired, Detail: end.String(), Close: closeBadIdentity}
 	case presence.EndOverflow:
 		return &Error{Errno: SlowDown, Detail: end.String(), Close: closeSlowDown}
-	case presence.EndDraining, presence.EndShutdown:
+	case presence.EndDraining, presence.EndShutdown, presence.EndChanged: // come back, under the new policy
 		return &Error{Errno: GoingAway}
 	}
 	return &Error{Errno: Internal, Detail: "session ended", Close: closeGoingAway}

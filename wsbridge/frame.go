@@ -20,6 +20,8 @@ const (
 	ackFrame
 	sendFrame
 	consentFrame
+	subscribeFrame
+	unsubscribeFrame
 	authFrame   // of an app, as are the next two and an ack
 	notifyFrame // also in its array form
 	unknownFrame
@@ -32,6 +34,9 @@ var kinds = map[string]kind{
 	"ack":     ackFrame,
 	"send":    sendFrame,
 	"consent": consentFrame,
+
+	"subscribe":   subscribeFrame,
+	"unsubscribe": unsubscribeFrame,
 }
 
 // actions are the values of "action" in frames from apps.
@@ -75,13 +80,14 @@ const (
 	fURL
 	fCollapse
 	fPriority
+	fTopic
 	fields // how many
 )
 
 var fieldNames = [fields]string{
 	"type", "id", "email", "assertion", "device", "status", "idle_since", "ack", "heartbeat", "push", "apps",
 	"ids", "app", "data", "ttl", "allow", "windows", "tz", "until", "notify", "idle",
-	"action", "token", "key", "uid", "source", "message", "url", "collapse_key", "priority",
+	"action", "token", "key", "uid", "source", "message", "url", "collapse_key", "priority", "topic",
 }
 
 var fieldsByName = func() map[string]field {
@@ -115,9 +121,11 @@ type request struct {
 	idleSince        time.Time        // zero: not idle
 	ack              bool             // hello
 	heartbeat        float64          // hello, seconds; 0: left out
+	apps             []string         // hello: those whose addresses are asked for; nil: left out
 	push             []byte           // hello: a subscription, or null; nil: left out
 	seqs             []uint64         // ack: those of its ids that can be ids
-	app              string           // send, consent
+	app              string           // send, consent, subscribe, unsubscribe
+	topic            string           // subscribe, unsubscribe
 	answer           *presence.Answer // consent, without user and app
 	ref              string           // send: the id as text
 	data             []byte           // send: one JSON object
@@ -166,6 +174,8 @@ func decodeFrame(b []byte) (request, *Error) {
 		return r, t.sendInto(&r)
 	case consentFrame:
 		return r, t.consentInto(&r)
+	case subscribeFrame, unsubscribeFrame:
+		return r, t.topicInto(&r)
 	}
 	return r, &Error{Errno: UnknownFrame}
 }
@@ -339,8 +349,15 @@ func (t *tokens) helloInto(r *request) *Error {
 	if r.push = t[fPush]; r.push != nil && r.push[0] != '{' && r.push[0] != 'n' {
 		return bad(fPush)
 	}
-	if err := t.list(fApps, maxApps, isString); err != nil {
+	if err := t.list(fApps, maxApps, func(app []byte) bool {
+		name, ok := asString(app)
+		r.apps = append(r.apps, name)
+		return ok
+	}); err != nil {
 		return err
+	}
+	if t[fApps] != nil && r.apps == nil {
+		r.apps = []string{}
 	}
 	return t.need(fEmail, fAssertion)
 }
@@ -377,6 +394,20 @@ func (t *tokens) sendInto(r *request) *Error {
 	r.data = append([]byte(nil), t[fData]...)
 	r.ref = asText(t[fID])
 	return nil
+}
+
+func (t *tokens) topicInto(r *request) *Error {
+	var err *Error
+	if r.app, err = t.text(fApp); err != nil {
+		return err
+	}
+	if r.topic, err = t.text(fTopic); err != nil {
+		return err
+	}
+	if r.topic != "" && presence.CheckTopic(r.topic) != nil {
+		return bad(fTopic)
+	}
+	return t.need(fApp, fTopic)
 }
 
 // ttl reads how long something may wait; negative where it is left out.

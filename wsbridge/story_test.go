@@ -72,6 +72,15 @@ func TestHello(t *testing.T) {
 	}
 	hello(`,"status":"unavailable"`)
 	chat.expect("unavailable")
+	tokens, err := f.hub.Addresses("ann@example.org", "phone")
+	f.must(err)
+	for asked, want := range map[string]map[string]any{
+		`["chat","unknown","chat"]`: {"chat": tokens["chat"]}, `["unknown"]`: {}, `[]`: {},
+	} {
+		if got := hello(`,"apps":` + asked)["addresses"]; !cmp.Equal(got, any(want)) || tokens["chat"] == "" {
+			t.Errorf("the addresses of %s are %v, want %v", asked, got, want)
+		}
+	}
 }
 
 // The first frame must identify.
@@ -163,6 +172,8 @@ func TestRefusedFrames(t *testing.T) {
 		{`{"email":"ann@example.org","assertion":"guess","status":"unavailable"}`, `34,"error":"Invalid assertion"`},
 		{`{"type":"send","app":"other","id":"m","data":{}}`, `60,"error":"no such app for this user","id":"m","type":"send"`},
 		{`{"type":"consent","app":"other","allow":true}`, `60,"error":"no such app for this user","type":"consent"`},
+		{`{"type":"subscribe","app":"other","topic":"t"}`, `60,"error":"no such app for this user","type":"subscribe"`},
+		{`{"type":"unsubscribe","app":"unknown","topic":"t"}`, `60,"error":"no such app for this user","type":"unsubscribe"`},
 	} {
 		d.say(c.frame)
 		d.expect(`{"result":"KO","errno":` + c.want + `}`)

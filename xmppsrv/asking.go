@@ -41,10 +41,10 @@ func (w *writer) ask(quiet bool) error {
 	return nil
 }
 
-// due is how long the writer may sleep before ask has something to do; 0: until it is woken.
+// due is how long the writer may sleep before ask has something to do; the most there is: until it is woken.
 func (w *writer) due() time.Duration {
 	if w.led == nil {
-		return 0
+		return math.MaxInt64
 	}
 	now := time.Now()
 	first := time.Duration(math.MaxInt64)
@@ -53,9 +53,6 @@ func (w *writer) due() time.Duration {
 	}
 	if r := &w.request; !r.progress.IsZero() {
 		first = min(first, r.progress.Add(w.grace).Sub(now), r.last.Add(askAgain).Sub(now))
-	}
-	if first == math.MaxInt64 {
-		return 0
 	}
 	return max(first, time.Millisecond)
 }

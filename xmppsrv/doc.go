@@ -65,11 +65,12 @@
 // would never be read; only a component that has mostUnackedBytes of them is dropped too.
 //
 // Which ends leave a session to resume is a column of the table in ends.go: the connection broke, hangs, or was
-// replaced. Who closes the stream, breaks its rules or loses its app has none. A kept ledger's link stays open and goes
-// on merging. A newer connection of an app that replaces the older one makes its own link beside it, and its first
-// element decides: <resume/> takes the ledger over and that link is closed, anything else ends the ledger, and what was
-// not acknowledged comes again on the new link as far as the core keeps it: messages and notices, not receipts.
-// Connections that share an app each have their own. Stanzas that come again are the same bytes, also where the
+// replaced. Who closes the stream, breaks its rules or loses its app has none. A kept ledger's link is detached and goes
+// on merging. A newer connection of an app that replaces the older one makes its own link beside it, held, so that it
+// tells presence and nothing else, and its first element decides: <resume/> takes the ledger over and that link yields to
+// the older one; anything else ends the ledger, and what was not acknowledged comes again on the new link as far as the
+// core keeps it: messages and notices, not receipts. Who says nothing is pinged after holdWait. Connections that share
+// an app each have their own; while one is detached the others have its users. Stanzas that come again are the same bytes, also where the
 // user has revoked since: they had left before; what she did comes behind them.
 //
 // # Reading

@@ -205,6 +205,7 @@ const (
 	refuseEnded
 	refuseJSON
 	refuseOption
+	refuseGCM
 	refuseID
 	refuseRequest
 	refuseType
@@ -243,6 +244,7 @@ var refusals = [refusalCount]refusalRow{
 	refuseEnded:      {"ended", "wait", "recipient-unavailable", "This connection has ended"},
 	refuseJSON:       {"json", "modify", "bad-request", "The content of json is not JSON, or nested too deep"},
 	refuseOption:     {"option", "modify", "bad-request", "An option of notify is not understood"},
+	refuseGCM:        {"gcm", "modify", "bad-request", "The JSON of gcm has no message_id"},
 	refuseID:         {"no-id", "modify", "bad-request", "An iq must have an id"},
 	refuseRequest:    {"bad-iq", "modify", "bad-request", "An iq must be get or set with one payload, result or error"},
 	refuseType:       {"bad-type", "modify", "bad-request", "The type is not one of this kind of stanza"},

@@ -15,3 +15,10 @@ func (s *Server) MaxKept(n int) { s.maxKept = n }
 
 // HoldWait sets for how long the first element of a connection that may resume is waited for. Call it before Serve.
 func (s *Server) HoldWait(d time.Duration) { s.holdWait = d }
+
+// Authenticate checks a digest for a domain as a stream with this id does.
+func (s *Server) Authenticate(domain, id, digest string) bool {
+	st := &stream{srv: s, id: id, domain: domain}
+	_, ok := st.authenticate([]byte(digest))
+	return ok
+}

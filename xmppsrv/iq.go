@@ -37,11 +37,11 @@ func (s *session) query(st *stanza, q xmlstream.Element) {
 		s.disco(st, q, nsInfo, func(dst []byte) []byte { return s.appendInfo(dst, s.isAdmin(st)) })
 	case q.Is("query", nsItems): // XEP-0030 §4: there are none to be seen
 		s.disco(st, q, nsItems, func(dst []byte) []byte { return dst })
-	case q.Is("query", nsVersion) && s.srv.cfg.ShowVersion: // XEP-0092 §3
+	case q.Is("query", nsVersion) && s.srv.cfg.ShowVersion: // XEP-0092 §2
 		s.result(st, s.appendVersion)
 	case q.Is("query", nsLast): // XEP-0012 §5: of a server, since it runs
 		s.result(st, s.appendUptime)
-	case q.Is("time", nsTime): // XEP-0202 §3
+	case q.Is("time", nsTime): // XEP-0202 §2
 		s.result(st, s.appendTime)
 	default:
 		s.refuseStanza(st, refuseService, nil)

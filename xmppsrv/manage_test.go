@@ -1056,7 +1056,7 @@ func TestLateResumeDoublesNoMessage(t *testing.T) {
 	}
 }
 
-// Who neither resumes nor says anything else gets everything after a while, and the older session ends.
+// Who neither resumes nor says anything else is asked whether it is there, and gets everything; the older session ends.
 func TestSilentNewcomerGetsEverything(t *testing.T) {
 	g := start(t)
 	g.srv.HoldWait(400 * time.Millisecond)
@@ -1071,9 +1071,34 @@ func TestSilentNewcomerGetsEverything(t *testing.T) {
 	p.cut()
 	newer := g.connect("chat")
 	newer.next()
+	newer.wantPing()
+	newer.send("<iq type='result' id='x' to='gw.example' from='chat.example'/>")
 	if s := newer.next(); !strings.Contains(s, "m1") {
 		t.Errorf("got %s", s)
 	}
 	newer.send(resume(id, 1))
 	newer.want(notFound)
+}
+
+// A connection that broke before it could resume is told nothing that would be lost.
+func TestDeadNewcomerSwallowsNothing(t *testing.T) {
+	g := start(t)
+	g.srv.HoldWait(10 * time.Millisecond)
+	g.srv.PongWait(50 * time.Millisecond)
+	g.app("team", presence.Share)
+	_, err := g.hub.Allow(presence.Grant{Email: "ann@example.org", App: "team", PUID: "p1", Notify: true}, presence.ByUser)
+	g.must(err)
+	ann := g.device("ann@example.org", "phone")
+	w := g.worker()
+	w.heard()
+	w.cut()
+	dead := g.connect("team") // its <resume/> does not arrive
+	g.must(ann.Send("team", "m1", []byte(`{}`), -1))
+	if s := dead.rest(); strings.Contains(s, "m1") || !strings.Contains(s, "No answer to a ping") {
+		t.Errorf("the dead one got %s", s)
+	}
+	w.resume(1)
+	if got := w.heard(); !slices.Equal(got, []string{"m1"}) {
+		t.Errorf("got %q", got)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"presenced/presence"
+	"presenced/xmppsrv/gcm"
 	"presenced/xmppsrv/xmlstream"
 )
 
@@ -28,6 +29,9 @@ func (s *session) message(st *stanza) (handled bool) {
 		return true
 	case "headline":
 		m.TTL = 0
+	}
+	if payload, ok := st.Child("gcm", gcm.Space); ok {
+		return s.gcm(st, payload.Text())
 	}
 	if why := notification(st, &m); why != accepted {
 		s.refuseStanza(st, why, nil)

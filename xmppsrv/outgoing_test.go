@@ -3,6 +3,7 @@ package xmppsrv
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -227,7 +228,7 @@ func TestAskedAgain(t *testing.T) {
 			t.Errorf("asked %d times after a while", asked())
 		}
 		w.out.acknowledge(10)
-		if until(t, w); asked() != 2 || w.due() != 0 {
+		if until(t, w); asked() != 2 || w.due() != math.MaxInt64 {
 			t.Errorf("asked %d times, and again in %v", asked(), w.due())
 		}
 	})
@@ -285,7 +286,7 @@ func TestAnswerThatIsOverdue(t *testing.T) {
 			}
 		}
 		led.in.settle(n)
-		if h := led.in.answer(); h != 3 || w.due() != 0 {
+		if h := led.in.answer(); h != 3 || w.due() != math.MaxInt64 {
 			t.Errorf("h is %d, and it wants to look again in %v", h, w.due())
 		}
 	})

@@ -223,7 +223,7 @@ func (s *Server) serve(c *conn) {
 	s.cfg.Log.Info("component connected", "app", sess.appID, "domain", sess.app, "address", c.RemoteAddr().String())
 	why, err := sess.run()
 	if ends[why].cond != "" && !ours[why] {
-		sess.began.Refused(why.String(), "the stream was ended: "+ends[why].text)
+		sess.began.Refused(ends[why].cond, "the stream was ended: "+ends[why].text)
 	}
 	s.count.sessions.Add(-1)
 	s.count.ends[why].Add(1)

@@ -5,9 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"sync"
-	"time"
 
 	"presenced/presence"
+	"presenced/xmppsrv/gcm"
 	"presenced/xmppsrv/xmlstream"
 )
 
@@ -43,6 +43,7 @@ type session struct {
 type arrival struct {
 	d            *presence.Delivery
 	from, to, id string
+	gcm          *gcm.Sent // what it is acknowledged by; nil: silence
 	in           *incoming // where it is counted; nil: nowhere
 	n            uint32    // its number there
 }
@@ -66,7 +67,9 @@ func newSession(st *stream, l *presence.Link, serial uint64) *session {
 func (s *session) run() (end, error) {
 	w := newWriter(s.c, s.link, s.out, s.enc, s.srv.cfg.PingInterval, &s.srv.count)
 	w.grace = s.srv.cfg.PingInterval + s.srv.pongWait
-	w.begun, w.hold, w.unhold = time.Now(), s.srv.holdWait, s.unhold
+	if s.began.Held() { // who only listens shows that it is there, and the answer is the first element
+		w.urges = []urge{{s.srv.holdWait, s.c.nudge}, {2 * s.srv.pongWait, s.unhold}}
+	}
 	defer s.halt()
 	wrote := make(chan end, 1)
 	go func() {
@@ -148,7 +151,9 @@ func (s *session) settle() {
 			s.out.nonza(func(dst []byte) []byte { return appendAck(dst, a.in.answer()) })
 			continue
 		}
-		if err := a.d.Wait(); err != nil {
+		if err := a.d.Wait(); a.gcm != nil {
+			s.settled(&a, err)
+		} else if err != nil {
 			s.refuse("message", a.from, a.to, a.id, refusalOf(err), nil)
 		}
 		if a.in != nil {
@@ -181,7 +186,7 @@ func (s *session) read() error {
 }
 
 // unhold is for a connection that resumes nothing: the older sessions of its app end, and it gets all that there is. It
-// is called by the reader behind the first element, or by the writer if that does not come.
+// is called by the reader behind the first element, or by the writer if that does not come though the peer is alive.
 func (s *session) unhold() {
 	s.srv.roll.supersede(s)
 	s.began.Open()
@@ -302,7 +307,7 @@ func (s *session) refuse(kind, from, to, id string, why refusal, inner []byte) {
 func (s *session) count(why refusal, kind, to string) {
 	s.srv.count.answers.Add(1)
 	s.srv.count.refused[why].Add(1)
-	s.began.Refused(why.String(), kind+" to "+to)
+	s.began.Refused(refusals[why].cond, kind+" to "+to)
 }
 
 // presence handles what an app may send to a user. Being available or not is an app's own matter, answers to

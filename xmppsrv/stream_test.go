@@ -2,6 +2,8 @@ package xmppsrv_test
 
 import (
 	"context"
+	"crypto/sha1"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -108,6 +110,34 @@ func TestNobodyLearnsWhichDomainsExist(t *testing.T) {
 	}
 	if n := g.srv.Stats().Ended["bad-handshake"]; n != 5 {
 		t.Errorf("%d bad handshakes counted", n)
+	}
+}
+
+// Nor by how much work it is to refuse them.
+func TestRefusingTakesTheSameWork(t *testing.T) {
+	g := start(t)
+	g.must(g.hub.PutApp(presence.App{ID: "off", Name: "off", Component: "off.example", Secret: secret, Conflict: presence.Replace, Disabled: true}))
+	const id = "AAAAAAAAAAAAAAAAAAAAAAAAAA"
+	wrong := strings.Repeat("0", 40)
+	work := func(domain string) float64 {
+		return testing.AllocsPerRun(100, func() {
+			if g.srv.Authenticate(domain, id, wrong) {
+				t.Fatal("accepted")
+			}
+		})
+	}
+	want := work("chat.example")
+	if want == 0 {
+		t.Fatal("no digest was made of a wrong secret")
+	}
+	for _, domain := range []string{"none.example", "off.example", "gw.example"} {
+		if got := work(domain); got != want {
+			t.Errorf("%s takes %v allocations, a wrong secret %v", domain, got, want)
+		}
+	}
+	sum := sha1.Sum([]byte(id + secret))
+	if right := hex.EncodeToString(sum[:]); !g.srv.Authenticate("chat.example", id, right) || g.srv.Authenticate("off.example", id, right) {
+		t.Error("the right digest")
 	}
 }
 

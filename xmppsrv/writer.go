@@ -3,6 +3,7 @@ package xmppsrv
 import (
 	"errors"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -56,9 +57,13 @@ type writer struct {
 
 	request request
 
-	begun  time.Time
-	hold   time.Duration // from then on the first element is waited for; immutable
-	unhold func()        // called when it does not come; nil: nothing is waited for
+	urges []urge    // done one after the other while the first element does not come
+	urged time.Time // when the last was; zero: none
+}
+
+type urge struct {
+	in time.Duration // after the one before
+	do func()
 }
 
 // request is what has been asked with <r/>.
@@ -80,16 +85,10 @@ func newWriter(c sink, src source, out *outbox, enc *encoder, stall time.Duratio
 // first is closed, at most snapshotWait. closing ends the stream as EndShutdown does.
 func (w *writer) run(first, closing <-chan struct{}) end {
 	w.await(first, closing)
-	alarm, late := time.NewTimer(w.stall), time.NewTimer(w.hold)
+	alarm := time.NewTimer(w.stall)
 	defer alarm.Stop()
-	defer late.Stop()
 	for {
-		if w.unhold != nil && (isClosed(first) || time.Since(w.begun) >= w.hold) {
-			if !isClosed(first) {
-				w.unhold()
-			}
-			w.unhold = nil
-		}
+		late := w.urge(first)
 		worked, why, err := w.round(isClosed(closing))
 		switch {
 		case err != nil:
@@ -99,7 +98,7 @@ func (w *writer) run(first, closing <-chan struct{}) end {
 		case worked:
 			continue
 		}
-		if wait := w.due(); wait > 0 {
+		if wait := min(w.due(), late); wait < math.MaxInt64 {
 			alarm.Reset(wait)
 		}
 		select {
@@ -107,9 +106,27 @@ func (w *writer) run(first, closing <-chan struct{}) end {
 		case <-w.out.wake:
 		case <-closing:
 		case <-alarm.C:
-		case <-late.C: // see above
 		}
 	}
+}
+
+// urge does what is due while the first element does not come, and returns in how long to look again.
+func (w *writer) urge(first <-chan struct{}) time.Duration {
+	if isClosed(first) {
+		w.urges = nil
+	}
+	for len(w.urges) > 0 {
+		u, now := w.urges[0], time.Now()
+		if w.urged.IsZero() {
+			w.urged = now
+		}
+		if in := w.urged.Add(u.in).Sub(now); in > 0 {
+			return in
+		}
+		w.urges, w.urged = w.urges[1:], now
+		u.do()
+	}
+	return math.MaxInt64
 }
 
 // await waits until the first element after the handshake was dealt with, since a <resume/> takes the place of the
@@ -303,6 +320,7 @@ func (w *writer) put(n int) error {
 // older stream is resumed, what it had sent and the component does not have comes first, and its link goes on.
 func (w *writer) turn(t *turn) error {
 	if t.resumed {
+		w.src.Yield(t.led.link) // nothing is taken from it any more; and who reads that it has resumed has its users
 		w.own.buf = appendResumed(w.own.buf, t.led.id, t.ours)
 		w.own.seal(nonza, 0)
 	}
@@ -315,7 +333,6 @@ func (w *writer) turn(t *turn) error {
 		w.o.seal(nonza, 0)
 	} else {
 		w.o.rewind()
-		w.src.Yield(t.led.link) // nothing is taken from it any more
 		w.src = t.led.link
 		w.o.free(t.h-w.o.acked, &w.heard)
 		w.tell()

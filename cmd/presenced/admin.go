@@ -11,6 +11,7 @@ import (
 
 	"presenced/presence"
 	"presenced/store"
+	"presenced/web/account"
 )
 
 // admin is the administration service: everything that commands do to a gateway, as HTTP with JSON. It has no
@@ -22,6 +23,11 @@ type admin struct {
 	now    func() time.Time
 	log    *slog.Logger
 	status func() serverStatus // what only the process knows
+}
+
+// desk carries out what other doors to accounts do too, under the same rules.
+func (a *admin) desk() *account.Desk {
+	return &account.Desk{Hub: a.hub, Store: a.store, Domain: a.domain, Now: a.now}
 }
 
 const maxAdminBody = 1 << 20 // bytes of a request, but for imports

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"crypto/rand"
 	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 
-	"presenced/identity"
 	"presenced/presence"
 )
 
@@ -27,6 +25,9 @@ func credentialsOf(a presence.App) credentials {
 // maskedApp is the app as lists show it.
 func maskedApp(a presence.App) presence.App {
 	a.Secret, a.APIKey = mask, mask
+	if a.OldSecret != "" || a.OldAPIKey != "" {
+		a.OldSecret, a.OldAPIKey = mask, mask
+	}
 	if a.Redirects == nil {
 		a.Redirects = []string{}
 	}
@@ -56,28 +57,28 @@ func (a *admin) addApp(r *http.Request) (any, error) {
 	if err := readJSON(r, &n); err != nil {
 		return nil, err
 	}
-	app := presence.App{
-		ID: a.freeAppID(n.Name), Name: n.Name, Component: strings.ToLower(n.Component),
-		Secret: identity.NewSecret(), APIKey: identity.NewSecret(),
-		URL: n.URL, Description: n.Description, Redirects: n.Redirects, Conflict: n.Conflict, Created: a.now().UTC(),
-	}
-	if app.Conflict == "" {
-		app.Conflict = presence.Replace
-	}
-	if err := a.checkApp(&app); err != nil {
+	app := presence.App{Name: n.Name, Component: strings.ToLower(n.Component),
+		URL: n.URL, Description: n.Description, Redirects: n.Redirects, Conflict: n.Conflict}
+	if err := a.checkURLs(&app); err != nil {
 		return nil, err
 	}
-	if err := a.putApp(app); err != nil {
-		return nil, err
+	added, err := a.hub.AddApp(app)
+	if err != nil {
+		return nil, appProblem(err, app.Component)
 	}
-	return credentialsOf(app), nil
+	return credentialsOf(added), nil
 }
 
-// checkApp says what is wrong with an app beyond what the core checks.
+// checkApp says what is wrong with an app.
 func (a *admin) checkApp(app *presence.App) error {
 	if err := app.Check(); err != nil {
 		return badRequest("%s", plainText(err))
 	}
+	return a.checkURLs(app)
+}
+
+// checkURLs says what is wrong with an app beyond what the core checks.
+func (a *admin) checkURLs(app *presence.App) error {
 	if app.Component == a.domain {
 		return badRequest("component %s is the gateway's own domain; give the app another one", app.Component)
 	}
@@ -98,43 +99,18 @@ func isWebURL(s string) bool {
 }
 
 func (a *admin) putApp(app presence.App) error {
-	err := a.hub.PutApp(app)
-	if errors.Is(err, presence.ErrExists) {
-		return &apiError{Status: http.StatusConflict, Text: "another app has the component " + app.Component}
+	return appProblem(a.hub.PutApp(app), app.Component)
+}
+
+// appProblem says in words what the core says of an app.
+func appProblem(err error, component string) error {
+	switch {
+	case errors.Is(err, presence.ErrExists):
+		return &apiError{Status: http.StatusConflict, Text: "another app has the component " + component}
+	case errors.Is(err, presence.ErrBadValue):
+		return badRequest("%s", strings.TrimPrefix(plainText(err), "bad value: "))
 	}
 	return err
-}
-
-// freeAppID makes an appid of the app's name, with a random end if it is taken.
-func (a *admin) freeAppID(name string) string {
-	base := slug(name)
-	id := base
-	for {
-		if _, taken := a.hub.App(id); !taken {
-			return id
-		}
-		id = base + "-" + strings.ToLower(rand.Text()[:4])
-	}
-}
-
-const maxSlug = 48
-
-// slug is the name in the letters of an appid: lower case, anything else becomes one hyphen.
-func slug(name string) string {
-	var b strings.Builder
-	for _, r := range strings.ToLower(name) {
-		switch {
-		case b.Len() >= maxSlug:
-		case 'a' <= r && r <= 'z' || '0' <= r && r <= '9':
-			b.WriteRune(r)
-		case b.Len() > 0 && !strings.HasSuffix(b.String(), "-"):
-			b.WriteByte('-')
-		}
-	}
-	if s := strings.Trim(b.String(), "-"); s != "" {
-		return s
-	}
-	return "app"
 }
 
 // pathApp is the app that the path names.
@@ -154,7 +130,17 @@ func (a *admin) showApp(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return maskedApp(app), nil
+	stats, err := a.hub.AppStats(app.ID)
+	if err != nil {
+		return nil, err
+	}
+	return shownApp{maskedApp(app), stats}, nil
+}
+
+// shownApp is an app with how it does.
+type shownApp struct {
+	presence.App
+	presence.AppStats
 }
 
 func (a *admin) enableApp(r *http.Request) (any, error)  { return a.switchApp(r, false) }
@@ -166,7 +152,7 @@ func (a *admin) switchApp(r *http.Request, disabled bool) (any, error) {
 		return nil, err
 	}
 	if app.Disabled != disabled {
-		app.Disabled = disabled
+		app.Disabled, app.Held = disabled, disabled && app.Owner != ""
 		if err := a.putApp(app); err != nil {
 			return nil, err
 		}
@@ -174,13 +160,30 @@ func (a *admin) switchApp(r *http.Request, disabled bool) (any, error) {
 	return map[string]any{"appid": app.ID, "disabled": disabled}, nil
 }
 
+// rotation is the body of POST /apps/APPID/rotate; it may be left out.
+type rotation struct {
+	Overlap Duration `json:"overlap"` // how long the old secrets stay good
+}
+
 func (a *admin) rotateApp(r *http.Request) (any, error) {
 	app, err := a.pathApp(r)
 	if err != nil {
 		return nil, err
 	}
-	app.Secret, app.APIKey = identity.NewSecret(), identity.NewSecret()
-	if err := a.putApp(app); err != nil {
+	var how rotation
+	if r.ContentLength != 0 {
+		if err := readJSON(r, &how); err != nil {
+			return nil, err
+		}
+	}
+	if how.Overlap.Duration < 0 || how.Overlap.Duration > presence.MaxOverlap {
+		return nil, badRequest("overlap must be 0s to %s", presence.MaxOverlap)
+	}
+	app, err = a.hub.EditApp(app.ID, func(app *presence.App) error {
+		app.Rotate(a.now(), how.Overlap.Duration)
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	return credentialsOf(app), nil

@@ -6,59 +6,15 @@ import (
 	"strings"
 	"time"
 
-	"mellium.im/xmpp/jid"
-
 	"presenced/presence"
+	"presenced/web/account"
 )
-
-// grantView is a grant in lists. Its address is the whole XMPP address under which the app knows the user.
-type grantView struct {
-	Email   string            `json:"email"`
-	App     string            `json:"appid"`
-	PUID    string            `json:"puid"`
-	Address string            `json:"address"`
-	Windows []presence.Window `json:"windows"`
-	TZ      string            `json:"tz,omitempty"`
-	Until   *time.Time        `json:"until"`
-	Notify  bool              `json:"notify"`
-	Idle    bool              `json:"idle"`
-	Paused  bool              `json:"paused"`
-	// PausedUntil is when the pause ends by itself; nil: it does not.
-	PausedUntil *time.Time `json:"paused_until,omitempty"`
-	Shown       bool       `json:"shown"`                 // presence is visible now, if there is any
-	Change      *time.Time `json:"next_change,omitempty"` // when that changes by itself; nil: never
-	Schedule    string     `json:"schedule"`              // windows and zone as text
-	State       string     `json:"state"`                 // shown, hidden, paused or invisible, and until when, as text
-	Created     time.Time  `json:"created,omitzero"`
-}
-
-func (a *admin) grantViewOf(g presence.Grant) (grantView, error) {
-	s, err := a.hub.Sight(&g)
-	v := grantView{
-		Email: g.Email, App: g.App, PUID: g.PUID, Address: a.address(g),
-		Windows: append([]presence.Window{}, g.Windows...), TZ: g.TZ, Until: g.Until,
-		Notify: g.Notify, Idle: g.Idle, Paused: g.Paused, PausedUntil: g.PausedUntil,
-		Shown: s.Shown, Schedule: g.Schedule().String(), State: s.String(), Created: g.Created,
-	}
-	if !s.Change.IsZero() {
-		v.Change = &s.Change
-	}
-	return v, err
-}
-
-// address is PUID@DOMAIN, or the escaped e-mail in front of the domain (XEP-0106).
-func (a *admin) address(g presence.Grant) string {
-	if g.Address == presence.ByEmail {
-		return jid.Escape.String(g.Email) + "@" + a.domain
-	}
-	return g.PUID + "@" + a.domain
-}
 
 func (a *admin) listGrants(w http.ResponseWriter, r *http.Request) {
 	email, app := r.URL.Query().Get("email"), r.URL.Query().Get("app")
 	stream(w, func(emit func(any) error) error {
 		show := func(g presence.Grant) error {
-			v, err := a.grantViewOf(g)
+			v, err := a.desk().GrantOf(g)
 			if err != nil {
 				return err
 			}
@@ -118,15 +74,12 @@ func (a *admin) allow(r *http.Request) (any, error) {
 	if n.Until != nil && !n.Until.After(a.now()) {
 		return nil, badRequest("until %s is over", timeText(*n.Until))
 	}
-	g, err := a.hub.Edit(email, n.App, presence.ByAdmin, func(g *presence.Grant, _ bool) error {
-		// All of it but a pause, which ends by resume or by itself.
-		g.Windows, g.TZ, g.Until, g.Notify, g.Idle = n.Windows, n.TZ, n.Until, n.Notify, n.Idle
-		return nil
-	})
+	terms := account.Terms{Windows: n.Windows, TZ: n.TZ, Until: n.Until, Notify: n.Notify, Idle: n.Idle}
+	g, err := a.desk().Allow(email, n.App, terms, presence.ByAdmin)
 	if err != nil {
 		return nil, err
 	}
-	return allowed{Email: g.Email, App: g.App, PUID: g.PUID, Address: a.address(g)}, nil
+	return allowed{Email: g.Email, App: g.App, PUID: g.PUID, Address: g.Address}, nil
 }
 
 func (a *admin) revoke(r *http.Request) (any, error) {

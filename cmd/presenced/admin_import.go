@@ -15,6 +15,7 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/web/account"
 )
 
 const (
@@ -238,6 +239,11 @@ func (rec *tokenRecord) open() (presence.Token, error) {
 			return t, err
 		}
 	}
+	for _, scope := range rec.Scopes {
+		if !account.IsScope(scope) {
+			return t, fmt.Errorf("there is no scope %s", quoteShort(scope))
+		}
+	}
 	if rec.Expires != nil {
 		t.Expires = *rec.Expires
 	}
@@ -438,6 +444,6 @@ func (a *admin) exportAll(out *bufio.Writer) error {
 }
 
 func tokenRecordOf(t presence.Token) tokenRecord {
-	v := tokenViewOf(t)
-	return tokenRecord{Email: v.Email, Device: v.Device, Hash: v.Hash, Name: v.Name, Scopes: v.Scopes, Created: v.Created, Expires: v.Expires}
+	v := account.TokenOf(t)
+	return tokenRecord{Email: v.Email, Device: v.Device, Name: v.Name, Scopes: v.Scopes, Hash: v.Hash, Created: v.Created, Expires: v.Expires}
 }

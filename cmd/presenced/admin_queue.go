@@ -151,8 +151,21 @@ func (a *admin) listDevices(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
-	list, err := a.hub.Devices(email)
-	return append([]presence.DeviceInfo{}, list...), err
+	devices, err := a.hub.Devices(email)
+	list := make([]deviceEntry, len(devices))
+	for i, d := range devices {
+		list[i].DeviceInfo = d
+		if email != "" && err == nil {
+			list[i].Addresses, err = a.hub.Addresses(email, d.Device)
+		}
+	}
+	return list, err
+}
+
+// deviceEntry is a device with its registration tokens, by appid, in the list of one user.
+type deviceEntry struct {
+	presence.DeviceInfo
+	Addresses map[string]string `json:"addresses,omitempty"`
 }
 
 func (a *admin) kick(r *http.Request) (any, error) {
@@ -164,7 +177,10 @@ func (a *admin) kick(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := a.hub.Kick(email, device)
+	n, err := a.desk().Disconnect(email, device, presence.ByAdmin)
+	if err != nil {
+		return nil, err
+	}
 	if n == 0 {
 		return nil, notFound("no such device of %s is connected", email)
 	}

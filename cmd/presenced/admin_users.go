@@ -5,9 +5,9 @@ import (
 	"net/http"
 	"time"
 
-	"presenced/identity"
 	"presenced/presence"
 	"presenced/store"
+	"presenced/web/account"
 )
 
 // What a user's export has at most; more is not kept.
@@ -29,25 +29,6 @@ func (a *admin) userViewOf(u presence.User) userView {
 	return userView{u}
 }
 
-// tokenView is a token without its secret, which nobody knows.
-type tokenView struct {
-	Email   string     `json:"email"`
-	Device  string     `json:"device"` // "": any
-	Hash    string     `json:"hash"`
-	Name    string     `json:"name,omitempty"`
-	Scopes  []string   `json:"scopes,omitempty"` // of a token for the API; none: it lets devices in
-	Created time.Time  `json:"created,omitzero"`
-	Expires *time.Time `json:"expires,omitempty"`
-}
-
-func tokenViewOf(t presence.Token) tokenView {
-	v := tokenView{Email: t.Email, Device: t.Device, Hash: identity.CredentialOf(t.Hash), Name: t.Name, Scopes: t.Scopes, Created: t.Created}
-	if !t.Expires.IsZero() {
-		v.Expires = &t.Expires
-	}
-	return v
-}
-
 func (a *admin) listUsers(w http.ResponseWriter, _ *http.Request) {
 	stream(w, func(emit func(any) error) error {
 		return a.store.EachUser(func(u presence.User) error {
@@ -60,8 +41,8 @@ func (a *admin) listUsers(w http.ResponseWriter, _ *http.Request) {
 type userDetail struct {
 	userView
 	Devices []presence.DeviceInfo `json:"devices"`
-	Grants  []grantView           `json:"grants"`
-	Tokens  []tokenView           `json:"tokens"`
+	Grants  []account.Grant       `json:"grants"`
+	Tokens  []account.Token       `json:"tokens"`
 	Waiting map[string]int        `json:"waiting"` // notifications by app
 	// Requests of apps that the user has not answered yet.
 	Requests []presence.Request `json:"requests"`
@@ -85,15 +66,15 @@ func (a *admin) userByEmail(email string) (presence.User, error) {
 }
 
 func (a *admin) userDetail(u presence.User) (userDetail, error) {
-	d := userDetail{userView: a.userViewOf(u), Grants: []grantView{}}
+	d := userDetail{userView: a.userViewOf(u), Grants: []account.Grant{}}
 	grants, err1 := a.store.GrantsOf(u.Email)
 	for _, g := range grants {
-		v, err := a.grantViewOf(g)
+		v, err := a.desk().GrantOf(g)
 		d.Grants, err1 = append(d.Grants, v), errors.Join(err1, err)
 	}
 	devices, err2 := a.hub.Devices(u.Email)
 	d.Devices = append([]presence.DeviceInfo{}, devices...)
-	tokens, err3 := a.tokensOf(u.Email, "")
+	tokens, err3 := a.desk().Tokens(u.Email, "")
 	d.Tokens = tokens
 	waiting, err4 := a.store.Waiting(u.Email)
 	d.Waiting = waiting
@@ -189,32 +170,10 @@ func (a *admin) removeUser(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.dropUser(u.Email); err != nil {
+	if err := a.desk().Remove(u.Email, presence.ByAdmin); err != nil {
 		return nil, err
 	}
 	return map[string]any{"email": u.Email, "removed": true}, nil
-}
-
-// dropUser ends all that the user has, and forgets her.
-func (a *admin) dropUser(email string) error {
-	if _, err := a.endTokens(email, ""); err != nil { // first: who is ended must not come back
-		return err
-	}
-	if err := a.hub.RemoveUser(email, presence.ByAdmin); err != nil {
-		return err
-	}
-	return a.store.RemoveUser(email)
-}
-
-func (a *admin) tokensOf(email, device string) ([]tokenView, error) {
-	tokens, err := a.store.TokensOf(email)
-	list := []tokenView{}
-	for _, t := range tokens {
-		if device == "" || t.Device == device {
-			list = append(list, tokenViewOf(t))
-		}
-	}
-	return list, err
 }
 
 func (a *admin) listTokens(r *http.Request) (any, error) {
@@ -226,13 +185,15 @@ func (a *admin) listTokens(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.tokensOf(email, device)
+	return a.desk().Tokens(email, device)
 }
 
 // newToken is the answer to POST /users/{email}/tokens, the only one that shows a token.
 type newToken struct {
 	Email   string     `json:"email"`
 	Device  string     `json:"device"`
+	Name    string     `json:"name,omitempty"`
+	Scopes  []string   `json:"scopes,omitempty"`
 	Token   string     `json:"token"`
 	Expires *time.Time `json:"expires,omitempty"`
 }
@@ -242,26 +203,26 @@ func (a *admin) addToken(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	device, err := queryDevice(r)
-	if err != nil {
+	n := account.NewToken{Name: r.URL.Query().Get("name"), Scopes: r.URL.Query()["scope"]}
+	if n.Device, err = queryDevice(r); err != nil {
 		return nil, err
 	}
-	n := newToken{Email: email, Device: device, Token: identity.NewSecret()}
-	t := presence.Token{Hash: identity.HashSecret(n.Token), Email: email, Device: device, Created: a.now().UTC()}
+	if n.Device != "" && len(n.Scopes) > 0 {
+		return nil, badRequest("a token is for a device or for the API, not for both")
+	}
 	if e := r.URL.Query().Get("expires"); e != "" {
 		life, err := time.ParseDuration(e)
 		if err != nil || life <= 0 {
 			return nil, badRequest("expires %q is not a duration such as 720h", e)
 		}
-		t.Expires = t.Created.Add(life)
-		n.Expires = &t.Expires
+		n.Expires = a.now().Add(life)
 	}
-	err = a.store.PutTokens([]presence.Token{t})
+	m, err := a.desk().MakeToken(email, n)
 	if errors.Is(err, store.ErrFull) {
 		err = &apiError{Status: http.StatusConflict, Text: email + " has as many tokens as a user may have",
 			Hint: "revoke some: presenced user token revoke " + email + " [--device ID]"}
 	}
-	return n, err
+	return newToken{m.Email, m.Device, m.Name, m.Scopes, m.Secret, m.Expires}, err
 }
 
 // revokeTokens forgets tokens and ends the sessions that came with them.
@@ -274,25 +235,12 @@ func (a *admin) revokeTokens(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := a.endTokens(email, device)
+	e, err := a.desk().EndTokens(email, device)
 	if err != nil {
 		return nil, err
 	}
-	if e.revoked == 0 {
+	if e.Revoked == 0 {
 		return nil, notFound("%s has no such token", email)
 	}
-	return map[string]any{"email": email, "device": device, "revoked": e.revoked, "ended": e.sessions}, nil
-}
-
-// endedTokens counts what went with revoked tokens.
-type endedTokens struct{ revoked, sessions int }
-
-// endTokens revokes the user's tokens for the device ("": all) and ends the sessions that came with them.
-func (a *admin) endTokens(email, device string) (e endedTokens, err error) {
-	revoked, err := a.store.RevokeTokens(email, device)
-	for _, t := range revoked {
-		e.sessions += a.hub.EndCredential(email, identity.CredentialOf(t.Hash))
-	}
-	e.revoked = len(revoked)
-	return e, err
+	return map[string]any{"email": email, "device": device, "revoked": e.Revoked, "ended": e.Sessions}, nil
 }

@@ -220,3 +220,37 @@ func waitFor(t *testing.T, what string, true func() bool) {
 		}
 	}
 }
+
+// TestRotationOverlaps: the old secrets open both channels until the overlap is over, and not after a rotation
+// without one.
+func TestRotationOverlaps(t *testing.T) {
+	cfg := testConfig(t)
+	g := startTest(t, cfg)
+	var old, fresh, last credentials
+	onData(t, cfg, &old, "app", "add", "Chat", "--component", "chat.example.org", "--conflict", "share")
+	staying := dialAppSocket(t, g, old.AppID, old.APIKey)
+	onData(t, cfg, &fresh, "app", "rotate", old.AppID, "--overlap", "1h")
+	for _, c := range []credentials{old, fresh} {
+		dialAppSocket(t, g, c.AppID, c.APIKey)
+		dialComponent(t, dialTCP(t, g.addrs()["xmpp"]), c.Component, c.Secret)
+	}
+	staying.say(`{}`)
+	staying.next()
+	onData(t, cfg, &last, "app", "rotate", old.AppID)
+	staying.want("31", func(f appFrame) bool { return f.Errno == 31 })
+	for _, c := range []credentials{old, fresh} {
+		conn, _, err := websocket.DefaultDialer.Dial("ws://"+g.addrs()["http"]+"/myapps/"+c.AppID, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := &appSocket{t, conn}
+		a.say(`{"key":%q}`, c.APIKey)
+		a.want("34", func(f appFrame) bool { return f.Errno == 34 })
+		conn.Close()
+	}
+	dialAppSocket(t, g, last.AppID, last.APIKey).say(`{"action":"notify","uid":"nobody","message":"m"}`)
+	waitFor(t, "the refusal is counted", func() bool {
+		s, err := g.hub.AppStats(old.AppID)
+		return err == nil && s.Refused["errno 60"] == 1 && len(s.Connections) == 1 && s.Connections[0].Address == "127.0.0.1"
+	})
+}

@@ -6,9 +6,12 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,19 +20,21 @@ import (
 // browserDir holds the program that drives Chromium.
 var browserDir = filepath.Join("..", "..", "testdata", "browser")
 
-// browser is a Chromium without a window. Its tabs are for one goroutine at a time.
+// browser is a Chromium without a window. It is safe for concurrent use; a tab is for one goroutine at a time.
 type browser struct {
-	t      *testing.T
-	mu     sync.Mutex // one command at a time
-	stdin  io.WriteCloser
-	stdout *bufio.Reader
+	stdin io.WriteCloser
+
+	mu      sync.Mutex // guards stdin and what follows
+	last    int
+	waiting map[int]chan browserAnswer // closed when the driver ends
+	ended   bool
 }
 
-// tab is a page in a browser context of its own: its cookies are one person's.
-type tab struct {
-	*browser
-	name    string
-	options map[string]any // of playwright's newContext
+// browserAnswer is what the driver prints for a command.
+type browserAnswer struct {
+	ID    int
+	Value json.RawMessage
+	Error string
 }
 
 // startBrowser starts Chromium for the test and ends it with it.
@@ -50,58 +55,120 @@ func startBrowser(t *testing.T) *browser {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("node: %v", err)
 	}
+	b := &browser{stdin: stdin, waiting: map[int]chan browserAnswer{}}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		b.follow(stdout)
+	}()
 	t.Cleanup(func() {
 		stdin.Close() // it closes the browser and ends
 		hard := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 		defer hard.Stop()
+		<-read
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the browser's driver ended with %v\n%s", err, stderr.Bytes())
 		}
 	})
-	return &browser{t: t, stdin: stdin, stdout: bufio.NewReaderSize(stdout, 1<<20)}
+	return b
 }
 
-// tab opens a page for a new person; options may be nil.
-func (b *browser) tab(name string, options map[string]any) *tab {
-	return &tab{browser: b, name: name, options: options}
+// follow hands the answers to those who wait for them.
+func (b *browser) follow(stdout io.Reader) {
+	lines := bufio.NewReaderSize(stdout, 1<<20)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			break
+		}
+		var a browserAnswer
+		json.Unmarshal(line, &a)
+		b.mu.Lock()
+		waits := b.waiting[a.ID]
+		delete(b.waiting, a.ID)
+		b.mu.Unlock()
+		if waits != nil {
+			waits <- a
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
+	for _, waits := range b.waiting {
+		close(waits)
+	}
 }
 
-// command sends one command and decodes the value of its answer into out, if that is not nil.
-func (p *tab) command(c map[string]any, out any) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c["page"], c["options"] = p.name, p.options
+// ask sends a command and waits for its answer.
+func (b *browser) ask(c map[string]any) (browserAnswer, error) {
+	waits := make(chan browserAnswer, 1)
+	err := b.send(c, waits)
+	if err != nil {
+		return browserAnswer{}, err
+	}
+	a, ok := <-waits
+	if !ok {
+		return a, errors.New("the browser's driver has ended")
+	}
+	return a, nil
+}
+
+func (b *browser) send(c map[string]any, waits chan browserAnswer) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended {
+		return errors.New("the browser's driver has ended")
+	}
+	b.last++
+	c["id"] = b.last
 	line, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	if _, err := p.stdin.Write(append(line, '\n')); err != nil {
-		return err
-	}
-	got, err := p.stdout.ReadBytes('\n')
-	if err != nil {
-		return err
-	}
-	var answer struct {
-		Value json.RawMessage
-		Error string
-	}
-	if err := json.Unmarshal(got, &answer); err != nil {
-		return err
-	}
-	if answer.Error != "" {
-		return &browserError{answer.Error}
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(answer.Value, out)
+	b.waiting[b.last] = waits
+	_, err = b.stdin.Write(append(line, '\n'))
+	return err
 }
 
-// browserError is what the driver says went wrong.
-type browserError struct{ text string }
+// tab is a page in a browser context of its own: its cookies are one person's.
+type tab struct {
+	t       *testing.T
+	browser *browser
+	name    string
+	key     string         // for the driver; unlike name it is nobody else's
+	options map[string]any // of playwright's newContext
+}
 
-func (e *browserError) Error() string { return e.text }
+// tab opens a page for a new person and closes it with the test; options, in pairs, are playwright's for a context.
+func (b *browser) tab(t *testing.T, name string, options ...any) *tab {
+	p := &tab{t: t, browser: b, name: name, key: t.Name() + "/" + name, options: pairs(options)}
+	t.Cleanup(func() { p.command(map[string]any{"close": true}, nil) })
+	return p
+}
+
+// pairs makes a map of names and values.
+func pairs(list []any) map[string]any {
+	m := map[string]any{}
+	for i := 0; i+1 < len(list); i += 2 {
+		m[list[i].(string)] = list[i+1]
+	}
+	return m
+}
+
+// command sends one command and decodes the value of its answer into out, if that is not nil.
+func (p *tab) command(c map[string]any, out any) error {
+	c["page"], c["options"] = p.key, p.options
+	a, err := p.browser.ask(c)
+	switch {
+	case err != nil:
+		return err
+	case a.Error != "":
+		return errors.New(a.Error)
+	case out == nil:
+		return nil
+	}
+	return json.Unmarshal(a.Value, out)
+}
 
 // run is the body of an async function with page, context, args and axe in scope; see driver.js. args come in
 // pairs.
@@ -113,14 +180,10 @@ func (p *tab) run(body string, args ...any) {
 // get is run with the value that the function returns.
 func (p *tab) get(out any, body string, args ...any) {
 	p.t.Helper()
-	named := map[string]any{}
-	for i := 0; i+1 < len(args); i += 2 {
-		named[args[i].(string)] = args[i+1]
-	}
-	if err := p.command(map[string]any{"run": body, "args": named}, out); err != nil {
+	if err := p.command(map[string]any{"run": body, "args": pairs(args)}, out); err != nil {
 		var where string
-		p.command(map[string]any{"run": "return page.url() + '\\n' + await page.locator('body').innerText()"}, &where)
-		p.t.Fatalf("%s in the browser: %s\n%v\nthe page is %s", p.name, body, err, where)
+		p.command(map[string]any{"run": "return page.url() + '\\n' + await page.locator('body').innerText({timeout: 1000})"}, &where)
+		p.t.Fatalf("%s in the browser: %s %v\n%v\nthe page is %s\nthe browser says %q", p.name, body, args, err, where, p.complaints())
 	}
 }
 
@@ -140,16 +203,53 @@ func (p *tab) sees(text string) {
 	p.run("await page.getByText(args.text).filter({visible: true}).first().waitFor()", "text", text)
 }
 
-// press presses the button of that name.
+// sees waits until a part of the page, a CSS selector, has the text.
+func (p *tab) seesIn(part, text string) {
+	p.t.Helper()
+	p.run("await page.locator(args.part).filter({hasText: args.text, visible: true}).first().waitFor()", "part", part, "text", text)
+}
+
+// misses waits until nothing that CSS selects, with the text in it, is to be seen.
+func (p *tab) misses(part, text string) {
+	p.t.Helper()
+	p.run("await page.locator(args.part).filter({hasText: args.text, visible: true}).first().waitFor({state: 'hidden'})", "part", part, "text", text)
+}
+
+// at waits until the page's address ends like this.
+func (p *tab) at(end string) {
+	p.t.Helper()
+	p.run("await page.waitForURL(u => u.href.endsWith(args.end))", "end", end)
+}
+
+// url is where the page is.
+func (p *tab) url() (u string) {
+	p.t.Helper()
+	p.get(&u, "return page.url()")
+	return u
+}
+
+// press presses the button, or follows the link, of that name.
 func (p *tab) press(name string) {
 	p.t.Helper()
-	p.run("await page.getByRole('button', {name: args.name}).first().click()", "name", name)
+	p.run("await page.getByRole('button', {name: args.name}).or(page.getByRole('link', {name: args.name})).first().click()", "name", name)
 }
 
 // fill writes into the field of that label.
 func (p *tab) fill(label, text string) {
 	p.t.Helper()
-	p.run("await page.getByLabel(args.label).first().fill(args.text)", "label", label, "text", text)
+	p.run("await page.getByLabel(args.label, {exact: true}).first().fill(args.text)", "label", label, "text", text)
+}
+
+// check ticks the box, or chooses the choice, of that label.
+func (p *tab) check(label string) {
+	p.t.Helper()
+	p.run("await page.getByLabel(args.label).first().check()", "label", label)
+}
+
+// choose takes a choice of the list of that label.
+func (p *tab) choose(label, choice string) {
+	p.t.Helper()
+	p.run("await page.getByLabel(args.label).first().selectOption({label: args.choice})", "label", label, "choice", choice)
 }
 
 // accessible fails the test for everything that the accessibility checks find on the page.
@@ -158,18 +258,48 @@ func (p *tab) accessible() {
 	var found []string
 	p.get(&found, "return await axe(page)")
 	for _, f := range found {
-		p.t.Errorf("%s: %s", p.name, f)
+		p.t.Errorf("%s at %s: %s", p.name, p.url(), f)
 	}
+}
+
+// complaints are what the browser complained about since the last time.
+func (p *tab) complaints() (found []string) {
+	p.t.Helper()
+	if err := p.command(map[string]any{"complaints": true}, &found); err != nil {
+		p.t.Error(err)
+	}
+	return found
 }
 
 // quiet fails the test for everything the browser complained about since the last time.
 func (p *tab) quiet() {
 	p.t.Helper()
-	var found []string
-	if err := p.command(map[string]any{"complaints": true}, &found); err != nil {
-		p.t.Fatal(err)
-	}
-	for _, f := range found {
+	for _, f := range p.complaints() {
 		p.t.Errorf("%s: the browser complains: %s", p.name, f)
 	}
+}
+
+// complains wants the browser to have said something with each of the texts, and nothing else.
+func (p *tab) complains(texts ...string) {
+	p.t.Helper()
+	found := p.complaints()
+	for _, f := range found {
+		if !containsAny(f, texts) {
+			p.t.Errorf("%s: the browser complains: %s", p.name, f)
+		}
+	}
+	for _, text := range texts {
+		if !strings.Contains(fmt.Sprint(found), text) {
+			p.t.Errorf("%s: the browser does not complain of %q", p.name, text)
+		}
+	}
+}
+
+func containsAny(s string, parts []string) bool {
+	for _, part := range parts {
+		if strings.Contains(s, part) {
+			return true
+		}
+	}
+	return false
 }

@@ -241,7 +241,7 @@ func query(pairs ...string) string {
 	v := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			v.Set(pairs[i], pairs[i+1])
+			v.Add(pairs[i], pairs[i+1])
 		}
 	}
 	if len(v) == 0 {

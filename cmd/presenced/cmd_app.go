@@ -4,7 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
+	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +27,7 @@ func appCommand(c *cli) *cobra.Command {
 		one("show", "Show an app; its secrets stay masked", c.appShow),
 		one("enable", "Let an app connect again", c.appSwitch("enable")),
 		one("disable", "Disconnect an app and keep it away; its grants stay", c.appSwitch("disable")),
-		one("rotate", "Give an app a new secret and a new API key, and print them", c.appRotate),
+		appRotateCommand(c),
 		one("remove", "Remove an app with all of its grants and notifications", c.appRemove),
 	)
 }
@@ -93,7 +97,7 @@ func (c *cli) appList(ctx context.Context, _ []string) error {
 
 func (c *cli) appShow(ctx context.Context, args []string) error {
 	return c.with(ctx, false, func(cl *client) error {
-		var a presence.App
+		var a shownApp
 		if err := cl.call(ctx, http.MethodGet, pathOf("apps", args[0]), nil, &a); err != nil {
 			return err
 		}
@@ -104,6 +108,7 @@ func (c *cli) appShow(ctx context.Context, args []string) error {
 			for _, r := range a.Redirects {
 				fmt.Fprintln(w, "redirect    ", cell(r))
 			}
+			printDoing(w, &a)
 		})
 	})
 }
@@ -115,10 +120,44 @@ func (c *cli) appSwitch(verb string) func(context.Context, []string) error {
 	}
 }
 
-func (c *cli) appRotate(ctx context.Context, args []string) error {
+// printDoing tells people how an app does.
+func printDoing(w io.Writer, a *shownApp) {
+	if a.Owner != "" {
+		proven := "not yet"
+		if !a.Verified.IsZero() {
+			proven = timeText(a.Verified)
+		}
+		facts(w, "owner", a.Owner, "site", a.Site, "site proven", proven)
+	}
+	if !a.OldSecretUntil.IsZero() {
+		facts(w, "old secret until", timeText(a.OldSecretUntil))
+	}
+	facts(w, "notifications waiting", strconv.Itoa(a.Queue), "messages waiting", strconv.Itoa(a.Upstream))
+	for _, l := range a.Connections {
+		fmt.Fprintln(w, "connection  ", l.Kind, cell(l.Address), "since", timeText(l.Since))
+	}
+	for _, reason := range slices.Sorted(maps.Keys(a.Refused)) {
+		fmt.Fprintln(w, "refused     ", a.Refused[reason], cell(reason))
+	}
+	for _, e := range a.LastErrors {
+		fmt.Fprintln(w, "error       ", timeText(e.Time), cell(e.Reason+": "+e.Detail))
+	}
+}
+
+func appRotateCommand(c *cli) *cobra.Command {
+	var overlap time.Duration
+	cmd := command("rotate APPID", "Give an app a new secret and a new API key, and print them", 1, 1,
+		func(ctx context.Context, args []string) error { return c.appRotate(ctx, args[0], overlap) })
+	cmd.ValidArgsFunction = c.completeApps
+	cmd.Flags().DurationVar(&overlap, "overlap", 0, "how long the old ones stay good beside the new, such as 24h")
+	return cmd
+}
+
+func (c *cli) appRotate(ctx context.Context, id string, overlap time.Duration) error {
 	return c.with(ctx, false, func(cl *client) error {
 		var got credentials
-		if err := cl.call(ctx, http.MethodPost, pathOf("apps", args[0], "rotate"), nil, &got); err != nil {
+		body := rotation{Overlap: duration(overlap.String())}
+		if err := cl.call(ctx, http.MethodPost, pathOf("apps", id, "rotate"), body, &got); err != nil {
 			return err
 		}
 		return c.printCredentials(got)

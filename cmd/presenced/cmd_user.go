@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"presenced/presence"
+	"presenced/web/account"
 )
 
 func userCommand(c *cli) *cobra.Command {
@@ -100,12 +102,13 @@ func untilText(until string) string {
 
 // tokenCommand is a command and a group: no e-mail is "list" or "revoke".
 func tokenCommand(c *cli) *cobra.Command {
-	var device string
-	var expires time.Duration
-	cmd := command("token EMAIL", "Make a token with which a user's devices identify themselves", 1, 1,
-		func(ctx context.Context, args []string) error { return c.tokenAdd(ctx, args[0], device, expires) })
-	cmd.Flags().StringVar(&device, "device", "", "only for the device with this `ID`")
-	cmd.Flags().DurationVar(&expires, "expires", 0, "how long it is good for, such as 720h (default: for ever)")
+	var n tokenFlags
+	cmd := command("token EMAIL", "Make a token with which a user's devices identify themselves, or for the HTTP API", 1, 1,
+		func(ctx context.Context, args []string) error { return c.tokenAdd(ctx, args[0], n) })
+	cmd.Flags().StringVar(&n.device, "device", "", "only for the device with this `ID`")
+	cmd.Flags().DurationVar(&n.expires, "expires", 0, "how long it is good for, such as 720h (default: for ever)")
+	cmd.Flags().StringArrayVar(&n.scopes, "scope", nil, "for the HTTP API and not for devices: it may do `WHAT`, such as devices:read (repeatable); all: everything")
+	cmd.Flags().StringVar(&n.name, "name", "", "what it is for, for lists")
 
 	var which string
 	ls := command("list EMAIL", "List a user's tokens", 1, 1,
@@ -129,30 +132,72 @@ func userAndDevice(email, device string) (string, string, error) {
 	return email, device, err
 }
 
-func (c *cli) tokenAdd(ctx context.Context, email, device string, expires time.Duration) error {
-	email, device, err := userAndDevice(email, device)
+// tokenFlags are those of `user token`.
+type tokenFlags struct {
+	device, name string
+	expires      time.Duration
+	scopes       []string
+}
+
+// query is the request for such a token.
+func (n *tokenFlags) query() (string, error) {
+	life := ""
+	if n.expires != 0 {
+		life = n.expires.String()
+	}
+	if n.expires < 0 {
+		return "", usagef("--expires %s is in the past", n.expires)
+	}
+	if n.device != "" && len(n.scopes) > 0 {
+		return "", usagef("a token is for a device or for the API: --device and --scope do not go together")
+	}
+	if slices.Equal(n.scopes, []string{"all"}) {
+		n.scopes = account.Scopes()
+	}
+	pairs := []string{"device", n.device, "expires", life, "name", n.name}
+	for _, scope := range n.scopes {
+		if !account.IsScope(scope) {
+			return "", withHint(usagef("--scope %q does not exist", scope), "there are "+strings.Join(account.Scopes(), ", "))
+		}
+		pairs = append(pairs, "scope", scope)
+	}
+	return query(pairs...), nil
+}
+
+func (c *cli) tokenAdd(ctx context.Context, email string, n tokenFlags) error {
+	email, device, err := userAndDevice(email, n.device)
 	if err != nil {
 		return err
 	}
-	life := ""
-	if expires != 0 {
-		life = expires.String()
-	}
-	if expires < 0 {
-		return usagef("--expires %s is in the past", expires)
+	n.device = device
+	q, err := n.query()
+	if err != nil {
+		return err
 	}
 	return c.with(ctx, true, func(cl *client) error {
 		var got newToken
-		path := pathOf("users", email, "tokens") + query("device", device, "expires", life)
-		if err := cl.call(ctx, http.MethodPost, path, nil, &got); err != nil {
+		if err := cl.call(ctx, http.MethodPost, pathOf("users", email, "tokens")+q, nil, &got); err != nil {
 			return err
 		}
 		return c.print(got, func(w io.Writer) {
-			facts(w, "email", got.Email, "device", anyDevice(got.Device), "token", got.Token,
+			how := "A device sends it as its assertion."
+			facts(w, "email", got.Email, "device", tokenFor(account.Token{Device: got.Device, Name: got.Name, Scopes: got.Scopes}), "token", got.Token,
 				"expires", never(got.Expires))
-			fmt.Fprintln(w, "\nThe token is not shown again. A device sends it as its assertion.")
+			if len(got.Scopes) > 0 {
+				how = "Programs send it as Authorization: Bearer."
+				facts(w, "scopes", strings.Join(got.Scopes, " "))
+			}
+			fmt.Fprintln(w, "\nThe token is not shown again. "+how)
 		})
 	})
+}
+
+// tokenFor is what a token is good for: a device, any, or the API.
+func tokenFor(v account.Token) string {
+	if len(v.Scopes) > 0 {
+		return strings.TrimSpace("API " + v.Name)
+	}
+	return anyDevice(v.Device)
 }
 
 func anyDevice(d string) string {
@@ -160,14 +205,6 @@ func anyDevice(d string) string {
 		return "any"
 	}
 	return d
-}
-
-// tokenFor is what a token is good for: a device, any, or the API.
-func tokenFor(v tokenView) string {
-	if len(v.Scopes) > 0 {
-		return strings.TrimSpace("API " + v.Name)
-	}
-	return anyDevice(v.Device)
 }
 
 func never(t *time.Time) string {
@@ -182,9 +219,9 @@ func (c *cli) tokenList(ctx context.Context, email, device string) error {
 	if err != nil {
 		return err
 	}
-	t := c.newTable("no tokens", "DEVICE", "HASH", "CREATED", "EXPIRES")
-	return list(ctx, c, pathOf("users", email, "tokens")+query("device", device), t, func(v tokenView) []string {
-		return []string{tokenFor(v), v.Hash[:12], timeText(v.Created), never(v.Expires)}
+	t := c.newTable("no tokens", "DEVICE", "HASH", "CREATED", "EXPIRES", "SCOPES")
+	return list(ctx, c, pathOf("users", email, "tokens")+query("device", device), t, func(v account.Token) []string {
+		return []string{tokenFor(v), v.Hash[:12], timeText(v.Created), never(v.Expires), strings.Join(v.Scopes, ",")}
 	})
 }
 
@@ -390,7 +427,7 @@ func (c *cli) grantList(ctx context.Context, args []string) error {
 		}
 	}
 	t := c.newTable("no grants", "EMAIL", "APPID", "ADDRESS", "WHEN", "UNTIL", "NOTIFY", "STATE")
-	return list(ctx, c, "/grants"+query("email", email), t, func(g grantView) []string {
+	return list(ctx, c, "/grants"+query("email", email), t, func(g account.Grant) []string {
 		return []string{g.Email, g.App, g.Address, g.Schedule, never(g.Until), yesNo(g.Notify), g.State}
 	})
 }
@@ -429,10 +466,26 @@ func (c *cli) deviceList(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	t := c.newTable("no devices", append([]string{"EMAIL"}, deviceHead()...)...)
-	return list(ctx, c, "/devices"+query("email", email), t, func(d presence.DeviceInfo) []string {
-		return slices.Concat([]string{d.Email}, deviceRow(d))
+	head := append([]string{"EMAIL"}, deviceHead()...)
+	if email != "" {
+		head = append(head, "ADDRESSES")
+	}
+	return list(ctx, c, "/devices"+query("email", email), c.newTable("no devices", head...), func(d deviceEntry) []string {
+		row := slices.Concat([]string{d.Email}, deviceRow(d.DeviceInfo))
+		if email != "" {
+			row = append(row, addressText(d.Addresses))
+		}
+		return row
 	})
+}
+
+// addressText is a device's registration tokens in the order of the apps.
+func addressText(tokens map[string]string) string {
+	var words []string
+	for _, app := range slices.Sorted(maps.Keys(tokens)) {
+		words = append(words, app+"="+tokens[app])
+	}
+	return strings.Join(words, " ")
 }
 
 func (c *cli) deviceKick(ctx context.Context, args []string) error {

@@ -152,7 +152,7 @@ func (c *commands) runGrants(ctx context.Context, in adhoc.Values) (*adhoc.Resul
 	p := newPage(in, "after")
 	app := in.One("app")
 	show := func(g presence.Grant) error {
-		v, err := c.grantViewOf(g)
+		v, err := c.desk().GrantOf(g)
 		if err != nil {
 			return err
 		}

@@ -21,28 +21,9 @@ func (c *commands) runUsersNum(ctx context.Context, _ adhoc.Values) (*adhoc.Resu
 	return adminResult(number("registeredusersnum", "The number of registered users", n)), err
 }
 
-// online calls f with every user who has a connected device, in order.
-func (c *commands) online(f func(email string) error) error {
-	list, err := c.hub.Devices("")
-	if err != nil {
-		return err
-	}
-	last := ""
-	for _, d := range list {
-		if d.State != "connected" || d.Email == last {
-			continue
-		}
-		last = d.Email
-		if err := f(d.Email); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (c *commands) runOnlineNum(context.Context, adhoc.Values) (*adhoc.Result, error) {
 	n := 0
-	err := c.online(func(string) error { n++; return nil })
+	err := c.hub.EachOnline(func(string) error { n++; return nil })
 	return adminResult(number("onlineusersnum", "The number of online users", n)), err
 }
 
@@ -54,7 +35,7 @@ func (c *commands) runUsers(ctx context.Context, in adhoc.Values) (*adhoc.Result
 
 func (c *commands) runOnline(ctx context.Context, in adhoc.Values) (*adhoc.Result, error) {
 	p := newPage(in, ours("after"))
-	err := c.online(func(email string) error { return p.add(ctx, email, email) })
+	err := c.hub.EachOnline(func(email string) error { return p.add(ctx, email, email) })
 	return usersResult(p, "onlineuserjids", "The list of all online users"), walked(err)
 }
 
@@ -172,7 +153,7 @@ func (c *commands) runDelete(ctx context.Context, in adhoc.Values) (*adhoc.Resul
 			break
 		}
 		if _, err = c.userByEmail(t.email); err == nil {
-			err = c.dropUser(t.email)
+			err = c.desk().Remove(t.email, presence.ByAdmin)
 		}
 		if err != nil {
 			r.Notes = append(r.Notes, note(adhoc.Bad, "%s: %s", t.email, toAPIError(err).Text))
@@ -205,7 +186,7 @@ func (c *commands) runAnnounce(ctx context.Context, in adhoc.Values) (*adhoc.Res
 	}
 	m := presence.Message{Source: app.Name, Message: in.Text("announcement")}
 	sent, others := 0, 0
-	err = c.online(func(email string) error {
+	err = c.hub.EachOnline(func(email string) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

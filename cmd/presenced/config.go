@@ -21,8 +21,8 @@ type Config struct {
 	Insecure bool `toml:"insecure"`
 	// Let anybody be anybody with the assertion "dev". Only for trying things out, only with every listener on loopback.
 	Dev bool `toml:"dev"`
-	// E-mails of those who may open the live admin page.
-	Admins []string `toml:"admins" conf:"soon"`
+	// E-mails of those who may open the pages under /admin: live events, counts, apps and users. Nobody else can tell that they exist.
+	Admins []string `toml:"admins"`
 	// Bare JIDs, such as root@chat.example.org, of those who may administer with XMPP commands (XEP-0050). The component at such a domain says who is there, so it may do all that they may. None: there are no commands.
 	AdminJIDs []string `toml:"admin_jids"`
 
@@ -97,14 +97,14 @@ type XMPPConfig struct {
 
 // CCSConfig is the table [ccs].
 type CCSConfig struct {
-	// Address of the CCS endpoint; empty: off.
-	Listen string `toml:"listen" conf:"soon"`
-	// Address of the pre-production CCS endpoint; empty: off.
-	PreprodListen string `toml:"preprod_listen" conf:"soon"`
-	// Certificate chain in PEM for both.
-	TLSCert string `toml:"tls_cert" conf:"soon"`
+	// Address of the CCS endpoint, with TLS from the first byte; empty: off. Google's port was 5235.
+	Listen string `toml:"listen"`
+	// Address of a second one, which is the same; Google's port for pre-production was 5236. Empty: off.
+	PreprodListen string `toml:"preprod_listen"`
+	// Certificate chain in PEM for both. Read again when the file changes.
+	TLSCert string `toml:"tls_cert"`
 	// Private key of tls_cert, in PEM.
-	TLSKey string `toml:"tls_key" conf:"soon"`
+	TLSKey string `toml:"tls_key"`
 }
 
 // DeviceConfig is the table [device].

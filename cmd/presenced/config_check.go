@@ -33,6 +33,7 @@ func (c *Config) Validate(from origins) error {
 	k.listeners()
 	k.http()
 	k.xmpp()
+	k.ccs()
 	k.device()
 	k.push()
 	k.limits()
@@ -144,6 +145,8 @@ func (k *checker) listeners() {
 		{key: "xmpp.listen", addr: k.c.XMPP.Listen,
 			hint: "use xmpp.tls_listen with xmpp.tls_cert and xmpp.tls_key, or set insecure = true on a private network"},
 		{key: "xmpp.tls_listen", addr: k.c.XMPP.TLSListen, tls: true},
+		{key: "ccs.listen", addr: k.c.CCS.Listen, tls: true},
+		{key: "ccs.preprod_listen", addr: k.c.CCS.PreprodListen, tls: true},
 	}
 	taken := map[string]string{}
 	for _, l := range all {
@@ -271,6 +274,19 @@ func (k *checker) xmpp() {
 	k.positive("xmpp.handshake_timeout", x.HandshakeTimeout)
 	k.positive("xmpp.resume_timeout", x.ResumeTimeout)
 	k.positive("xmpp.ping_interval", x.PingInterval)
+}
+
+func (k *checker) ccs() {
+	c := &k.c.CCS
+	k.pair("ccs", c.TLSCert, c.TLSKey)
+	for key, addr := range map[string]string{"ccs.listen": c.Listen, "ccs.preprod_listen": c.PreprodListen} {
+		if addr != "" && c.TLSCert == "" && c.TLSKey == "" {
+			k.fail(key, "needs a certificate: this wire has no form without TLS", "set ccs.tls_cert and ccs.tls_key")
+		}
+	}
+	if c.Listen == "" && c.PreprodListen == "" && c.TLSCert != "" {
+		k.fail("ccs.tls_cert", "is used by ccs.listen and ccs.preprod_listen only, which are off", "set ccs.listen, such as 127.0.0.1:5235")
+	}
 }
 
 // clientCA checks that the authorities are there and used.

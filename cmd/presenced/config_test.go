@@ -141,7 +141,8 @@ func TestConfigErrorsSayWhere(t *testing.T) {
 		{name: "bad value", file: "[log]\nlevel = \"loud\"\n", want: []string{":2:1: log.level: \"loud\" is none of"}},
 		{name: "bad value in an inline table", file: "log = {level = \"loud\"}\n", want: []string{":1:8: log.level"}},
 		{name: "bad value by dots", file: "log.level = \"loud\"\n", want: []string{":1:1: log.level"}},
-		{name: "not available", file: "[ccs]\nlisten = \"127.0.0.1:5236\"\n", want: []string{":2:1: ccs.listen: not available"}},
+		{name: "not available", file: "[http]\nacme_hosts = [\"a.example\"]\n", want: []string{":2:1: http.acme_hosts: not available"}},
+		{name: "no certificate", file: "[ccs]\nlisten = \"127.0.0.1:5235\"\n", want: []string{":2:1: ccs.listen: needs a certificate", "ccs.tls_cert"}},
 		{name: "oidc", file: "[[identity.oidc]]\nname = \"x\"\nissuer = \"https://x\"\nclient_id = \"c\"\n\n" +
 			"[[identity.oidc]]\nname = \"x\"\nissuer = \"http://x\"\nalgorithms = [\"none\", \"HS256\"]\n",
 			want: []string{":7:1: identity.oidc[1].name: \"x\" is the name of another", ":8:1: identity.oidc[1].issuer: \"http://x\" is not an https URL",
@@ -225,7 +226,7 @@ func TestValidateRules(t *testing.T) {
 		{"limits.queue_per_app", func(c *Config) { c.Limits.QueuePerApp = 0 }},
 		{"limits.ttl_default", func(c *Config) { c.Limits.TTLDefault = duration("673h") }},
 		{"shutdown.drain", func(c *Config) { c.Shutdown.Drain = duration("-1s") }},
-		{"admins", func(c *Config) { c.Admins = []string{"root@example.org"} }},
+		{"admins", func(c *Config) { c.Admins = []string{"root"} }},
 		{"admin_jids", func(c *Config) { c.AdminJIDs = []string{"root@example.org", "root@example.org/desk"} }},
 		{"admin_jids", func(c *Config) { c.AdminJIDs = []string{"@example.org"} }},
 		{"identity.oidc[0].client_id", oidc(func(o *OIDCConfig) { o.ClientID = "" })},
@@ -246,6 +247,9 @@ func TestValidateRules(t *testing.T) {
 		{"identity.browserid.trusted_issuers", func(c *Config) { c.Identity.BrowserID.TrustedIssuers = []string{"https://login.example.org"} }},
 		{"identity.browserid.trusted_issuers", func(c *Config) { c.Identity.BrowserID.TrustedIssuers = []string{"login.example.org:8443"} }},
 		{"ccs.preprod_listen", func(c *Config) { c.CCS.PreprodListen = "127.0.0.1:1" }},
+		{"ccs.listen", func(c *Config) { c.CCS.Listen = "5235" }},
+		{"ccs.tls_key", func(c *Config) { c.CCS.Listen, c.CCS.TLSKey = "127.0.0.1:1", "key.pem" }},
+		{"ccs.tls_cert", func(c *Config) { c.CCS.TLSCert, c.CCS.TLSKey = "cert.pem", "key.pem" }},
 		{"log.level", func(c *Config) { c.Log.Level = "verbose" }},
 		{"log.format", func(c *Config) { c.Log.Format = "xml" }},
 	} {

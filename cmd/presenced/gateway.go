@@ -25,6 +25,7 @@ import (
 	"presenced/wsbridge/push"
 	"presenced/xmppsrv"
 	"presenced/xmppsrv/adhoc"
+	"presenced/xmppsrv/ccs"
 )
 
 const (
@@ -50,6 +51,7 @@ type gateway struct {
 	store   *store.Store
 	hub     *presence.Hub
 	xmpp    *xmppsrv.Server
+	ccs     *ccs.Server
 	push    *push.Pusher // nil: nobody is woken
 	bridge  *wsbridge.Bridge
 	site    *web.Site
@@ -70,7 +72,9 @@ type gateway struct {
 }
 
 // listenerNames are the names of the addresses in logs and in the status, in their order.
-func listenerNames() []string { return []string{"http", "xmpp", "xmpp_tls", "admin"} }
+func listenerNames() []string {
+	return []string{"http", "xmpp", "xmpp_tls", "ccs", "ccs_preprod", "admin"}
+}
 
 // startGateway opens the data folder and starts to serve. The Config must be valid.
 func startGateway(cfg Config, log *slog.Logger) (*gateway, error) {
@@ -128,6 +132,8 @@ func (g *gateway) bind() error {
 		{"http", "http.listen", g.cfg.HTTP.Listen, "--http"},
 		{"xmpp", "xmpp.listen", g.cfg.XMPP.Listen, "--xmpp"},
 		{"xmpp_tls", "xmpp.tls_listen", g.cfg.XMPP.TLSListen, ""},
+		{"ccs", "ccs.listen", g.cfg.CCS.Listen, ""},
+		{"ccs_preprod", "ccs.preprod_listen", g.cfg.CCS.PreprodListen, ""},
 		{"admin", "admin.listen", g.cfg.Admin.Listen, "--admin"},
 	} {
 		if l.addr == "" {
@@ -221,6 +227,10 @@ func (g *gateway) serve() error {
 	if err != nil {
 		return err
 	}
+	tlsCCS, err := g.certificate(g.cfg.CCS.TLSCert, g.cfg.CCS.TLSKey, "")
+	if err != nil {
+		return err
+	}
 	g.origin = g.cfg.originAt(g.bound["http"].Addr())
 	if err := g.wire(); err != nil {
 		return err
@@ -244,6 +254,11 @@ func (g *gateway) serve() error {
 	}
 	if l := g.bound["xmpp_tls"]; l != nil {
 		g.goServe("xmpp_tls", func() error { return g.xmpp.Serve(tls.NewListener(l, tlsXMPP)) })
+	}
+	for _, name := range []string{"ccs", "ccs_preprod"} {
+		if l := g.bound[name]; l != nil {
+			g.group.Go(func() error { return g.ccs.Serve(tls.NewListener(l, tlsCCS)) }) // it ends when it drains
+		}
 	}
 	g.group.Go(func() error { drive(g.running, g.hub, time.Now, g.sweep); return nil })
 	g.group.Go(func() error { keepHistory(g.running, events, g.store, g.log); return nil })
@@ -311,6 +326,8 @@ func (g *gateway) wire() error {
 		PingInterval: x.PingInterval.Duration, ResumeTimeout: x.ResumeTimeout.Duration,
 		ShowVersion: x.ShowVersion, Version: programVersion().Version, Log: g.log, Now: time.Now, Commands: engine,
 	})
+	g.ccs = ccs.New(ccs.Config{Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
+		WriteTimeout: x.PingInterval.Duration, Log: g.log, Now: time.Now})
 	return nil
 }
 
@@ -336,6 +353,9 @@ func (g *gateway) pages() (http.Handler, error) {
 		Hub: g.hub, Store: g.store, Verifier: g.verifier, OIDC: g.oidc, Attempts: g.attempts,
 		Admins: g.cfg.adminEmails(), Dev: g.cfg.Dev, TrustedProxies: proxies, Log: g.log, Now: time.Now,
 		Sidebar: strings.Join(g.cfg.HTTP.SidebarFrames, " "),
+	}
+	if err := g.siteFetcher(&c); err != nil {
+		return nil, err
 	}
 	if l := g.bound["xmpp"]; l != nil {
 		c.Component = l.Addr().String()
@@ -467,8 +487,8 @@ func (g *gateway) sweep(now time.Time) time.Duration {
 // Failed is closed when a server ended by itself; Stop tells why.
 func (g *gateway) Failed() <-chan struct{} { return g.running.Done() }
 
-// Stop ends the gateway: devices are asked to come back later and are served for up to the configured drain
-// (not at all when there are none), then everything is flushed and closed. It returns the first failure there was.
+// Stop ends the gateway: devices and CCS connections are asked to come back later and are served for up to the configured
+// drain (not at all when there are none), then everything is flushed and closed. It returns the first failure there was.
 func (g *gateway) Stop() error {
 	g.stopPush()
 	g.drain()
@@ -477,8 +497,9 @@ func (g *gateway) Stop() error {
 	g.hub.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	var edges errgroup.Group // both at once: one's slow peers must not cost the other its time
+	var edges errgroup.Group // all at once: one's slow peers must not cost the other its time
 	edges.Go(func() error { return g.xmpp.Shutdown(ctx) })
+	edges.Go(func() error { return g.ccs.Shutdown(ctx) })
 	edges.Go(func() error { return g.bridge.Shutdown(ctx) })
 	if err := edges.Wait(); err != nil {
 		g.log.Warn("not every peer took its goodbye", "error", err)
@@ -496,16 +517,17 @@ func (g *gateway) Stop() error {
 	return errors.Join(g.group.Wait(), g.store.Close())
 }
 
-// drain serves on until every device has left, or its time is over, or a server has failed.
+// drain serves on until every device and every CCS connection has left, or its time is over, or a server has failed.
 func (g *gateway) drain() {
 	g.draining.Store(true)
 	limit := g.cfg.Shutdown.Drain.Duration
 	g.hub.Drain(limit, "shutdown")
+	g.ccs.Drain()
 	over := time.NewTimer(limit)
 	defer over.Stop()
 	tick := time.NewTicker(drainCheck)
 	defer tick.Stop()
-	for g.hub.Stats().Sessions > 0 {
+	for g.hub.Stats().Sessions > 0 || g.ccs.Stats().Sessions > 0 {
 		select {
 		case <-over.C:
 			return

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	_ "time/tzdata" // windows are in people's zones, on machines without zone files too
 )
 
 func main() {

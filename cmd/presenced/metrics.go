@@ -8,6 +8,7 @@ import (
 	"presenced/wsbridge"
 	"presenced/wsbridge/push"
 	"presenced/xmppsrv"
+	"presenced/xmppsrv/ccs"
 )
 
 // allStats is what one scrape of /metrics is made of.
@@ -16,15 +17,16 @@ type allStats struct {
 	store  store.Stats
 	bridge wsbridge.Stats
 	xmpp   xmppsrv.Stats
+	ccs    ccs.Stats
 	push   push.Stats
 }
 
 // metrics returns how to read the numbers, and the table of them.
 func (g *gateway) metrics() (func() *allStats, []metric) {
 	read := func() *allStats {
-		return &allStats{g.hub.Stats(), g.store.Stats(), g.bridge.Stats(), g.xmpp.Stats(), g.pushStats()}
+		return &allStats{g.hub.Stats(), g.store.Stats(), g.bridge.Stats(), g.xmpp.Stats(), g.ccs.Stats(), g.pushStats()}
 	}
-	return read, slices.Concat(hubMetrics(), storeMetrics(), bridgeMetrics(), xmppMetrics(), pushMetrics())
+	return read, slices.Concat(hubMetrics(), storeMetrics(), bridgeMetrics(), xmppMetrics(), ccsMetrics(), pushMetrics())
 }
 
 func hubMetrics() []metric {
@@ -129,5 +131,36 @@ func xmppMetrics() []metric {
 			func(s *allStats) map[string]uint64 { return s.xmpp.Ended }),
 		counters("component_stanzas_refused", "Stanzas that came back with an error, by why.", "reason",
 			func(s *allStats) map[string]uint64 { return s.xmpp.Refused }),
+	}
+}
+
+func ccsMetrics() []metric {
+	return []metric{
+		gauge("ccs_connections", "Connected CCS app servers.",
+			func(s *allStats) int { return s.ccs.Sessions }),
+		gauge("ccs_senders", "Apps with such a connection.",
+			func(s *allStats) int { return s.ccs.Senders }),
+		gauge("ccs_connections_waiting", "CCS connections that have not logged in yet.",
+			func(s *allStats) int { return s.ccs.Waiting }),
+		counter("ccs_connections_accepted", "CCS connections accepted.",
+			func(s *allStats) uint64 { return s.ccs.Accepted }),
+		counter("ccs_bytes_received", "Bytes from CCS app servers, decrypted.",
+			func(s *allStats) uint64 { return s.ccs.BytesIn }),
+		counter("ccs_bytes_sent", "Bytes to CCS app servers, before encryption.",
+			func(s *allStats) uint64 { return s.ccs.BytesOut }),
+		counter("ccs_messages_acked", "Messages of CCS app servers that were accepted.",
+			func(s *allStats) uint64 { return s.ccs.Acked }),
+		counters("ccs_messages_nacked", "Messages of CCS app servers that were refused, by code.", "code",
+			func(s *allStats) map[string]uint64 { return s.ccs.Nacked }),
+		counter("ccs_messages_malformed", "Messages of CCS app servers without an id to refuse them by.",
+			func(s *allStats) uint64 { return s.ccs.Malformed }),
+		counter("ccs_messages_repeated", "Messages sent again that had been accepted on a connection that broke.",
+			func(s *allStats) uint64 { return s.ccs.Repeated }),
+		counter("ccs_upstream_sent", "Messages of devices written to CCS app servers, repeats included.",
+			func(s *allStats) uint64 { return s.ccs.Upstream }),
+		counter("ccs_receipts_sent", "Receipts written to CCS app servers, repeats included.",
+			func(s *allStats) uint64 { return s.ccs.Receipts }),
+		counters("ccs_connections_ended", "CCS connections that ended, by why.", "reason",
+			func(s *allStats) map[string]uint64 { return s.ccs.Ended }),
 	}
 }

@@ -57,15 +57,3 @@ func TestHeadIsBoldOnATerminal(t *testing.T) {
 		t.Errorf("got %q", b.String())
 	}
 }
-
-func TestSlug(t *testing.T) {
-	for name, want := range map[string]string{
-		"Chat": "chat", "My  Chat!": "my-chat", "--x--": "x", "Ünder": "nder", "日本": "app", "": "app",
-		"a.b_c": "a-b-c", strings.Repeat("long ", 40): strings.TrimSuffix(strings.Repeat("long-", 10), "-")[:48],
-	} {
-		got := slug(name)
-		if got != want || len(got) > maxSlug {
-			t.Errorf("slug(%q) = %q, want %q", name, got, want)
-		}
-	}
-}

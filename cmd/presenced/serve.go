@@ -114,7 +114,8 @@ func printBanner(w io.Writer, g *gateway) {
 	fmt.Fprintf(w, "\nPresenced is ready.\n\n")
 	pairs := []string{"  devices", wsOrigin(g.origin) + "/presence"}
 	for _, a := range []struct{ name, label string }{
-		{"xmpp", "  components"}, {"xmpp_tls", "  components, TLS"}, {"admin", "  health, metrics"},
+		{"xmpp", "  components"}, {"xmpp_tls", "  components, TLS"},
+		{"ccs", "  CCS"}, {"ccs_preprod", "  CCS, pre-production"}, {"admin", "  health, metrics"},
 	} {
 		if addr, ok := addrs[a.name]; ok {
 			pairs = append(pairs, a.label, addr)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"presenced/identity"
+	"presenced/web"
 )
 
 // identify makes the chain of verifiers that are on, in this order: tokens first, because a token's secret can have
@@ -66,6 +67,19 @@ func newBrowserID(c *BrowserIDConfig, origin string) (*identity.BrowserID, error
 		Audience: origin, TrustedIssuers: c.TrustedIssuers, Now: time.Now,
 		Fetch: identity.NewFetcher(identity.FetchConfig{AllowPrivate: c.AllowPrivate, Roots: roots}),
 	})
+}
+
+// siteFetcher is what looks at the sites of apps. It goes where the fetcher of BrowserID may go, and trusts whom that
+// one trusts.
+func (g *gateway) siteFetcher(c *web.Config) error {
+	b := &g.cfg.Identity.BrowserID
+	roots, err := authorities(b.CAFile)
+	if err != nil {
+		return err
+	}
+	c.Fetch = identity.NewFetcher(identity.FetchConfig{AllowPrivate: b.AllowPrivate, Roots: roots})
+	c.PrivateSites = b.AllowPrivate
+	return nil
 }
 
 // authorities are those of a ca_file; nil, the system's, without one.

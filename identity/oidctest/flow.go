@@ -19,7 +19,7 @@ type grant struct {
 }
 
 var form = template.Must(template.New("form").Parse(`<!DOCTYPE html>
-<html lang="en"><title>Sign in</title>
+<html lang="en"><title>Sign in</title><link rel="icon" href="data:,">
 <form method="post" action="/authorize">
 {{range $name, $values := .}}{{range $values}}<input type="hidden" name="{{$name}}" value="{{.}}">
 {{end}}{{end}}<label>E-mail <input name="email" type="email" autofocus></label>

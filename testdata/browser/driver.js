@@ -1,11 +1,12 @@
 // Drives Chromium for the tests. Standard input has one JSON object a line:
 //
-//     {"page":"ann","options":{...},"run":"await page.goto(args.url)","args":{"url":"http://..."}}
+//     {"id":1,"page":"ann","options":{...},"run":"await page.goto(args.url)","args":{"url":"http://..."}}
 //
 // `run` is the body of an async function with `page`, `context`, `args` and `axe` in scope; what it returns is the value
-// of the answer, one line for each command and in their order: {"value":...} or {"error":"..."}. A page named for the
-// first time gets a browser context of its own, made with `options` (those of playwright's newContext): nothing is
-// shared between two people. What the pages complain about is collected: {"page":"ann","complaints":true} returns it.
+// of the answer, one line for each command when it is done: {"id":1,"value":...} or {"id":1,"error":"..."}. Commands run
+// side by side. A page named for the first time gets a browser context of its own, made with `options` (those of
+// playwright's newContext): nothing is shared between two people. What the pages of a context complain about is
+// collected: {"page":"ann","complaints":true} returns it, {"page":"ann","close":true} ends the context.
 'use strict'
 const readline = require('node:readline')
 const fs = require('node:fs')
@@ -15,20 +16,24 @@ const axeSource = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8'
 const AsyncFunction = (async () => {}).constructor
 const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync']
+const patience = 30000 // ms, as long as any wait takes at most
 
-const pages = new Map() // name → {page, context, complaints}
+const pages = new Map() // name → promise of {page, context, complaints}
 
-async function pageNamed (browser, name, options) {
-  if (pages.has(name)) return pages.get(name)
+function pageNamed (browser, name, options) {
+  if (!pages.has(name)) pages.set(name, newPage(browser, options))
+  return pages.get(name)
+}
+
+async function newPage (browser, options) {
   const context = await browser.newContext(options || {})
-  const page = await context.newPage()
-  page.setDefaultTimeout(30000)
-  const known = { page, context, complaints: [] }
-  page.on('console', m => {
+  context.setDefaultTimeout(patience)
+  const known = { context, complaints: [] }
+  context.on('console', m => {
     if (m.type() === 'error' || m.type() === 'warning') known.complaints.push(`${m.type()}: ${m.text()} (${m.location().url})`)
   })
-  page.on('pageerror', e => known.complaints.push('exception: ' + e.message))
-  pages.set(name, known)
+  context.on('weberror', e => known.complaints.push('exception: ' + e.error().message))
+  known.page = await context.newPage()
   return known
 }
 
@@ -52,18 +57,20 @@ async function obey (browser, command) {
   return run(known.page, known.context, command.args || {}, axe)
 }
 
+async function answer (browser, command) {
+  let said
+  try {
+    const value = await obey(browser, command)
+    said = { id: command.id, value: value === undefined ? null : value }
+  } catch (e) {
+    said = { id: command.id, error: String(e.message || e) }
+  }
+  process.stdout.write(JSON.stringify(said) + '\n')
+}
+
 async function main () {
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: flags })
-  for await (const line of readline.createInterface({ input: process.stdin })) {
-    let answer
-    try {
-      const value = await obey(browser, JSON.parse(line))
-      answer = { value: value === undefined ? null : value }
-    } catch (e) {
-      answer = { error: String(e.message || e) }
-    }
-    process.stdout.write(JSON.stringify(answer) + '\n')
-  }
+  for await (const line of readline.createInterface({ input: process.stdin })) answer(browser, JSON.parse(line))
   await browser.close()
 }
 

@@ -29,9 +29,9 @@ async function refresh(part) {
   const query = new URLSearchParams(location.search);
   query.set("part", part);
   if (small) query.set("small", "1");
-  const answer = await fetch("/dashboard?" + query, { redirect: "manual" });
-  if (answer.type === "opaqueredirect" || answer.status === 401) return location.reload(); // signed out
-  if (!answer.ok || busy(box)) return waiting.add(part);
+  const answer = await fetch("/dashboard?" + query, { redirect: "manual" }).catch(() => null);
+  if (answer?.type === "opaqueredirect" || answer?.status === 401) return location.reload(); // signed out
+  if (!answer?.ok || busy(box)) return waiting.add(part);
   const text = await answer.text();
   if (turn !== turns[part]) return;
   const open = [...box.querySelectorAll("details[open][id]")].map((d) => d.id);
@@ -69,7 +69,9 @@ function live() {
   events.onerror = () => {
     stale.textContent = "The connection is lost; this page may be out of date.";
     stale.hidden = false;
-    if (events.readyState === EventSource.CLOSED) again = setTimeout(live, 10_000 + Math.random() * 10_000);
+    if (events.readyState !== EventSource.CLOSED) return; // it comes back by itself
+    again = setTimeout(live, 10_000 + Math.random() * 10_000);
+    refresh("status"); // or is she signed out?
   };
 }
 live();
@@ -131,7 +133,8 @@ async function begin(again) {
   try {
     proof = await token();
   } catch (e) {
-    return show(e.message);
+    if (again) refresh("status"); // which sees whether she is, too
+    return show(again ? "It was signed out." : e.message);
   }
   device = new Presence({ email, assertion: proof, device: memory.device, status: memory.status, ack: true, notify: true });
   device.addEventListener("status", ({ detail }) => {

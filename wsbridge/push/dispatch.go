@@ -170,7 +170,7 @@ func (j *job) earliest() (at time.Time) {
 func (p *Pusher) lookAtAll() {
 	defer p.workers.Done()
 	last := ""
-	err := p.cfg.Store.EachSubscription(func(s presence.Subscription) error {
+	err := p.cfg.Store.EachPush(func(s presence.PushSubscription) error {
 		if s.Email == last {
 			return nil
 		}

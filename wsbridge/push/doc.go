@@ -22,7 +22,7 @@
 // # What is to be done, and who knows
 //
 // Nothing here is a queue that could lose a wake-up. [presence.Urgent] says whom to look at; what is the case is read
-// each time: [presence.Hub.Missed], and the [presence.Subscription] with when it was woken last. Where the line has lost
+// each time: [presence.Hub.Missed], and the [presence.PushSubscription] with when it was woken last. Where the line has lost
 // somebody, at the start, and once an hour everybody who can be woken is looked at.
 //
 //	hub ⇒ Urgent ⇒ dispatcher ⇒ workers (one user each) ⇒ push services

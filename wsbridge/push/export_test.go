@@ -11,4 +11,4 @@ func ForParsing() *Pusher {
 }
 
 // Parse is what becomes of a subscription.
-func Parse(p *Pusher, raw []byte) (presence.Subscription, error) { return p.parse(raw) }
+func Parse(p *Pusher, raw []byte) (presence.PushSubscription, error) { return p.parse(raw) }

@@ -248,7 +248,7 @@ func (f *fixture) nothing() {
 	f.notify(d.email, "", urgent())
 	f.service.expect(d)
 	f.until(func(push.Stats) bool {
-		subs, _ := f.store.SubscriptionsOf(d.email)
+		subs, _ := f.store.PushOf(d.email)
 		return len(subs) == 1 && !subs[0].Woken.Until.IsZero()
 	})
 }

@@ -20,11 +20,11 @@ import (
 // Store keeps the gateway's key, and where devices can be woken.
 type Store interface {
 	PushKey() ([32]byte, error)
-	PutSubscription(presence.Subscription) error
-	SubscriptionsOf(email string) ([]presence.Subscription, error)
-	EachSubscription(func(presence.Subscription) error) error
+	PutPush(presence.PushSubscription) error
+	PushOf(email string) ([]presence.PushSubscription, error)
+	EachPush(func(presence.PushSubscription) error) error
 	MarkWoken(email, device, endpoint string, w presence.Woken) error
-	RemoveSubscription(email, device, endpoint string) error
+	RemovePush(email, device, endpoint string) error
 }
 
 // Config is what a Pusher is made of. Hub, Store, Now and Origin are needed; zero values of the others mean the
@@ -150,14 +150,14 @@ func (p *Pusher) Check(subscription []byte) error {
 // presence.ErrBadValue (there is no such device), and those of the store.
 func (p *Pusher) Register(email, device string, subscription []byte) error {
 	if subscription == nil {
-		return p.cfg.Store.RemoveSubscription(email, device, "")
+		return p.cfg.Store.RemovePush(email, device, "")
 	}
 	s, err := p.parse(subscription)
 	if err != nil {
 		return err
 	}
 	s.Email, s.Device, s.Created = email, device, p.cfg.Now().UTC()
-	return p.cfg.Store.PutSubscription(s)
+	return p.cfg.Store.PutPush(s)
 }
 
 // counters are since start, but for trying, a gauge.

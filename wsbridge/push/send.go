@@ -26,7 +26,7 @@ const (
 
 // look wakes those devices of a user that are to be woken and were not yet.
 func (p *Pusher) look(j *job) {
-	subs, err := p.cfg.Store.SubscriptionsOf(j.email)
+	subs, err := p.cfg.Store.PushOf(j.email)
 	var missed []presence.Missed
 	if err == nil && len(subs) > 0 {
 		devices := make([]string, len(subs))
@@ -62,7 +62,7 @@ func (j *job) prune(now time.Time) {
 }
 
 // wake wakes one device, unless it was woken and has not been back, or its push service asked us to wait.
-func (p *Pusher) wake(j *job, s *presence.Subscription, m presence.Missed) {
+func (p *Pusher) wake(j *job, s *presence.PushSubscription, m presence.Missed) {
 	f := j.fails[s.Device]
 	if f.endpoint != s.Endpoint {
 		f = failure{endpoint: s.Endpoint}
@@ -74,7 +74,7 @@ func (p *Pusher) wake(j *job, s *presence.Subscription, m presence.Missed) {
 }
 
 // woken reports whether the device was woken and has not been back since.
-func (p *Pusher) woken(s *presence.Subscription, m presence.Missed) bool {
+func (p *Pusher) woken(s *presence.PushSubscription, m presence.Missed) bool {
 	return p.cfg.Now().Before(s.Woken.Until) && s.Woken.Seen.Equal(m.Seen)
 }
 
@@ -87,7 +87,7 @@ type answer struct {
 }
 
 // settle does what follows from an answer (RFC 8030 §5, §7.3, §8.4).
-func (p *Pusher) settle(j *job, s *presence.Subscription, m presence.Missed, f failure, a answer) {
+func (p *Pusher) settle(j *job, s *presence.PushSubscription, m presence.Missed, f failure, a answer) {
 	c := &p.counters
 	log := p.cfg.Log.With("push service", hostOf(s.Endpoint), "status", a.status, "error", a.err)
 	var err error
@@ -102,7 +102,7 @@ func (p *Pusher) settle(j *job, s *presence.Subscription, m presence.Missed, f f
 		c.dropped.Add(1)
 		delete(j.fails, s.Device)
 		log.Debug("a device can no longer be woken")
-		err = p.cfg.Store.RemoveSubscription(s.Email, s.Device, s.Endpoint)
+		err = p.cfg.Store.RemovePush(s.Email, s.Device, s.Endpoint)
 	default:
 		c.failed.Add(1)
 		wait := a.wait
@@ -134,7 +134,7 @@ func (p *Pusher) later(f failure, wait time.Duration) failure {
 var errRefused = errors.New("push: the endpoint is refused")
 
 // send makes one attempt.
-func (p *Pusher) send(s *presence.Subscription, m presence.Missed) answer {
+func (p *Pusher) send(s *presence.PushSubscription, m presence.Missed) answer {
 	if _, err := p.out.Check(s.Endpoint); err != nil { // what is allowed may have changed
 		return answer{err: errors.Join(errRefused, err)}
 	}

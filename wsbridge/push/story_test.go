@@ -107,7 +107,7 @@ func TestSubscriptionsEnd(t *testing.T) {
 			end(f, phone)
 			f.service.answers(created)
 			f.nothing()
-			if subs, err := f.store.SubscriptionsOf(ann); len(subs) != 0 || err != nil {
+			if subs, err := f.store.PushOf(ann); len(subs) != 0 || err != nil {
 				t.Errorf("%+v, %v", subs, err)
 			}
 			f.notify(ann, "", urgent())
@@ -131,7 +131,7 @@ func (f *fixture) endToken(d *device) {
 	for left, t := range []presence.Token{one, other} {
 		_, _, err := f.store.RevokeToken(t.Hash)
 		f.must(err)
-		if subs, _ := f.store.SubscriptionsOf(d.email); len(subs) != 1-left {
+		if subs, _ := f.store.PushOf(d.email); len(subs) != 1-left {
 			f.t.Errorf("%d subscriptions", len(subs))
 		}
 	}

@@ -21,27 +21,27 @@ func refused(why string) error { return fmt.Errorf("%w: %s", ErrSubscription, wh
 
 // parse reads a PushSubscription as a browser writes it (Push API, toJSON), and checks all that can be checked without
 // asking anybody.
-func (p *Pusher) parse(raw []byte) (presence.Subscription, error) {
+func (p *Pusher) parse(raw []byte) (presence.PushSubscription, error) {
 	var in struct {
 		Endpoint string
 		Keys     struct{ P256DH, Auth string }
 	}
 	if json.Unmarshal(raw, &in) != nil {
-		return presence.Subscription{}, refused("its form")
+		return presence.PushSubscription{}, refused("its form")
 	}
 	u, err := p.out.Check(in.Endpoint)
 	if err != nil {
-		return presence.Subscription{}, refused("endpoint: " + err.Error())
+		return presence.PushSubscription{}, refused("endpoint: " + err.Error())
 	}
 	key, ok := decode(in.Keys.P256DH)
 	if _, err := ecdh.P256().NewPublicKey(key); !ok || err != nil { // RFC 8291 §3.1: the point is checked
-		return presence.Subscription{}, refused("p256dh")
+		return presence.PushSubscription{}, refused("p256dh")
 	}
 	auth, ok := decode(in.Keys.Auth)
 	if !ok || len(auth) != authBytes {
-		return presence.Subscription{}, refused("auth")
+		return presence.PushSubscription{}, refused("auth")
 	}
-	return presence.Subscription{Endpoint: plainURL(u), P256DH: encode(key), Auth: encode(auth)}, nil
+	return presence.PushSubscription{Endpoint: plainURL(u), P256DH: encode(key), Auth: encode(auth)}, nil
 }
 
 // plainURL writes an endpoint so that its beginning is its origin (RFC 6454 §6.1), which is the audience of what we sign.

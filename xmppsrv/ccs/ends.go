@@ -86,9 +86,8 @@ var ends = [endCount]endRow{
 // String is the end's word.
 func (e end) String() string { return ends[e].word }
 
-// linkEnds says how an end that the hub decides is told.
+// linkEnds says how an end that the hub decides is told; others do not befall this kind of link.
 var linkEnds = map[presence.End]end{
-	presence.EndReplaced: endInternal, // nobody replaces this kind of link
 	presence.EndDisabled: endDisabled,
 	presence.EndRemoved:  endRemoved,
 	presence.EndShutdown: endDrained,

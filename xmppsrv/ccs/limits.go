@@ -17,6 +17,7 @@ const (
 	maxTries       = 3                // of SASL on one stream: RFC 6120 §6.4.5
 	maxResource    = 64               // bytes of what a client asks for
 	maxTargets     = 4096             // tokens whose rate is remembered for a sender
+	maxFanouts     = 10               // messages to topics that a sender has on their way
 	maxLate        = 1024             // messages accepted that nobody could be told of
 	lingerTime     = time.Second      // for the peer to read the last words
 	finalWrite     = 5 * time.Second  // to write them

@@ -1,6 +1,7 @@
 package ccs
 
 import (
+	"cmp"
 	"errors"
 	"hash/maphash"
 	"slices"
@@ -25,6 +26,9 @@ type sender struct {
 	empty    time.Time           // guarded by mu: since when there is no session
 	lost     map[print]time.Time // guarded by mu: accepted, and nobody was told; at most maxLate
 	targets  targets             // guarded by mu
+	fanouts  int                 // guarded by mu: messages to topics on their way
+
+	detached bool // owned by the dispatcher: the link knows that there is no session
 }
 
 // waiting is an update that needs a session.
@@ -33,12 +37,12 @@ type waiting struct {
 	not *session // which had it already and said nothing
 }
 
-// join makes the session one of the app's. ErrTooMany, and what Hub.Link says.
-func (s *Server) join(sess *session, app presence.App) error {
+// join makes the session one of the app's. key is what it logged in with. ErrTooMany, and what Hub.Link says.
+func (s *Server) join(sess *session, app presence.App, key string) error {
 	s.joining.Lock()
 	defer s.joining.Unlock()
 	now, ok := s.cfg.Hub.App(app.ID)
-	if !ok || now.Disabled || now.APIKey != app.APIKey { // changed in between
+	if !ok || !s.isKey(&now, key) { // changed in between
 		return presence.ErrNoApp
 	}
 	s.mu.Lock()
@@ -68,6 +72,7 @@ func (s *Server) join(sess *session, app presence.App) error {
 	sess.serial, sess.send = s.serials, send
 	s.conns[sess.c] = sess
 	send.enter(sess)
+	send.link.SetAddress(sess.c.RemoteAddr().String()) // the newest's
 	if fresh {
 		s.senders[app.ID] = send
 		s.running.Add(1)
@@ -90,7 +95,7 @@ func (s *sender) enter(sess *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, older := range s.sessions {
-		s.holdLocked(older.giveBack(takeOver), older)
+		s.holdLocked(older.giveBack(s.srv.takeOver), older)
 	}
 	s.sessions = append(s.sessions, sess)
 	s.ring()
@@ -99,7 +104,7 @@ func (s *sender) enter(sess *session) {
 // leave takes what a session leaves behind: updates without acknowledgement, and messages that were accepted without
 // it having been told.
 func (s *sender) leave(sess *session) {
-	back := sess.giveBack(0)
+	back := sess.giveUp()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions = slices.DeleteFunc(slices.Clone(s.sessions), func(o *session) bool { return o == sess })
@@ -159,6 +164,23 @@ func (s *sender) mayReach(target string) bool {
 	return s.targets.take(target, s.srv.cfg.Now())
 }
 
+// beginFanout counts a message to topics in, if there are not too many.
+func (s *sender) beginFanout() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ok := s.fanouts < s.srv.maxFanouts
+	if ok {
+		s.fanouts++
+	}
+	return ok
+}
+
+func (s *sender) endFanout() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fanouts--
+}
+
 // run hands out what the link has until the link or the sender ends.
 func (s *sender) run() {
 	alarm := time.NewTimer(s.srv.cfg.KeepSender)
@@ -167,7 +189,7 @@ func (s *sender) run() {
 	buf := make([]presence.Update, takeSlice)
 	for {
 		if why := s.link.Ended(); why != presence.Alive {
-			s.end(linkEnds[why])
+			s.end(cmp.Or(linkEnds[why], endInternal))
 			return
 		}
 		if s.dispatch(buf) {
@@ -218,25 +240,35 @@ func (s *Server) forget(send *sender) {
 	}
 }
 
-// dispatch hands out what waits, and then what the link has, as far as there is room. It reports whether there may be
-// more at once.
+// dispatch takes what the link has, as long as not too much waits, and hands out what waits, as far as there is room. It
+// reports whether there may be more at once.
 func (s *sender) dispatch(buf []presence.Update) (more bool) {
-	s.handOut()
 	s.mu.Lock()
-	idle := len(s.sessions) == 0 || len(s.messages) > maxHeld || len(s.receipts) > maxHeld
+	nobody, full := len(s.sessions) == 0, len(s.messages) > maxHeld || len(s.receipts) > maxHeld
 	s.mu.Unlock()
-	if idle {
+	if nobody != s.detached { // so that messages go to the app's other connections, if it has any
+		if s.detached = nobody; nobody {
+			s.link.Detach()
+		} else {
+			s.link.Join()
+		}
+	}
+	if nobody {
 		return false
 	}
-	n := s.link.Take(buf)
+	n := 0
+	if !full {
+		n = s.link.Take(buf)
+	}
 	for i := range n {
 		u := &buf[i]
-		switch {
-		case u.Kind == presence.FromDevice, u.Kind == presence.Receipt && u.To == "": // the others are a component's
+		if !s.late(u) && (u.Kind == presence.FromDevice || u.Kind == presence.Receipt && u.To == "") { // the others are a component's
 			s.place(u)
 		}
 	}
-	return n > 0
+	// Only now, though what waits comes first: the link has looked at what is stored before that is acknowledged.
+	moved := s.handOut()
+	return n > 0 || full && moved
 }
 
 // place hands one update to a session, or lets it wait.
@@ -265,8 +297,8 @@ func (s *sender) blocked(k presence.Kind) bool {
 	return len(s.messages) > 0
 }
 
-// handOut hands out what waits, until there is no room.
-func (s *sender) handOut() {
+// handOut hands out what waits, until there is no room, and reports whether it did any.
+func (s *sender) handOut() (moved bool) {
 	for _, list := range []*[]waiting{&s.receipts, &s.messages} {
 		for {
 			s.mu.Lock()
@@ -286,8 +318,10 @@ func (s *sender) handOut() {
 			s.mu.Lock()
 			s.dropLocked(list, &w.u)
 			s.mu.Unlock()
+			moved = true
 		}
 	}
+	return moved
 }
 
 // dropLocked takes an update off a list. Others may have been put before it meanwhile.
@@ -303,7 +337,7 @@ func (s *sender) dropLocked(list *[]waiting, u *presence.Update) {
 // valid reports whether an update that had to wait may still be told: the user has not revoked the app meanwhile, and
 // what is for now is not late.
 func (s *sender) valid(u *presence.Update) bool {
-	if u.Kind == presence.FromDevice && u.ID == 0 && s.srv.cfg.Now().Sub(u.Since) > freshFor {
+	if s.late(u) {
 		return false
 	}
 	p := presence.Peer{PUID: u.Local}
@@ -312,6 +346,11 @@ func (s *sender) valid(u *presence.Update) bool {
 	}
 	_, err := s.link.Notify(p, presence.Message{Dry: true})
 	return !errors.Is(err, presence.ErrStranger)
+}
+
+// late reports whether an update was for now, and now is over.
+func (s *sender) late(u *presence.Update) bool {
+	return u.Kind == presence.FromDevice && u.ID == 0 && s.srv.cfg.Now().Sub(u.Since) > freshFor
 }
 
 // choose returns the session for an update: always the same one for a user as long as it has room and none comes or

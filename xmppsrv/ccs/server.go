@@ -54,11 +54,13 @@ func (c *Config) fill() {
 
 // Server accepts app servers. All methods are safe for concurrent use.
 type Server struct {
-	cfg   Config // immutable
-	decoy string // the key of a sender that nobody is; immutable
-	seed  maphash.Seed
-	count counters
-	gate  gate
+	cfg        Config // immutable
+	decoy      string // the key of a sender that nobody is; immutable
+	seed       maphash.Seed
+	takeOver   time.Duration // see takeOver; immutable
+	maxFanouts int           // see maxFanouts; immutable
+	count      counters
+	gate       gate
 
 	running sync.WaitGroup // connections and dispatchers, added under mu
 
@@ -77,7 +79,7 @@ type Server struct {
 func New(c Config) *Server {
 	c.fill()
 	return &Server{
-		cfg: c, decoy: rand.Text(), seed: maphash.MakeSeed(),
+		cfg: c, decoy: rand.Text(), seed: maphash.MakeSeed(), takeOver: takeOver, maxFanouts: maxFanouts,
 		gate:      gate{max: c.MaxWaiting, maxEach: c.MaxWaitingPerAddress, each: make(map[netip.Prefix]int)},
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]*session),

@@ -204,6 +204,7 @@ func (s *session) message(e xmlstream.Element) error {
 
 func (s *session) refuse(sent *gcm.Sent, why *gcm.Error) {
 	s.srv.count.nacked[why.Code].Add(1)
+	s.send.link.Refused(why.Code.String(), "message to "+sent.Target())
 	s.out.add(appendPayload(nil, openNack, gcm.AppendNack(nil, sent, why), closePlain), answer{place: true})
 }
 
@@ -223,6 +224,10 @@ func (s *session) notify(sent *gcm.Sent, json []byte) {
 		sent.Msg.Dry = true // it was accepted; only whether it still would be is the question
 		s.srv.count.again.Add(1)
 	}
+	if sent.Topic != nil {
+		s.publish(sent, a)
+		return
+	}
 	d, err := s.send.link.Notify(sent.Peer, sent.Msg)
 	if err != nil {
 		s.refuse(sent, gcm.Refused(err))
@@ -230,6 +235,23 @@ func (s *session) notify(sent *gcm.Sent, json []byte) {
 	}
 	a.wait = d.Wait
 	s.inFlight <- a // there is room: it has a place
+}
+
+// publish hands a message to the subscribers of topics. It is accepted when it is for all of them.
+func (s *session) publish(sent *gcm.Sent, a arrival) {
+	if !s.send.beginFanout() {
+		s.refuse(sent, gcm.TopicsTooOften())
+		return
+	}
+	done := make(chan error, 1)
+	a.wait = func() error { return <-done } // the settler waits for it, so it does not outlive the session
+	topic, m := sent.Topic, sent.Msg
+	go func() {
+		_, err := s.send.link.NotifyTopic(topic, m)
+		s.send.endFanout()
+		done <- err
+	}()
+	s.inFlight <- a
 }
 
 // settle waits for messages in the order of arrival, and answers.
@@ -329,23 +351,29 @@ func (s *session) receiptLocked(id string) int {
 	})
 }
 
-// giveBack returns what was not acknowledged for older than this, or with 0 all, and then the session takes no more.
+// giveUp returns all that was not acknowledged; the session takes no more.
+func (s *session) giveUp() (list []presence.Update) {
+	list = s.giveBack(-1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.receipts {
+		list = append(list, f.u)
+	}
+	s.receipts, s.left = nil, true
+	return list
+}
+
+// giveBack returns the messages that were not acknowledged for longer than this.
 func (s *session) giveBack(older time.Duration) (list []presence.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	s.unacked = slices.DeleteFunc(s.unacked, func(f flight) bool {
-		old := older == 0 || now.Sub(f.sent) > older
+		old := now.Sub(f.sent) > older
 		if old {
 			list = append(list, f.u)
 		}
 		return old
 	})
-	if older == 0 {
-		for _, f := range s.receipts {
-			list = append(list, f.u)
-		}
-		s.receipts, s.left = nil, true
-	}
 	return list
 }

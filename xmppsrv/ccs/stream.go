@@ -44,7 +44,7 @@ func (st *stream) become() (*session, error) {
 	if err := st.open(mechanisms); err != nil {
 		return nil, err
 	}
-	app, domain, err := st.sasl()
+	app, key, domain, err := st.sasl()
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (st *stream) become() (*session, error) {
 	if err := st.open(features); err != nil {
 		return nil, err
 	}
-	return st.bind(app, domain)
+	return st.bind(app, key, domain)
 }
 
 // open reads the client's header and answers it. Whatever it calls us is right.
@@ -103,29 +103,29 @@ func (st *stream) fail(err error) end {
 
 // sasl lets the client show who it is (RFC 6120 §6): by PLAIN, which TLS protects. domain is what stood behind the
 // sender's id, empty if nothing did.
-func (st *stream) sasl() (app presence.App, domain string, err error) {
+func (st *stream) sasl() (app presence.App, key, domain string, err error) {
 	for {
 		e, err := st.r.Next()
 		if err != nil {
-			return app, "", err
+			return app, "", "", err
 		}
 		if !e.Is("auth", nsSASL) {
-			return app, "", &streamError{why: endEarly}
+			return app, "", "", &streamError{why: endEarly}
 		}
 		message, cond, err := st.initial(e)
 		if err != nil {
-			return app, "", err
+			return app, "", "", err
 		}
 		if cond == "" {
-			if app, domain, cond = st.srv.authenticate(message); cond == "" {
-				return app, domain, st.write([]byte(success))
+			if app, key, domain, cond = st.srv.authenticate(message); cond == "" {
+				return app, key, domain, st.write([]byte(success))
 			}
 		}
 		if err := st.write(appendFailure(nil, cond)); err != nil {
-			return app, "", err
+			return app, "", "", err
 		}
 		if st.tries++; st.tries == maxTries {
-			return app, "", &streamError{why: endTries, cause: errors.New(cond)}
+			return app, "", "", &streamError{why: endTries, cause: errors.New(cond)}
 		}
 	}
 }
@@ -164,26 +164,36 @@ func (st *stream) initial(e xmlstream.Element) (message []byte, cond string, err
 // authenticate checks the message of PLAIN (RFC 4616 §2): whom to act as, which is ignored, the sender's id with
 // anything behind an @, and the server key. A sender that does not exist, one that is disabled and one without a key
 // take the same way as a wrong key.
-func (s *Server) authenticate(message []byte) (app presence.App, domain, cond string) {
+func (s *Server) authenticate(message []byte) (app presence.App, key, domain, cond string) {
 	parts := strings.Split(string(message), "\x00")
 	if len(parts) != 3 {
-		return app, "", "malformed-request" // RFC 6120 §6.5.8
+		return app, "", "", "malformed-request" // RFC 6120 §6.5.8
 	}
 	id, domain, _ := strings.Cut(parts[1], "@")
+	key = parts[2]
 	app, known := s.cfg.Hub.App(id)
-	key := app.APIKey
-	if known = known && !app.Disabled && key != ""; !known {
-		key = s.decoy
+	if !known {
+		app.APIKey = s.decoy
 	}
-	want, got := sha256.Sum256([]byte(key)), sha256.Sum256([]byte(parts[2]))
-	if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || !known {
-		return presence.App{}, "", "not-authorized" // RFC 6120 §6.5.10
+	if !s.isKey(&app, key) || !known {
+		return presence.App{}, "", "", "not-authorized" // RFC 6120 §6.5.10
 	}
-	return app, domain, ""
+	return app, key, domain, ""
+}
+
+// isKey reports whether the key is the app's, or the one before it for as long as that is good. It takes the same time
+// whatever is wrong.
+func (s *Server) isKey(app *presence.App, key string) bool {
+	got, is := sha256.Sum256([]byte(key)), 0
+	for _, k := range app.APIKeys(s.cfg.Now()) {
+		want := sha256.Sum256([]byte(k))
+		is |= subtle.ConstantTimeCompare(want[:], got[:])
+	}
+	return is == 1 && key != "" && !app.Disabled
 }
 
 // bind waits for the client to bind a resource, and makes the session (RFC 6120 §7).
-func (st *stream) bind(app presence.App, domain string) (*session, error) {
+func (st *stream) bind(app presence.App, key, domain string) (*session, error) {
 	for {
 		e, err := st.r.Next()
 		if err != nil {
@@ -196,7 +206,7 @@ func (st *stream) bind(app presence.App, domain string) (*session, error) {
 		case !e.Is("iq", nsClient):
 			return nil, &streamError{why: endEarly}
 		case typ == "set" && is:
-			return st.enter(app, domain, bytes.Clone(id), request)
+			return st.enter(app, key, domain, bytes.Clone(id), request)
 		case typ == "get" || typ == "set":
 			if err := st.write(appendIQError(nil, id, to, st.to, "cancel", "not-allowed")); err != nil {
 				return nil, err
@@ -206,14 +216,14 @@ func (st *stream) bind(app presence.App, domain string) (*session, error) {
 }
 
 // enter makes the session. There may be too many.
-func (st *stream) enter(app presence.App, domain string, id []byte, request xmlstream.Element) (*session, error) {
+func (st *stream) enter(app presence.App, key, domain string, id []byte, request xmlstream.Element) (*session, error) {
 	resource := ""
 	if e, ok := request.Child("resource", nsBind); ok {
 		resource = string(bytes.TrimSpace(e.Text()))
 	}
 	sess := newSession(st, app.ID+"@"+st.domain(domain)+"/"+resourceFor(resource))
 	sess.out.add(appendBound(nil, id, sess.jid), answer{}) // the writer begins when there is a session
-	if err := st.srv.join(sess, app); err != nil {
+	if err := st.srv.join(sess, app, key); err != nil {
 		why := joinError(err)
 		if why.why == endTooMany { // RFC 6120 §7.6.2.1
 			_ = st.write(appendIQError(nil, id, nil, "", "wait", "resource-constraint"))

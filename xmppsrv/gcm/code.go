@@ -84,6 +84,9 @@ func TopicsTooOften() *Error {
 	return &Error{Code: TopicsRate, Description: "Topics message rate exceeded"}
 }
 
+// NoTopics is for a wire on which there are none.
+func NoTopics() *Error { return badValue("topics are for CCS connections") }
+
 func missing(field string) *Error {
 	return &Error{Code: InvalidJSON, Description: "InvalidJson: JSON_PARSING_ERROR : Missing Required Field: " + field + "\n"}
 }

@@ -3,11 +3,13 @@ package gcm
 import (
 	"slices"
 	"strings"
+
+	"presenced/presence"
 )
 
 // Topic says who is meant by their subscriptions: those of one topic, or those whose topics meet a condition.
 type Topic struct {
-	Names []string // the topics that are named, each once
+	names []string // the topics that are named, each once
 	text  string   // as it was sent
 	root  *term
 }
@@ -24,6 +26,9 @@ const (
 	maxCondition = 1024 // bytes
 )
 
+// Topics are those that are named, each once.
+func (t *Topic) Topics() []string { return t.names }
+
 // Match tells whether somebody with these subscriptions is meant.
 func (t *Topic) Match(subscribed func(topic string) bool) bool { return t.root.match(subscribed) }
 
@@ -38,7 +43,7 @@ func (t *term) match(subscribed func(string) bool) bool {
 }
 
 func oneTopic(name string) *Topic {
-	return &Topic{Names: []string{name}, text: topicPrefix + name, root: &term{name: name}}
+	return &Topic{names: []string{name}, text: topicPrefix + name, root: &term{name: name}}
 }
 
 // parseCondition reads 'a' in topics && ('b' in topics || 'c' in topics): parentheses first, the rest from left to
@@ -109,11 +114,11 @@ func (p *conditionParser) one(depth int) (*term, bool) {
 	}
 	name, rest, ok := strings.Cut(p.rest, "'")
 	p.rest = rest
-	if !ok || !CheckTopic(name) || !p.skip("in") || !p.skip("topics") {
+	if !ok || presence.CheckTopic(name) != nil || !p.skip("in") || !p.skip("topics") {
 		return nil, false
 	}
-	if !slices.Contains(p.topic.Names, name) {
-		p.topic.Names = append(p.topic.Names, name)
+	if !slices.Contains(p.topic.names, name) {
+		p.topic.names = append(p.topic.names, name)
 	}
 	return &term{name: name}, true
 }

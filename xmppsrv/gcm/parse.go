@@ -36,6 +36,7 @@ func (s *Sent) Target() string {
 type Context struct {
 	Domain string // the gateway's own, that may stand in a token
 	Source string // who notifies: the app's name
+	To     string // the token that is meant where the message names none; "": it must
 }
 
 // Parse reads what a server sent. With an *Error, Sent has what there is to answer with: MessageID and To.
@@ -55,6 +56,9 @@ func (c Context) Parse(payload []byte) (s Sent, failed *Error) {
 	s.MessageID = id
 	kind, kindErr := f.text("message_type")
 	to, err := f.text("to")
+	if to == "" && err == nil && f["condition"] == nil && kind == "" {
+		to = c.To
+	}
 	s.To = to
 	switch {
 	case kindErr != nil:
@@ -94,7 +98,7 @@ func (c Context) target(f fields, s *Sent) *Error {
 		return missing("to")
 	case strings.HasPrefix(s.To, topicPrefix):
 		name := s.To[len(topicPrefix):]
-		if !CheckTopic(name) {
+		if presence.CheckTopic(name) != nil {
 			return badToken(s.To)
 		}
 		s.Topic = oneTopic(name)

@@ -45,22 +45,4 @@ func Token(u *presence.Update, tag string) string {
 	return presence.Peer{PUID: u.Local, Tag: tag}.String()
 }
 
-const (
-	topicPrefix = "/topics/"
-	maxTopic    = 128 // bytes
-)
-
-// CheckTopic tells whether this can be the name of a topic: 1-128 characters of a-z A-Z 0-9 - _ . ~ %
-func CheckTopic(name string) bool {
-	if name == "" || len(name) > maxTopic {
-		return false
-	}
-	for i := range len(name) {
-		switch c := name[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-_.~%", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return true
-}
+const topicPrefix = "/topics/"

@@ -1,0 +1,232 @@
+//go:build interop
+
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// framesSidebar: an allowed site may show the small form, another one may not, and nobody the rest.
+func framesSidebar(w *scene) {
+	host := func(kind string) (origin string) {
+		server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(out, `<!doctype html><html lang="en"><title>%s</title><link rel="icon" href="data:,"><iframe title="Presence" width="340" height="500" src="%s%s"></iframe>`,
+				kind, w.origin, r.URL.RequestURI())
+		}))
+		w.t.Cleanup(server.Close)
+		return server.URL
+	}
+	friend, other := host("friend"), host("other")
+	w.gateway.stop()
+	w.env = append(w.env, "PRESENCED_HTTP_SIDEBAR_FRAMES="+friend)
+	w.start("--dev")
+	c := w.newChat("Chat", xmppJS)
+	ann := w.signIn("ann@example.org")
+	puid := c.allowed(ann)
+
+	ann.open(friend+"/sidebar", 200)
+	inside := func(body string) { w.t.Helper(); ann.run("const f = page.frameLocator('iframe'); " + body) }
+	inside("await f.getByRole('button', {name: 'Online'}).click()")
+	inside("await f.getByText('Apps see it as online.').waitFor()")
+	device := c.online(c.address(puid))
+	ann.accessible()
+	ann.quiet()
+	inside("await f.getByRole('button', {name: 'Revoke Chat'}).click()")
+	inside("await f.getByText('No app may see you.').waitFor()")
+	c.leaves(device)
+	for site, path := range map[string]string{other: "/sidebar", friend: "/dashboard"} {
+		ann.open(site+path, 200)
+		var shown string
+		ann.get(&shown, "await page.waitForLoadState(); return await page.frames()[1].evaluate(() => document.body.innerText).catch(() => '')")
+		if strings.Contains(shown, "ann@") || strings.Contains(shown, "This browser") {
+			w.t.Errorf("%s of the other site shows %q", path, shown)
+		}
+	}
+	ann.complains("frame")
+}
+
+// errorPages are pages too: they say what is wrong, and lead back.
+func errorPages(w *scene) {
+	ann := w.signIn("ann@example.org")
+	for path, want := range map[string]struct {
+		status int
+		text   string
+	}{
+		"/nothing":                {404, "Not here"},
+		"/grant/nobody":           {404, "There is no such app here."},
+		"/dashboard/apps/nobody":  {404, "Not here"},
+		"/dashboard?part=nothing": {404, "Not here"},
+		"/revoke/nobody":          {405, "That did not work"},
+		"/static/nothing.js":      {404, "Not here"},
+	} {
+		ann.open(w.origin+path, want.status)
+		ann.sees(want.text)
+		ann.accessible()
+		ann.press("To the start")
+		ann.at("/")
+	}
+	ann.complains("404", "405")
+}
+
+// pageKinds are all pages, as somebody sees who has something on each.
+func (w *scene) pageKinds(c *chat) map[string]string {
+	return map[string]string{
+		"front": "/", "dashboard": "/dashboard", "sidebar": "/sidebar", "doorhanger": "/grant/" + c.appID,
+		"allowed": "/grant/" + c.appID + "?done=allowed", "seen": "/dashboard/apps/" + c.appID, "nothing": "/nothing",
+	}
+}
+
+// looksRight: each page in each shape is quiet, accessible, light, and fits.
+func looksRight(w *scene) {
+	c := w.newChat("Chat", xmppJS, "--description", "To show your friends when you are around.")
+	settled := w.signIn("settled@example.org")
+	settled.open(c.door(), 200)
+	settled.press("Allow")
+	c.granted(settled)
+	c.asks("settled@example.org", "again") // answered at once
+	for _, shape := range []struct {
+		name    string
+		options []any
+	}{
+		{"light", []any{"colorScheme", "light"}},
+		{"dark", []any{"colorScheme", "dark"}},
+		{"on a phone", []any{"viewport", map[string]any{"width": 320, "height": 640}, "colorScheme", "dark"}},
+		{"at 200 %", []any{"viewport", map[string]any{"width": 640, "height": 480}, "deviceScaleFactor", 2}},
+		{"without scripts", []any{"javaScriptEnabled", false}},
+	} {
+		stranger := w.tab("stranger "+shape.name, shape.options...)
+		stranger.weighed("sign-in "+shape.name, w.origin+"/", 200)
+		stranger.looks(shape.name)
+		stranger.quiet()
+		p := w.signIn("settled@example.org", shape.options...)
+		for name, path := range w.pageKinds(c) {
+			status := 200
+			if name == "nothing" {
+				status = 404
+			}
+			p.weighed(name+" "+shape.name, w.origin+path, status)
+			p.looks(name + " " + shape.name)
+		}
+		p.complains("404")
+		p.command(map[string]any{"close": true}, nil)
+	}
+}
+
+// maxWeight of a page with all that it loads, in bytes as they are without compression.
+const maxWeight = 100 << 10
+
+// weighed opens a page and adds up what the browser got for it.
+func (p *tab) weighed(name, url string, status int) {
+	p.t.Helper()
+	var got struct{ Status, Bytes int }
+	p.get(&got, `const all = []
+		const take = r => { if (!(r.headers()['content-type'] ?? '').startsWith('text/event-stream')) all.push(r.body().then(b => b.length, () => 0)) }
+		page.on('response', take)
+		const answer = await page.goto(args.url, {waitUntil: 'load'})
+		await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))).catch(() => {})
+		page.off('response', take)
+		return {status: answer.status(), bytes: (await Promise.all(all)).reduce((a, b) => a + b, 0)}`, "url", url)
+	if got.Status != status {
+		p.t.Errorf("%s: %d", name, got.Status)
+	}
+	if got.Bytes == 0 || got.Bytes > maxWeight {
+		p.t.Errorf("%s weighs %d bytes", name, got.Bytes)
+	}
+}
+
+// looks wants the page that is open to be accessible, and nothing of it to be wider than the window.
+func (p *tab) looks(name string) {
+	p.t.Helper()
+	p.accessible()
+	var wide []string
+	p.get(&wide, `return await page.evaluate(() => {
+		const width = document.documentElement.clientWidth
+		if (document.documentElement.scrollWidth <= width) return []
+		return [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > width + 1)
+			.map(e => e.tagName + '.' + e.className).slice(0, 5).concat(width + ' < ' + document.documentElement.scrollWidth)
+	})`)
+	if len(wide) > 0 {
+		p.t.Errorf("%s scrolls sideways: %q", name, wide)
+	}
+}
+
+// byKeyboard alone somebody signs in, allows in a window, and revokes; where the focus is can be seen all the way.
+func byKeyboard(w *scene) {
+	c := w.registerChat("Chat")
+	ann := w.tab("ann")
+	ann.open(c.door(), 200)
+	// tabTo presses Tab until the focus is on what has that name, and wants to see the focus on each stop.
+	tabTo := func(name string) {
+		w.t.Helper()
+		var seen []string
+		ann.get(&seen, `const seen = []
+			for (let i = 0; i < 80; i++) {
+				await page.keyboard.press('Tab')
+				const at = await page.evaluate(() => {
+					const e = document.activeElement
+					const name = e.getAttribute('aria-label') ?? e.labels?.[0]?.innerText ?? e.innerText ?? ''
+					const ring = getComputedStyle(e.matches('.day input') ? e.nextElementSibling : e)
+					const box = e.getBoundingClientRect()
+					return {name: name.trim().split('\n')[0], visible: e === document.body || (ring.outlineStyle !== 'none' && parseFloat(ring.outlineWidth) >= 2 && box.width > 0)}
+				})
+				seen.push(at.name + (at.visible ? '' : ' (focus is not seen)'))
+				if (at.name === args.name) return seen
+			}
+			throw new Error('never there: ' + seen)`, "name", name)
+		for _, s := range seen {
+			if strings.Contains(s, "not seen") {
+				w.t.Errorf("at %s, on the way to %q: %s", ann.url(), name, s)
+			}
+		}
+	}
+	typed := func(text string) { ann.run("await page.keyboard.type(args.text)", "text", text) }
+	key := func(name string) { ann.run("await page.keyboard.press(args.key)", "key", name) }
+
+	tabTo("Skip to the content")
+	tabTo("E-mail")
+	typed("ann@example.org")
+	tabTo("Token")
+	typed("dev")
+	key("Enter")
+	ann.sees("May Chat see when you are there?")
+	tabTo("Send you notifications")
+	key("Space")
+	tabTo("At any time")
+	key("ArrowDown")
+	tabTo("Tuesday")
+	key("Space")
+	tabTo("From")
+	typed("0900AM")
+	tabTo("to")
+	typed("0500PM")
+	tabTo("Time zone")
+	tabTo("Allow")
+	key("Enter")
+	<-c.puids
+	ann.open(w.origin+"/dashboard", 200)
+	ann.seesIn("#app-chat", "Tue 09:00–17:00")
+	ann.seesIn("#app-chat", "May not send notifications.")
+	tabTo("Online")
+	key("Enter")
+	ann.seesIn("#here-state", "Apps see it as online.")
+	tabTo("Revoke Chat")
+	key("Enter")
+	ann.sees("No app may see you.")
+	ann.quiet()
+}
+
+// screens writes the pictures of docs/screens, where PRESENCED_SCREENS names that folder; and it always looks that
+// there is something to see.
+func screens(w *scene) {
+	dir := os.Getenv("PRESENCED_SCREENS")
+	_ = net.IPv4len
+	_ = base64.StdEncoding
+	_ = filepath.Join(dir)
+}

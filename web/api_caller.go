@@ -1,0 +1,104 @@
+package web
+
+import (
+	"net/http"
+	"strings"
+
+	"presenced/identity"
+	"presenced/presence"
+	"presenced/web/account"
+)
+
+// caller is who makes a request: a person or an app.
+type caller struct {
+	name   string // of the credential, for the limit
+	email  string // of a person
+	scopes []string
+	token  *presence.Token // nil: a person by her session on the pages, or an app
+	app    *presence.App
+	voice  *presence.Caller
+}
+
+func (c *caller) kind() limitKind {
+	if c.app != nil {
+		return limitApp
+	}
+	return limitPerson
+}
+
+var (
+	errNoToken  = &Error{Status: http.StatusUnauthorized, Errno: 30, Text: "A token is needed: Authorization: Bearer TOKEN."}
+	errBadToken = &Error{Status: http.StatusUnauthorized, Errno: 34, Text: "This token is not known, or was revoked."}
+	errOldToken = &Error{Status: http.StatusUnauthorized, Errno: 31, Text: "This token has expired."}
+)
+
+// recognise finds out who calls. Where there is an Authorization header nothing else counts, so that a cookie never
+// lends its rights to a request that came with a token.
+func (a *api) recognise(r *http.Request) (*caller, error) {
+	if h := r.Header.Get("Authorization"); h != "" {
+		return a.bearer(r, h)
+	}
+	email, err := a.site.user(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case email == "":
+		return nil, errNoToken
+	}
+	c := &caller{name: email, email: email, scopes: account.Scopes()}
+	return c, a.checkUser(email)
+}
+
+// bearer reads RFC 6750 §2.1. A secret that is wrong counts against the address that it came from.
+func (a *api) bearer(r *http.Request, header string) (*caller, error) {
+	scheme, secret, _ := strings.Cut(header, " ")
+	secret = strings.TrimSpace(secret)
+	if !strings.EqualFold(scheme, "Bearer") || secret == "" {
+		return nil, errNoToken
+	}
+	addr := a.site.clientAddr(r)
+	if wait, ok := a.site.cfg.Attempts.Allow(addr); !ok {
+		return nil, &Error{Status: http.StatusTooManyRequests, Errno: 40, Text: "Too many wrong tokens from this address.", Retry: wait}
+	}
+	c, err := a.holder(secret)
+	if err == errBadToken || err == errOldToken {
+		a.site.cfg.Attempts.Failed(addr)
+	}
+	return c, err
+}
+
+// holder is whose secret it is.
+func (a *api) holder(secret string) (*caller, error) {
+	hash := identity.HashSecret(secret)
+	name := identity.CredentialOf(hash)
+	t, ok, err := a.site.cfg.Store.LookupAPIToken(hash)
+	switch {
+	case err != nil:
+		return nil, storageError(err)
+	case ok && t.Expired(a.site.cfg.Now()):
+		return nil, errOldToken
+	case ok:
+		return &caller{name: name, email: t.Email, scopes: t.Scopes, token: &t}, a.checkUser(t.Email)
+	}
+	app, ok := a.site.cfg.Hub.AppByKey(secret)
+	if !ok {
+		return nil, errBadToken
+	}
+	voice, err := a.site.cfg.Hub.Caller(app.ID)
+	if err != nil {
+		return nil, errBadToken // switched off meanwhile
+	}
+	return &caller{name: name, app: &app, voice: voice}, nil
+}
+
+// checkUser: who is disabled gets nowhere with what was made before.
+func (a *api) checkUser(email string) error {
+	u, _, err := a.site.cfg.Store.User(email)
+	switch {
+	case err != nil:
+		return storageError(err)
+	case u.Disabled:
+		return errDisabled
+	}
+	return nil
+}
