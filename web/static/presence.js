@@ -25,6 +25,9 @@ function socketURL(server = new URL(import.meta.url).origin) {
   return url.href;
 }
 
+const base64 = (buffer) =>
+  btoa(String.fromCharCode(...new Uint8Array(buffer))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+
 const remembered = 1000; // ids of notifications
 const patience = 10_000; // ms for any answer
 const { now } = Date;
@@ -39,11 +42,13 @@ const { now } = Date;
  *  - `request` {app, name, purpose, time}: an app asks to see the user; answer with consent()
  *  - `dropped` {app, count}: so many were lost because too much waited
  *  - `reconnect` {after, reason}: the gateway goes away for a while; it is honoured by itself
+ *  - `push` {endpoint}: the gateway can wake this device, see wake()
  *  - `close` {code, reason, final, retry}: retry in so many ms; final: not by itself, see open()
  *  - `error` PresenceError, or what `assertion()` threw
  */
 export class Presence extends EventTarget {
   #o; #url; #ws; #wish; #told; #hidden; #idle; #watching; #detector;
+  #proof; #push; // what the last hello said of these
   #turn = 0; #tries = 0; #since = 0; #notBefore = 0; #next = 1;
   #timer; #beat; #every; #again;
   #asked = new Map(); // id → {ok, no}
@@ -66,6 +71,7 @@ export class Presence extends EventTarget {
    * @param {"online"|"unavailable"|"offline"|null} [o.status="online"] the first status; null: none until setStatus()
    * @param {boolean} [o.auto=true] in a browser: away while the page is hidden, or the user idle where that may be known
    * @param {boolean} [o.notify=false] show notifications, once Notification.requestPermission() was granted
+   * @param {boolean|ServiceWorkerRegistration} [o.push=false] be woken by Web Push while not connected, through the page's service worker or this one, once the user has allowed it; see wake()
    * @param {{base: number, cap: number}} [o.backoff] ms: the n-th wait is random below min(cap, base·2ⁿ)
    * @param {typeof WebSocket} [o.WebSocket] another implementation
    */
@@ -119,6 +125,21 @@ export class Presence extends EventTarget {
     if (this.#o.ack && ids.length) this.#write({ type: "ack", ids });
   }
 
+  /**
+   * Has the gateway wake this device by Web Push while it is not connected, or no longer. Call it from a click: the browser
+   * asks the user. False: it cannot be. It needs a service worker such as presence-sw.js.
+   */
+  async wake(on = true) {
+    if (on) {
+      this.#o.push ||= true;
+      return this.#subscribe(true);
+    }
+    await (await this.#subscription())?.unsubscribe();
+    this.#o.push = false;
+    await this.#sayPush(null);
+    return true;
+  }
+
   /** Connects at once, if it is not connected: after close(), or where `close` was final. */
   open() {
     if (!this.#watching) this.#watch();
@@ -149,6 +170,7 @@ export class Presence extends EventTarget {
     let proof, ws;
     try {
       proof = typeof assertion === "function" ? await assertion() : assertion;
+      this.#push = (await this.#subscription().catch(() => {}))?.toJSON();
       if (turn !== this.#turn) return; // closed meanwhile
       ws = this.#ws = new WebSocket(this.#url);
     } catch (error) {
@@ -167,6 +189,8 @@ export class Presence extends EventTarget {
   // Its answer is handled before the next frame is: not by a promise.
   #hello(assertion) {
     const { email, device, ack, heartbeat } = this.#o;
+    const push = this.#push;
+    this.#proof = assertion;
     const p = this.#presence();
     const ok = (f) => {
       clearTimeout(this.#timer);
@@ -177,13 +201,48 @@ export class Presence extends EventTarget {
       this.#alive();
       this.#to("connected");
       this.#tell().catch(() => {}); // what changed meanwhile
+      if (this.#o.push) this.#subscribe().catch((e) => this.#emit("error", e));
     };
     const no = (e) => {
       if (e.errno) this.#refused(e);
-      if (e.errno === 40 || e.errno >= 90) this.#drop(e.message); // in all other cases the gateway ends it
+      if (e.detail === "push") this.#o.push = false; // the gateway would not have it; the rest may be right
+      if (e.detail === "push" || e.errno === 40 || e.errno >= 90) this.#drop(e.message); // in all other cases the gateway ends it
     };
     this.#asked.set(0, { ok, no });
-    this.#write({ type: "hello", id: 0, email, assertion, device, ack, heartbeat, ...p });
+    this.#write({ type: "hello", id: 0, email, assertion, device, ack, heartbeat, push, ...p });
+  }
+
+  async #worker() {
+    const { push } = this.#o;
+    return push === true ? navigator.serviceWorker?.getRegistration() : push || undefined;
+  }
+
+  async #subscription() {
+    return (await this.#worker())?.pushManager?.getSubscription();
+  }
+
+  // Subscribes with the gateway's key where that is not done yet, and tells the gateway, and the worker who it is.
+  async #subscribe(ask = false) {
+    const key = this.session?.push_key, worker = await this.#worker();
+    if (!key || !worker?.pushManager) return false;
+    let sub = await worker.pushManager.getSubscription();
+    if (sub?.options?.applicationServerKey && base64(sub.options.applicationServerKey) !== key) {
+      await sub.unsubscribe(); // of another gateway, or of one that has lost its key
+      sub = null;
+    }
+    if (!sub && !ask && globalThis.Notification?.permission !== "granted") return false;
+    sub ??= await worker.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
+    const { email } = this.#o, { device } = this.session ?? {};
+    worker.active?.postMessage({ presence: { url: this.#url, email, device, assertion: this.#proof } });
+    if (JSON.stringify(sub) !== JSON.stringify(this.#push)) await this.#sayPush(sub.toJSON());
+    this.#emit("push", { endpoint: sub.endpoint });
+    return true;
+  }
+
+  async #sayPush(push) {
+    const { email, device, ack, heartbeat } = this.#o;
+    await this.#ask({ type: "hello", email, assertion: this.#proof, device, ack, heartbeat, push });
+    this.#push = push ?? undefined;
   }
 
   #write(frame) {
@@ -322,6 +381,7 @@ export class Presence extends EventTarget {
     const back = () => now() < this.#notBefore || this.#check();
     on(globalThis, "online", back); // another network: the old connection may be dead
     on(globalThis, "pageshow", back);
+    on(globalThis.navigator?.serviceWorker, "message", (e) => e.data?.presenced === "waiting" && back()); // it was woken
     on(globalThis.document, "visibilitychange", () => this.#visible() || back());
     if (this.#o.auto && globalThis.document) {
       this.#visible();
