@@ -95,15 +95,15 @@ func (f *appForm) into(s *Site, a *presence.App) error {
 	a.Name, a.Description, a.URL, a.Conflict = f.Name, f.Description, f.URL, presence.Conflict(f.Conflict)
 	a.Redirects = strings.Fields(f.Redirects)
 	if len(a.Redirects) > maxOwnRedirect {
-		return fmt.Errorf("At most %d addresses to come back to.", maxOwnRedirect)
+		return complaint(fmt.Sprintf("At most %d addresses to come back to.", maxOwnRedirect))
 	}
 	for _, r := range a.Redirects {
 		if !s.isRedirectOf(r, a.Site) {
-			return fmt.Errorf("%s is not an https address at %s or beneath it.", r, a.Site)
+			return complaint(fmt.Sprintf("%s is not an https address at %s or beneath it.", r, a.Site))
 		}
 	}
 	if a.URL != "" && !s.isRedirectOf(a.URL, a.Site) {
-		return fmt.Errorf("%s is not an https address at %s or beneath it.", a.URL, a.Site)
+		return complaint(fmt.Sprintf("%s is not an https address at %s or beneath it.", a.URL, a.Site))
 	}
 	return nil
 }

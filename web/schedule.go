@@ -1,7 +1,6 @@
 package web
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -96,12 +95,17 @@ func readTerms(form url.Values) terms {
 	return t
 }
 
-var (
-	errHalfRow = errors.New("Each span of time needs both a beginning and an end.")
-	errNoRow   = errors.New("Say at least one span of time, or choose “At any time”.")
-	errZone    = errors.New("That time zone is not known. It looks like Europe/Paris.")
-	errDate    = errors.New("The last day is not a date.")
-	errPast    = errors.New("The last day is over already.")
+// complaint is what is wrong with a form, as a sentence for the person who filled it in.
+type complaint string
+
+func (c complaint) Error() string { return string(c) }
+
+const (
+	errHalfRow = complaint("Each span of time needs both a beginning and an end.")
+	errNoRow   = complaint("Say at least one span of time, or choose “At any time”.")
+	errZone    = complaint("That time zone is not known. It looks like Europe/Paris.")
+	errDate    = complaint("The last day is not a date.")
+	errPast    = complaint("The last day is over already.")
 )
 
 // lay puts the terms into a grant, or says what is wrong with them, for people.
@@ -141,7 +145,7 @@ func (t *terms) windows() ([]presence.Window, error) {
 			return nil, errHalfRow
 		}
 		if err := w.Check(); err != nil {
-			return nil, fmt.Errorf("%s to %s is no span of time: 21:00 to 23:00 would be one.", r.From, r.To)
+			return nil, complaint(fmt.Sprintf("%s to %s is no span of time: 21:00 to 23:00 would be one.", r.From, r.To))
 		}
 		ws = append(ws, w)
 	}

@@ -88,6 +88,8 @@ type setup struct {
 	Limits presence.Limits
 	Store  store.Options // its limits are those
 	Path   string        // of the data file
+	Clock  func() time.Time
+	Linger time.Duration
 }
 
 // start starts a gateway with the app "chat" at chat.example; change may alter the configuration.
@@ -99,6 +101,7 @@ func start(t testing.TB, change ...func(*setup)) *gateway {
 			Log: slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))},
 		Limits: presence.DefaultLimits(),
 		Path:   filepath.Join(t.TempDir(), "data"),
+		Clock:  time.Now,
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -107,7 +110,7 @@ func start(t testing.TB, change ...func(*setup)) *gateway {
 	cfg.Store.Limits = cfg.Limits
 	g.db, err = store.Open(cfg.Path, cfg.Store)
 	g.must(err)
-	g.hub, err = presence.New(presence.Config{Store: g.db, Now: time.Now, Limits: cfg.Limits})
+	g.hub, err = presence.New(presence.Config{Store: g.db, Now: cfg.Clock, Limits: cfg.Limits, Key: g.db.Key(), Linger: cfg.Linger})
 	g.must(err)
 	cfg.Hub = g.hub
 	g.srv = xmppsrv.New(cfg.Config)

@@ -114,7 +114,7 @@ func TestSignInOutlivesARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.HTTP.Listen = g.addrs()["http"]
-	g = startTest(t, cfg)
+	startTest(t, cfg)
 	if resp, body := ann.get("/getApps"); resp.StatusCode != http.StatusOK {
 		t.Errorf("after the restart: %s %s", resp.Status, body)
 	}

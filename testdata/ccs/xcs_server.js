@@ -5,6 +5,10 @@ const { createInterface } = require("node:readline");
 
 const tell = (event, fields) => console.log(JSON.stringify({ event, ...fields }));
 
+// It leaves the promise of a send that fails to nobody, which ends Node.js since version 15. What was not sent is not
+// answered, and is sent again.
+process.on("unhandledRejection", (err) => console.error(String(err)));
+
 let xcs, Message, Notification;
 let up = false;
 const pending = new Map(); // sent and not answered, by id
