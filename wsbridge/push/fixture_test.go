@@ -285,10 +285,10 @@ func newService(t *testing.T) *service {
 	s.answers(created)
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		s.pushes <- pushed{r, body, time.Now()}
 		s.mu.Lock()
-		answer := s.answer
+		answer := s.answer // before the test knows that it came, and changes it
 		s.mu.Unlock()
+		s.pushes <- pushed{r, body, time.Now()}
 		answer(w, r)
 	}))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -349,7 +349,10 @@ func (p pushed) checkVAPID(t *testing.T, key string) (claims struct {
 	if err != nil || len(signature) != 64 {
 		t.Fatalf("signature %q: %v", parts[2], err)
 	}
-	public := &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(point[1:33]), Y: new(big.Int).SetBytes(point[33:])}
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil {
+		t.Fatal(err)
+	}
 	sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
 	if !ecdsa.Verify(public, sum[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])) {
 		t.Error("the signature is not the gateway's")

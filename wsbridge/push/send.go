@@ -26,6 +26,7 @@ const (
 
 // look wakes those devices of a user that are to be woken and were not yet.
 func (p *Pusher) look(j *job) {
+	begun := time.Now()
 	subs, err := p.cfg.Store.PushOf(j.email)
 	var missed []presence.Missed
 	if err == nil && len(subs) > 0 {
@@ -38,7 +39,7 @@ func (p *Pusher) look(j *job) {
 	if err != nil {
 		p.cfg.Log.Error("looking who has to be woken", "error", err)
 		f := p.later(j.fails[""], 0)
-		j.prune(time.Now())
+		j.prune(begun)
 		j.fails[""] = f
 		return
 	}
@@ -49,13 +50,13 @@ func (p *Pusher) look(j *job) {
 			}
 		}
 	}
-	j.prune(time.Now())
+	j.prune(begun)
 }
 
-// prune forgets the failures that keep nothing waiting: what had to be tried again was.
-func (j *job) prune(now time.Time) {
+// prune forgets the failures that were due when a look began, and are not renewed by it.
+func (j *job) prune(begun time.Time) {
 	for device, f := range j.fails {
-		if !f.until.After(now) {
+		if !f.until.After(begun) {
 			delete(j.fails, device)
 		}
 	}

@@ -152,7 +152,10 @@ func TestTriedAgain(t *testing.T) {
 		"429":      status(http.StatusTooManyRequests),
 		"403":      status(http.StatusForbidden),
 		"redirect": status(http.StatusTemporaryRedirect, "Location", "/elsewhere"),
-		"timeout":  func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"timeout": func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler) // else there would be an answer after all
+		},
 		"cut": func(w http.ResponseWriter, _ *http.Request) {
 			c, _, _ := http.NewResponseController(w).Hijack()
 			c.Close()
