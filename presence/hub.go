@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +40,7 @@ type Hub struct {
 	nextWake atomic.Int64 // moment that Advance last announced
 	advanced moment       // owned by Advance: when it was, see noteTime
 	until    atomic.Int64 // moment of the earliest Grant.Until in the store; maxMoment if none
-	drain    atomic.Pointer[Reconnect]
+	drain    atomic.Pointer[curfew]
 	lastGone atomic.Pointer[Commit] // the last departure on its way to the disk
 	lastCame atomic.Pointer[Commit] // the same of arrivals
 	urgent   atomic.Pointer[Urgent] // nil: nobody asks
@@ -49,6 +51,7 @@ type Hub struct {
 	receiptsMu sync.RWMutex    // held for reading while sending on receipts
 	working    sync.WaitGroup  // the receipts goroutine
 
+	firstSent                               atomic.Uint64 // the lowest number of a message that a device sent to this hub
 	transient                               atomic.Uint64 // numbers of notifications with TTL 0
 	published, notified, confirmed, refused atomic.Uint64
 }
@@ -68,6 +71,7 @@ func New(c Config) (*Hub, error) {
 		h.shards[i].due.Store(int64(maxMoment))
 	}
 	h.nextWake.Store(int64(maxMoment))
+	h.firstSent.Store(math.MaxUint64)
 	apps, err := c.Store.Apps()
 	if err != nil {
 		return nil, fmt.Errorf("loading apps: %w", err)
@@ -230,6 +234,9 @@ func (h *Hub) stepLocked(sh *shard, d *device, e Input, now moment) {
 			h.showQueuesLocked(d.user)
 		}
 		fanoutLocked(d)
+		if d.user.whole != nil {
+			h.stepWholeLocked(d.user, now)
+		}
 	}
 	if before.Status != s.Status {
 		h.tellStatus(d, s.Status)
@@ -289,16 +296,39 @@ func (d *device) recordLocked(now moment) DeviceRecord {
 	return DeviceRecord{ID: d.id, Seen: now.time(), Gone: gone}
 }
 
-// Drain asks every session, and every link that asks Reconnect, to come back after a random time up to spread;
-// serving goes on. New Attach calls, and new links of kind SocketLink, fail with ErrDraining.
-func (h *Hub) Drain(spread time.Duration, reason string) {
-	h.drain.Store(&Reconnect{After: spread, Reason: reason})
+// curfew is what a hub that drains knows of the time after it.
+type curfew struct {
+	over   time.Time     // when it serves no more
+	spread time.Duration // from then on; within it everybody comes back
+	reason string
+}
+
+// reconnect is what one of those who have to go is told: a moment of his own behind the end, so that nobody comes
+// back to a closed door, and not all in one instant.
+func (d *curfew) reconnect(now time.Time) *Reconnect {
+	return &Reconnect{After: max(d.over.Sub(now), 0) + rand.N(max(d.spread, 0)+1), Reason: d.reason}
+}
+
+// Drain asks every session, and every link that asks Reconnect, to come back at a random moment within spread, behind
+// the time that the hub still serves; until then serving goes on. New Attach calls, and new links of kind SocketLink,
+// fail with ErrDraining.
+func (h *Hub) Drain(serve, spread time.Duration, reason string) {
+	h.drain.Store(&curfew{over: h.cfg.Now().Add(serve), spread: spread, reason: reason})
 	h.eachSession(func(_ *shard, s *Session) { s.signal(flagReconnect) })
 	for _, a := range h.apps.all() {
 		for _, l := range a.links() {
 			l.ring()
 		}
 	}
+}
+
+// Draining is what somebody who comes now is to be told: when to come back, another time at each call; nil: the hub
+// does not drain.
+func (h *Hub) Draining() *Reconnect {
+	if d := h.drain.Load(); d != nil {
+		return d.reconnect(h.cfg.Now())
+	}
+	return nil
 }
 
 // Close ends every session (EndDraining) without linger, then every link (EndShutdown) behind what it still
@@ -332,6 +362,7 @@ func (h *Hub) closeShard(sh *shard, now moment) {
 
 // endDevicesLocked ends all of a user's sessions, and the lingers.
 func (h *Hub) endDevicesLocked(sh *shard, u *user, why End, now moment) {
+	sh.lost.forget(u.email, nil)
 	for d := u.devices; d != nil; {
 		next := d.next // the step may unlink d
 		if d.session != nil {
@@ -501,8 +532,22 @@ func (d *device) infoLocked() DeviceInfo {
 	return info
 }
 
+// Attached returns the session of a device; nil: it has none.
+func (h *Hub) Attached(email, device string) *Session {
+	sh := h.shard(email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if u := sh.users[email]; u != nil {
+		if d := u.device(device); d != nil {
+			return d.session
+		}
+	}
+	return nil
+}
+
 // Kick ends the user's sessions on device ("": on all) with EndKicked and returns how many.
 func (h *Hub) Kick(email, device string) int {
+	h.forgetTickets(email, func(t *lostSession) bool { return device == "" || t.device == device })
 	return h.endSessions(email, EndKicked, func(s *Session) bool { return device == "" || s.dev.id == device })
 }
 
@@ -511,6 +556,7 @@ func (h *Hub) Kick(email, device string) int {
 func (h *Hub) EndCredential(email, credential string) int {
 	c := h.placing.of(credential)
 	h.revoked.add(c, h.cfg.Now())
+	h.forgetTickets(email, func(t *lostSession) bool { return t.credential == c })
 	return h.endSessions(email, EndExpired, func(s *Session) bool { return s.credential == c })
 }
 

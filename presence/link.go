@@ -1,7 +1,6 @@
 package presence
 
 import (
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -53,6 +52,7 @@ type Update struct {
 	ID      uint64    // Subscribed, Unsubscribed: for Told; FromDevice: for Delivered; 0: nothing is kept of it
 	Data    []byte    // FromDevice: one JSON object
 	Device  string    // Receipt: the tag of the device that confirmed
+	Again   bool      // FromDevice: the app may have had it before
 }
 
 // Link is the handle of one connection of an app. Take is for one goroutine at a time; everything else is
@@ -198,12 +198,12 @@ func (l *Link) hears(n *Notice) bool {
 // Reconnect is what a socket is to be told once when the server drains: when to come back. nil: nothing, or it
 // was returned before. It belongs to who calls Take.
 func (l *Link) Reconnect() *Reconnect {
-	r := l.hub.drain.Load()
-	if r == nil || l.sentAway {
+	if l.sentAway {
 		return nil
 	}
-	l.sentAway = true
-	return &Reconnect{After: rand.N(r.After + 1), Reason: r.Reason}
+	r := l.hub.Draining()
+	l.sentAway = r != nil
+	return r
 }
 
 // maxKept bounds the notices read for one connection; the rest come with the next.

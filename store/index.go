@@ -194,7 +194,10 @@ func (ix *index) total(now int64) (n int) {
 
 // countFrom counts what waits from one app.
 func (ix *index) countFrom(app string, now int64) int {
-	number := ix.apps.number(app)
+	number, known := ix.apps.find(app)
+	if !known {
+		return 0 // nothing ever waited from it
+	}
 	return ix.countIf(func(e *entry) bool { return e.app() == number && !e.expired(now) })
 }
 
@@ -398,6 +401,14 @@ func (ns *names) number(app string) uint32 {
 	ns.numbers[app] = n
 	ns.list = append(ns.list, app)
 	return n
+}
+
+// find is number for everybody else: it adds nothing.
+func (ns *names) find(app string) (number uint32, known bool) {
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	number, known = ns.numbers[app]
+	return number, known
 }
 
 func (ns *names) name(n uint32) string {

@@ -44,7 +44,7 @@ const (
 // What the dashboard shows at once.
 const (
 	appsShown     = 15
-	requestsShown = 8
+	requestsShown = 6
 	devicesShown  = 12
 	linesShown    = 25
 	windowsShown  = 5        // of an app, in words
@@ -270,13 +270,14 @@ type appsPart struct {
 
 // appView is a grant, for people.
 type appView struct {
-	App, Name, Site string
-	Shown, Paused   bool
-	State           string   // why not, or until when
-	When            []string // its windows
-	Until           string   // when the grant ends
-	Notify, Idle    bool
-	Tomorrow, Next  string
+	App, Name, Site     string
+	Shown, Paused       bool
+	State               string   // why not, or until when
+	When                []string // its windows
+	Until               string   // when the grant ends
+	Notify, Idle        bool
+	NoStatus, NoDevices bool // left out
+	Tomorrow, Next      string
 }
 
 func (b *board) loadApps() error {
@@ -314,7 +315,7 @@ func (b *board) appView(g *presence.Grant) (appView, error) {
 		return appView{}, err
 	}
 	v := appView{App: g.App, Name: g.App, Shown: sight.Shown, Paused: sight.Paused, Notify: g.Notify, Idle: g.Idle,
-		Tomorrow: b.at(tomorrow(b.now, b.zone)), Next: b.Next}
+		NoStatus: g.NoStatus, NoDevices: g.NoDevices, Tomorrow: b.at(tomorrow(b.now, b.zone)), Next: b.Next}
 	if a, ok := b.site.cfg.Hub.App(g.App); ok {
 		v.Name, v.Site = shorten(plain(a.Name), nameShown), a.Component
 	}
@@ -335,6 +336,8 @@ func (b *board) appView(g *presence.Grant) (appView, error) {
 // state says in words how a grant stands.
 func (b *board) state(g *presence.Grant, sight presence.Sight) string {
 	switch {
+	case sight.NoStatus:
+		return "does not see you"
 	case sight.Paused && g.PausedUntil != nil:
 		return "paused until " + b.at(*g.PausedUntil)
 	case sight.Paused:

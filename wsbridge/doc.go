@@ -33,6 +33,13 @@
 //	watch    → writer → Link.Take → frames, ping behind notices
 //	reader   → decodeAppFrame → Link.NotifyAll, Delivered → answer
 //
+// # Batteries
+//
+// Between heartbeats nothing is written to an idle device. What may wait for a quiet one is the core's business (see
+// [presence.Quiet]); here it is told when the device is awake anyway: with a ping, and when it says anything by itself.
+// heartbeat.go finds the longest silence that a device's network allows, without a timer: the reader notes after how
+// long it heard something. A ticket is the core's too: the verifier is not asked for who brings one.
+//
 // # Choices where the contract is silent
 //
 //   - null is the same as leaving a field out. A known field given twice makes the frame malformed.

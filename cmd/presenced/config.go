@@ -127,6 +127,8 @@ type DeviceConfig struct {
 	Burst int `toml:"burst"`
 	// Frames a second that a socket may send; 0: no limit.
 	Rate float64 `toml:"rate"`
+	// Devices that may identify themselves in a second, all together; 0: no limit. Of more, some wait for two seconds and the others are told when to come back, so that those who are connected do not wait. New connections are taken at twice this rate.
+	Logins float64 `toml:"logins"`
 }
 
 // PushConfig is the table [push].
@@ -163,6 +165,8 @@ type LimitsConfig struct {
 type ShutdownConfig struct {
 	// After asking devices to come back later, serve this long before closing; shorter once they all left.
 	Drain Duration `toml:"drain"`
+	// Devices are asked to come back within this time behind the drain, each at another moment; longer where device.logins needs longer to let them all in.
+	Spread Duration `toml:"spread"`
 }
 
 // IdentityConfig is the table [identity].
@@ -199,9 +203,9 @@ type BrowserIDConfig struct {
 	Enabled bool `toml:"enabled"`
 	// Domains of issuers believed for any e-mail; none: only the e-mail's own domain, and whom that delegates to.
 	TrustedIssuers []string `toml:"trusted_issuers"`
-	// Fetch support documents from private and loopback addresses, addresses without a name, and ports other than 443 too.
+	// Fetch support documents, and what proves the domains of apps, from private and loopback addresses, addresses without a name, and ports other than 443 too.
 	AllowPrivate bool `toml:"allow_private"`
-	// Authorities in PEM for fetching support documents, instead of the system's. Read at the start.
+	// Authorities in PEM for fetching both, instead of the system's. Read at the start.
 	CAFile string `toml:"ca_file"`
 }
 
@@ -238,6 +242,7 @@ func DefaultConfig() Config {
 			MaxFrame:        8192,
 			Burst:           20,
 			Rate:            1.0,
+			Logins:          2000,
 		},
 		Limits: LimitsConfig{
 			NotificationBytes: 4096,
@@ -249,7 +254,7 @@ func DefaultConfig() Config {
 			SocketsPerAddress: 1000,
 			RequestsPerUser:   100,
 		},
-		Shutdown: ShutdownConfig{Drain: duration("10s")},
+		Shutdown: ShutdownConfig{Drain: duration("10s"), Spread: duration("10s")},
 		Identity: IdentityConfig{Token: true},
 		Log:      LogConfig{Level: "info", Format: "text"},
 	}

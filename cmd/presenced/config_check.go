@@ -78,6 +78,9 @@ func (k *checker) basics() {
 	if k.c.Shutdown.Drain.Duration < 0 {
 		k.fail("shutdown.drain", "must not be negative", "")
 	}
+	if k.c.Shutdown.Spread.Duration < 0 {
+		k.fail("shutdown.spread", "must not be negative", "")
+	}
 	for _, e := range k.c.Admins {
 		if _, err := presence.NormalEmail(e); err != nil {
 			k.fail("admins", fmt.Sprintf("%q is not an e-mail address", e), "")
@@ -322,6 +325,9 @@ func (k *checker) device() {
 	k.atLeast("device.burst", d.Burst, 1)
 	if !(d.Rate >= 0 && d.Rate < 1e9) {
 		k.fail("device.rate", "must not be negative", "0 turns the limit off")
+	}
+	if !(d.Logins >= 0 && d.Logins < 1e9) {
+		k.fail("device.logins", "must not be negative", "0 turns the limit off")
 	}
 }
 

@@ -30,14 +30,16 @@ import (
 
 const (
 	readHeaderTimeout = 10 * time.Second
-	requestTimeout    = 20 * time.Second // for the whole of a request
-	profileTimeout    = 2 * time.Minute  // the same on the admin listener, where a profile may take a while
+	requestTimeout    = 20 * time.Second // for the whole of a request; the answer has answerTimes as long
+	answerTimes       = 6
+	profileTimeout    = 2 * time.Minute // the same on the admin listener, where a profile may take a while
 	idleTimeout       = 30 * time.Second
 	maxHeaderBytes    = 16 << 10
 	closeTimeout      = 5 * time.Second // for peers to take their last bytes
 	sweepEvery        = time.Minute
 	sweepBatch        = 1000 // expired notifications that are removed at once
 	drainCheck        = 50 * time.Millisecond
+	spreadMost        = time.Hour
 )
 
 // gateway is a running server: the core, the store, the edges and the listeners, wired as a Config says. It
@@ -149,7 +151,8 @@ func (g *gateway) bind() error {
 	if ln := g.bound["http"]; ln != nil {
 		proxies, err := parsePrefixes(g.cfg.HTTP.TrustedProxies)
 		errs = append(errs, err)
-		g.bound["http"] = newCrowdListener(ln, g.cfg.Limits.SocketsPerAddress+crowdSpare, proxies)
+		crowd := newCrowdListener(ln, g.cfg.Limits.SocketsPerAddress+crowdSpare, proxies)
+		g.bound["http"] = paced(crowd, pacePerLogin*g.cfg.Device.Logins)
 	}
 	var err error
 	if g.socket, err = listenSocket(socketFile(g.cfg)); err != nil {
@@ -312,7 +315,7 @@ func (g *gateway) wire() error {
 	d, x := &g.cfg.Device, &g.cfg.XMPP
 	devices := wsbridge.Config{
 		Hub: g.hub, Verifier: g.verifier, Attempts: g.attempts, Log: g.log, Now: time.Now,
-		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate,
+		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate, Logins: d.Logins,
 		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
 		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
 		SocketsPerAddress: g.cfg.Limits.SocketsPerAddress, Origin: g.origin, LocalOnly: g.cfg.Dev, TrustedProxies: proxies,
@@ -409,11 +412,11 @@ func (g *gateway) addrs() map[string]string {
 }
 
 // serveHTTP starts an HTTP server on l, with TLS if there is a config for it. A request has to be there within
-// patience, 0: ever.
+// patience, and its answer taken within answerTimes that; 0: ever. What streams sets its own time for each write.
 func (g *gateway) serveHTTP(name string, l net.Listener, h http.Handler, t *tls.Config, patience time.Duration) {
 	s := &http.Server{
-		ReadTimeout: patience,
-		Handler:     h, TLSConfig: t, ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		ReadTimeout: patience, WriteTimeout: answerTimes * patience,
+		Handler: h, TLSConfig: t, ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		Protocols: new(http.Protocols),
 	}
@@ -517,11 +520,21 @@ func (g *gateway) Stop() error {
 	return errors.Join(g.group.Wait(), g.store.Close())
 }
 
+// spread is the time within which devices are to come back: as configured, or as long as the next server takes to let
+// them in where that is longer.
+func (g *gateway) spread() time.Duration {
+	spread := g.cfg.Shutdown.Spread.Duration
+	if rate := g.cfg.Device.Logins; rate > 0 {
+		spread = max(spread, min(time.Duration(float64(g.hub.Stats().Sessions)/rate*float64(time.Second)), spreadMost))
+	}
+	return spread
+}
+
 // drain serves on until every device and every CCS connection has left, or its time is over, or a server has failed.
 func (g *gateway) drain() {
 	g.draining.Store(true)
 	limit := g.cfg.Shutdown.Drain.Duration
-	g.hub.Drain(limit, "shutdown")
+	g.hub.Drain(limit, g.spread(), "shutdown")
 	g.ccs.Drain()
 	over := time.NewTimer(limit)
 	defer over.Stop()

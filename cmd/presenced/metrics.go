@@ -85,6 +85,8 @@ func bridgeMetrics() []metric {
 			func(s *allStats) uint64 { return s.bridge.Accepted }),
 		counter("sockets_refused", "WebSockets refused because their address had too many.",
 			func(s *allStats) uint64 { return s.bridge.RefusedByAddress }),
+		counter("logins_sent_away", "Devices told to come back because too many identified themselves at once.",
+			func(s *allStats) uint64 { return s.bridge.SentAway }),
 		counter("frames_received", "Frames from devices and apps.",
 			func(s *allStats) uint64 { return s.bridge.FramesIn }),
 		counter("frames_sent", "Frames to devices and apps.",
