@@ -42,6 +42,8 @@ type Hub struct {
 	until    atomic.Int64 // moment of the earliest Grant.Until in the store; maxMoment if none
 	drain    atomic.Pointer[curfew]
 	lastGone atomic.Pointer[Commit] // the last departure on its way to the disk
+	lastCame atomic.Pointer[Commit] // the same of arrivals
+	urgent   atomic.Pointer[Urgent] // nil: nobody asks
 	revoked  revoked
 	closed   atomic.Bool
 
@@ -239,10 +241,19 @@ func (h *Hub) stepLocked(sh *shard, d *device, e Input, now moment) {
 	if before.Status != s.Status {
 		h.tellStatus(d, s.Status)
 	}
-	if before.Status != Offline && s.Status == Offline {
-		sh.left = append(sh.left, departure{d.user.email, d.recordLocked(now)})
-	}
+	d.departLocked(sh, before, s, now, h.urgent.Load() != nil)
 	sh.releaseLocked(d)
+}
+
+// departLocked notes what has to be done about a device that went, when the shard is released.
+func (d *device) departLocked(sh *shard, before, s State, now moment, urgent bool) {
+	left := departure{email: d.user.email, absent: urgent && before.Phase != Absent && s.Phase == Absent}
+	if before.Status != Offline && s.Status == Offline {
+		left.record = d.recordLocked(now)
+	}
+	if left.absent || left.record.ID != "" {
+		sh.left = append(sh.left, left)
+	}
 }
 
 // setDueLocked takes over State.Until and sets the device's timer, by it or by the end of its credential.

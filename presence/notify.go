@@ -298,6 +298,7 @@ func (d *Delivery) pass(n *Notification) {
 		d.hub.giveLive(n)
 	}
 	d.hub.tellNotified(n)
+	d.hub.urge(n)
 }
 
 func (h *Hub) tellNotified(n *Notification) {

@@ -111,7 +111,7 @@ func (h *Hub) Attach(a Attach) (*Session, error) {
 		return nil, err
 	}
 	if isNew {
-		h.cfg.Store.PutDevice(a.Email, DeviceRecord{ID: a.Device, Seen: now.time()})
+		h.lastCame.Store(h.cfg.Store.PutDevice(a.Email, DeviceRecord{ID: a.Device, Seen: now.time()}))
 	}
 	s.signal(flagMail | flagRequests | flagAwake)
 	return s, nil
@@ -196,6 +196,7 @@ func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, kept stored, now mom
 		d.word.Store(pack(Absent, Offline, 0))
 		u.devices = d
 	}
+	isNew = isNew || d.phase() == Absent // it is in memory for links only: who asks when it was last here must hear of now
 	if old := d.session; old != nil {
 		old.finish(EndReplaced)
 	}

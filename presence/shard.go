@@ -20,19 +20,26 @@ type shard struct {
 	_      [8]byte          // keeps neighbours' locks on other cache lines
 }
 
-// departure is a device that went offline, as the store is to remember it.
+// departure is a device that went offline, or lost its connection for good.
 type departure struct {
 	email  string
-	record DeviceRecord
+	record DeviceRecord // as the store is to remember it; zero: that it went offline is known already
+	absent bool         // nothing of it is held any more
 }
 
-// unlock releases the shard and then, with no lock held, has the store remember who went.
+// unlock releases the shard and then, with no lock held, has the store remember who went, and
+// looks what they missed.
 func (h *Hub) unlock(sh *shard) {
 	left := sh.left
 	sh.left = nil
 	sh.mu.Unlock()
 	for i := range left {
-		h.lastGone.Store(h.cfg.Store.PutDevice(left[i].email, left[i].record))
+		if left[i].record.ID != "" {
+			h.lastGone.Store(h.cfg.Store.PutDevice(left[i].email, left[i].record))
+		}
+		if left[i].absent {
+			h.urgeLeft(left[i].email)
+		}
 	}
 }
 

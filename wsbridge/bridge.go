@@ -26,6 +26,7 @@ type Config struct {
 	Hub      *presence.Hub
 	Verifier identity.Verifier
 	Attempts *identity.Attempts // limits failed ones for each address; nil: no limit
+	Push     Push               // nil: devices cannot be woken
 	Log      *slog.Logger
 	Now      func() time.Time
 

@@ -270,6 +270,9 @@ func (c *conn) identify(r *request) error {
 	if a.Device == "" {
 		a.Device = presence.DefaultDevice
 	}
+	if err := c.b.checkPush(r); err != nil {
+		return err
+	}
 	err := error(presence.ErrTicket)
 	if r.ticket != "" {
 		err = c.attach(r, a)
@@ -367,6 +370,9 @@ func (c *conn) carryOut(r *request) error {
 			return coreError(err)
 		}
 	case statusFrame, helloFrame:
+		if err := c.b.checkPush(r); err != nil {
+			return err
+		}
 		if err := c.reverify(r); err != nil {
 			return err
 		}
@@ -395,6 +401,9 @@ func (c *conn) answer(r *request) error {
 
 // carryOutLocked takes over a hello's options, publishes a status, and answers. wmu is held.
 func (c *conn) carryOutLocked(r *request) error {
+	if err := c.keepPush(r); err != nil {
+		return err
+	}
 	if r.hasStatus {
 		if err := c.session.Load().Publish(r.status, c.idle(r)); err != nil {
 			return coreError(err)
@@ -475,6 +484,7 @@ func (c *conn) greeting(resumable bool) *greeting {
 		device:    c.session.Load().Device(),
 		heartbeat: c.b.seconds(c.pulse.load()),
 		time:      c.b.cfg.Now(),
+		pushKey:   c.b.pushKey(),
 	}
 	if resumable {
 		g.ticket = c.session.Load().Ticket()
