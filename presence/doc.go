@@ -28,7 +28,7 @@
 // nobody waits.
 //
 // A view exists if and only if its device has told a status at least once, its grant is active and its link
-// is open. [Hub.Link] makes the views of those already there, shard by shard under the shard's lock, and so
+// is open. Where the grant leaves devices out, one that stands for all of them has the views: see whole.go. [Hub.Link] makes the views of those already there, shard by shard under the shard's lock, and so
 // misses none and doubles none.
 //
 // # Who looks

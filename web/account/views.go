@@ -25,13 +25,13 @@ type Grant struct {
 	Paused  bool              `json:"paused"`
 	// PausedUntil is when the pause ends by itself; nil: it does not.
 	PausedUntil *time.Time `json:"paused_until,omitempty"`
-	Status      bool       `json:"status"`                // false: it sees her offline, always
-	Devices     bool       `json:"devices"`               // false: it sees one in place of all
 	Shown       bool       `json:"shown"`                 // presence is visible now, if there is any
 	Change      *time.Time `json:"next_change,omitempty"` // when that changes by itself; nil: never
 	Schedule    string     `json:"schedule"`              // windows and zone as text
 	State       string     `json:"state"`                 // shown, hidden, paused, invisible or no status, and until when, as text
 	Created     time.Time  `json:"created,omitzero"`
+	Status      bool       `json:"status"`  // false: it sees her offline, always
+	Devices     bool       `json:"devices"` // false: it sees one in place of all
 }
 
 // GrantOf is the grant as it is now.
