@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -15,8 +16,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,8 +45,8 @@ type stormOrder struct {
 	Data    string
 	Logins  float64
 	Devices int
+	AtOnce  int    // of these; 0: all
 	Address string // where the storm goes to
-	TLS     bool
 }
 
 // stormResult is what a storm was like for those who made it.
@@ -52,6 +56,7 @@ type stormResult struct {
 	SentAway int     // times that a device was told when to come back
 	Failed   int     // connections that ended in any other way; their devices come back too
 	Longest  float64 // seconds that a device was told to stay away
+	Bytes    float64 // of memory for each device, both ends; only of a crowd within the server's process
 }
 
 // BenchmarkLoginStorm has a crowd of devices log in at once on a server that others are connected to, and measures how long
@@ -80,15 +85,38 @@ func BenchmarkLoginStorm(b *testing.B) {
 	}
 }
 
+// BenchmarkManyDevices has more devices online than a process may open sockets, within the server's memory, both ends; it
+// needs about 1 GB.
+//
+//	go test ./cmd/presenced/ -run '^$' -bench ManyDevices -benchtime 1x
+func BenchmarkManyDevices(b *testing.B) {
+	for range b.N {
+		o := stormOrder{Data: b.TempDir(), Devices: 200_000, AtOnce: 256}
+		server := startStorm(b, o)
+		var address string
+		server.read(b, &address)
+		fmt.Fprintln(server.in, "storm")
+		var r stormResult
+		server.read(b, &r)
+		server.stop()
+		if r.Online != o.Devices {
+			b.Fatalf("%+v", r)
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(r.Bytes, "B/device")
+		b.ReportMetric(float64(r.Online)/r.Seconds, "logins/s")
+	}
+}
+
 func storm(b *testing.B, o stormOrder, memory bool) {
 	server := startStorm(b, o)
 	var address string
 	server.read(b, &address)
-	p := newProbes()
+	p := newAskers()
 	p.start(b, func(i int) (net.Conn, *bufio.Reader, error) {
 		return stormLogin(func() (net.Conn, error) { return net.Dial("tcp", address) }, o.Devices+i)
 	})
-	floor := newProbes()
+	floor := newAskers()
 	echo := startEcho(b)
 	floor.start(b, func(int) (net.Conn, *bufio.Reader, error) {
 		c, err := net.Dial("tcp", echo.Addr().String())
@@ -135,8 +163,8 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[int(q*float64(len(sorted)-1))]
 }
 
-// probes are devices that are online and ask all the time whether they are.
-type probes struct {
+// askers are devices that are online and ask all the time whether they are.
+type askers struct {
 	end  chan struct{}
 	done sync.WaitGroup
 
@@ -144,9 +172,9 @@ type probes struct {
 	waits []time.Duration // guarded by mu
 }
 
-func newProbes() *probes { return &probes{end: make(chan struct{})} }
+func newAskers() *askers { return &askers{end: make(chan struct{})} }
 
-func (p *probes) start(tb testing.TB, connect func(i int) (net.Conn, *bufio.Reader, error)) {
+func (p *askers) start(tb testing.TB, connect func(i int) (net.Conn, *bufio.Reader, error)) {
 	for i := range stormOnline {
 		c, r, err := connect(i)
 		if err != nil {
@@ -189,7 +217,7 @@ func startEcho(tb testing.TB) net.Listener {
 	return l
 }
 
-func (p *probes) ask(c net.Conn, r *bufio.Reader) error {
+func (p *askers) ask(c net.Conn, r *bufio.Reader) error {
 	for {
 		begin := time.Now()
 		if _, err := c.Write(clientFrame("{}")); err != nil {
@@ -211,7 +239,7 @@ func (p *probes) ask(c net.Conn, r *bufio.Reader) error {
 }
 
 // take returns what was measured since the last take, in order.
-func (p *probes) take() []time.Duration {
+func (p *askers) take() []time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	waits := p.waits
@@ -220,7 +248,7 @@ func (p *probes) take() []time.Duration {
 	return waits
 }
 
-func (p *probes) stop() {
+func (p *askers) stop() {
 	close(p.end)
 	p.done.Wait()
 }
@@ -270,17 +298,22 @@ func stormProcess() {
 	}
 	out := json.NewEncoder(os.Stdout)
 	if o.Address != "" {
-		out.Encode(makeStorm(o.Devices, func(i int) (net.Conn, error) {
+		r, _ := makeStorm(o, func(i int) (net.Conn, error) {
 			d := net.Dialer{LocalAddr: stormAddress(127, i)} // each from an address of its own
 			return d.Dial("tcp", o.Address)
-		}))
+		})
+		out.Encode(r)
 		io.Copy(io.Discard, os.Stdin)
 		return
 	}
 	g, memory := stormServer(o)
 	out.Encode(g.addrs()["http"])
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		out.Encode(makeStorm(o.Devices, func(i int) (net.Conn, error) { return memory.dial(stormAddress(10, i)) }))
+		before := stormMemory()
+		r, conns := makeStorm(o, func(i int) (net.Conn, error) { return memory.dial(stormAddress(10, i)) })
+		r.Bytes = (stormMemory() - before) / float64(o.Devices)
+		out.Encode(r)
+		runtime.KeepAlive(conns)
 	}
 	os.Exit(0) // what it held is in a folder that the parent removes
 }
@@ -302,8 +335,10 @@ func stormServer(o stormOrder) (*gateway, *memoryNet) {
 	for i := range o.Devices + stormOnline {
 		tokens = append(tokens, presence.Token{Hash: identity.HashSecret(stormSecret(i)), Email: stormEmail(i), Created: time.Now()})
 	}
-	if err := g.store.PutTokens(tokens); err != nil {
-		log.Fatal(err)
+	for some := range slices.Chunk(tokens, 1000) {
+		if err := g.store.PutTokens(some); err != nil {
+			log.Fatal(err)
+		}
 	}
 	memory := newMemoryNet()
 	g.serveHTTP("memory", paced(memory, pacePerLogin*o.Logins), g.servers[0].Handler, nil, requestTimeout)
@@ -314,14 +349,17 @@ func stormEmail(i int) string  { return fmt.Sprintf("device%d@example.org", i) }
 func stormSecret(i int) string { return fmt.Sprintf("secret of device %d", i) }
 
 // makeStorm has devices log in at once, each until it is in.
-func makeStorm(devices int, dial func(i int) (net.Conn, error)) stormResult {
+func makeStorm(o stormOrder, dial func(i int) (net.Conn, error)) (stormResult, []net.Conn) {
 	var online, sentAway, failed atomic.Int64
 	var longest atomic.Int64
-	conns := make([]net.Conn, devices)
+	conns := make([]net.Conn, o.Devices)
 	begin := time.Now()
 	var all sync.WaitGroup
-	for i := range devices {
+	room := make(chan struct{}, cmp.Or(o.AtOnce, o.Devices))
+	for i := range o.Devices {
+		room <- struct{}{}
 		all.Go(func() {
+			defer func() { <-room }()
 			for try := 0; ; try++ {
 				c, _, err := stormLogin(func() (net.Conn, error) { return dial(i) }, i)
 				if err == nil {
@@ -343,7 +381,21 @@ func makeStorm(devices int, dial func(i int) (net.Conn, error)) stormResult {
 		})
 	}
 	all.Wait()
-	return stormResult{int(online.Load()), time.Since(begin).Seconds(), int(sentAway.Load()), int(failed.Load()), float64(longest.Load())}
+	return stormResult{Online: int(online.Load()), Seconds: time.Since(begin).Seconds(), SentAway: int(sentAway.Load()),
+		Failed: int(failed.Load()), Longest: float64(longest.Load())}, conns
+}
+
+// stormMemory is what the process keeps of its memory, in bytes.
+func stormMemory() float64 {
+	debug.FreeOSMemory()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, anon, _ := strings.Cut(string(status), "RssAnon:")
+	var kb float64
+	fmt.Sscan(anon, &kb)
+	return kb * 1024
 }
 
 // sentAwayError is a retry_after or Retry-After, in seconds.
