@@ -61,8 +61,9 @@ type stormResult struct {
 
 // BenchmarkLoginStorm has a crowd of devices log in at once on a server that others are connected to, and measures how long
 // those wait for the answer to a heartbeat, before and during the storm. The server, the crowd and those who are
-// connected are three processes. Floor: a bare echo that is asked in the same way at the same time. "tcp" has as many devices as there are descriptors in a process here; the
-// crowd of "memory" has no sockets and lives within the server's process. "open" is without device.logins, for comparison.
+// connected are three processes. Floor: a bare echo that is asked in the same way at the same time. "tcp" has as many
+// devices as there are descriptors in a process here; the crowd of "memory" has no sockets and lives within the server's
+// process. "open" is without device.logins, for comparison.
 //
 //	go test ./cmd/presenced/ -run '^$' -bench LoginStorm -benchtime 1x
 func BenchmarkLoginStorm(b *testing.B) {
