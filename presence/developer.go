@@ -119,6 +119,7 @@ func slug(name string) string {
 type AppStats struct {
 	Connections []Connection      `json:"connections"` // oldest first
 	Queue       int               `json:"queue"`       // notifications that wait for devices
+	Dropped     uint64            `json:"dropped"`     // notifications discarded since the start because so many waited for their user
 	Upstream    int               `json:"upstream"`    // messages from devices that wait for the app, at most 1,000 are counted
 	Refused     map[string]uint64 `json:"refused"`     // what was refused since the start, by reason
 	LastErrors  []AppError        `json:"last_errors"` // newest first, at most 20
@@ -217,6 +218,7 @@ func (h *Hub) AppStats(id string) (AppStats, error) {
 	if s.Queue, err = h.waitingFrom(id); err != nil {
 		return AppStats{}, err
 	}
+	s.Dropped = h.cfg.Store.Overflowed(id) + h.unseen.overflowed(id)
 	ms, err := h.cfg.Store.UpstreamOf(id, 0, maxCounted)
 	s.Upstream = len(ms)
 	return s, storage(err)

@@ -16,6 +16,7 @@
 //
 //	device edge   Hub.Attach → *Session   Publish, Next, Confirm, Close   woken through a Ready queue
 //	app edge      Hub.Link   → *Link      Take, Notify, Probe, Close      woken by Link.Wake, one slot
+//	waking        Hub.Urgent → *Urgent    Next, Lost, Close               woken by Urgent.Wake, one slot
 //
 // # How a change travels
 //

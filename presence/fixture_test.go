@@ -48,6 +48,17 @@ func newFixture(t testing.TB) *fixture { return newFixtureAt(t, t.TempDir()) }
 
 func newFixtureAt(t testing.TB, dir string) *fixture {
 	t.Helper()
+	return openFixture(t, dir, func(s presence.Store) presence.Store { return s })
+}
+
+// newFixtureOn is newFixture with something between the hub and the store.
+func newFixtureOn(t testing.TB, wrap func(presence.Store) presence.Store) *fixture {
+	t.Helper()
+	return openFixture(t, t.TempDir(), wrap)
+}
+
+func openFixture(t testing.TB, dir string, wrap func(presence.Store) presence.Store) *fixture {
+	t.Helper()
 	f := &fixture{t: t, clock: &clock{now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}, ready: presence.NewReady()}
 	limits := presence.DefaultLimits()
 	var err error
@@ -55,7 +66,7 @@ func newFixtureAt(t testing.TB, dir string) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.hub, err = presence.New(presence.Config{Store: f.store, Now: f.clock.Now, Key: f.store.Key(), Limits: limits, Linger: linger})
+	f.hub, err = presence.New(presence.Config{Store: wrap(f.store), Now: f.clock.Now, Key: f.store.Key(), Limits: limits, Linger: linger})
 	if err != nil {
 		t.Fatal(err)
 	}

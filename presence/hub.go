@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -41,6 +42,8 @@ type Hub struct {
 	until    atomic.Int64 // moment of the earliest Grant.Until in the store; maxMoment if none
 	drain    atomic.Pointer[curfew]
 	lastGone atomic.Pointer[Commit] // the last departure on its way to the disk
+	lastCame atomic.Pointer[Commit] // the same of arrivals
+	urgent   atomic.Pointer[Urgent] // nil: nobody asks
 	revoked  revoked
 	closed   atomic.Bool
 
@@ -48,6 +51,7 @@ type Hub struct {
 	receiptsMu sync.RWMutex    // held for reading while sending on receipts
 	working    sync.WaitGroup  // the receipts goroutine
 
+	firstSent                               atomic.Uint64 // the lowest number of a message that a device sent to this hub
 	transient                               atomic.Uint64 // numbers of notifications with TTL 0
 	published, notified, confirmed, refused atomic.Uint64
 }
@@ -67,6 +71,7 @@ func New(c Config) (*Hub, error) {
 		h.shards[i].due.Store(int64(maxMoment))
 	}
 	h.nextWake.Store(int64(maxMoment))
+	h.firstSent.Store(math.MaxUint64)
 	apps, err := c.Store.Apps()
 	if err != nil {
 		return nil, fmt.Errorf("loading apps: %w", err)
@@ -229,14 +234,26 @@ func (h *Hub) stepLocked(sh *shard, d *device, e Input, now moment) {
 			h.showQueuesLocked(d.user)
 		}
 		fanoutLocked(d)
+		if d.user.whole != nil {
+			h.stepWholeLocked(d.user, now)
+		}
 	}
 	if before.Status != s.Status {
 		h.tellStatus(d, s.Status)
 	}
-	if before.Status != Offline && s.Status == Offline {
-		sh.left = append(sh.left, departure{d.user.email, d.recordLocked(now)})
-	}
+	d.departLocked(sh, before, s, now, h.urgent.Load() != nil)
 	sh.releaseLocked(d)
+}
+
+// departLocked notes what has to be done about a device that went, when the shard is released.
+func (d *device) departLocked(sh *shard, before, s State, now moment, urgent bool) {
+	left := departure{email: d.user.email, absent: urgent && before.Phase != Absent && s.Phase == Absent}
+	if before.Status != Offline && s.Status == Offline {
+		left.record = d.recordLocked(now)
+	}
+	if left.absent || left.record.ID != "" {
+		sh.left = append(sh.left, left)
+	}
 }
 
 // setDueLocked takes over State.Until and sets the device's timer, by it or by the end of its credential.
@@ -345,6 +362,7 @@ func (h *Hub) closeShard(sh *shard, now moment) {
 
 // endDevicesLocked ends all of a user's sessions, and the lingers.
 func (h *Hub) endDevicesLocked(sh *shard, u *user, why End, now moment) {
+	sh.lost.forget(u.email, nil)
 	for d := u.devices; d != nil; {
 		next := d.next // the step may unlink d
 		if d.session != nil {
@@ -514,8 +532,22 @@ func (d *device) infoLocked() DeviceInfo {
 	return info
 }
 
+// Attached returns the session of a device; nil: it has none.
+func (h *Hub) Attached(email, device string) *Session {
+	sh := h.shard(email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if u := sh.users[email]; u != nil {
+		if d := u.device(device); d != nil {
+			return d.session
+		}
+	}
+	return nil
+}
+
 // Kick ends the user's sessions on device ("": on all) with EndKicked and returns how many.
 func (h *Hub) Kick(email, device string) int {
+	h.forgetTickets(email, func(t *lostSession) bool { return device == "" || t.device == device })
 	return h.endSessions(email, EndKicked, func(s *Session) bool { return device == "" || s.dev.id == device })
 }
 
@@ -524,6 +556,7 @@ func (h *Hub) Kick(email, device string) int {
 func (h *Hub) EndCredential(email, credential string) int {
 	c := h.placing.of(credential)
 	h.revoked.add(c, h.cfg.Now())
+	h.forgetTickets(email, func(t *lostSession) bool { return t.credential == c })
 	return h.endSessions(email, EndExpired, func(s *Session) bool { return s.credential == c })
 }
 

@@ -562,6 +562,51 @@ func TestAnswerWhileTheAppIsAway(t *testing.T) {
 	expect(t, f.link("chat"), "subscribed ann@example.org", "online ann@example.org delayed")
 }
 
+// An app that comes when an answer is on disk and not told yet has it from there, and is not told a second time: not by
+// the same connection, nor where connections share the app by the one that has the user.
+func TestAnswerWhileTheAppComes(t *testing.T) {
+	for policy, come := range map[presence.Conflict]int{presence.Replace: 1, presence.Share: 8} {
+		t.Run(string(policy), func(t *testing.T) {
+			between := new(betweenStore)
+			f := newFixtureOn(t, func(s presence.Store) presence.Store { between.Store = s; return between })
+			defer f.close()
+			f.app("chat")
+			app, _ := f.hub.App("chat")
+			app.Conflict = policy
+			f.must(f.hub.PutApp(app))
+			f.attach("ann@example.org", "phone")
+			asks := f.link("chat")
+			f.must(asks.Subscribe(presence.Peer{Email: "ann@example.org"}, "chat.example", ""))
+			asks.Close()
+			var links []*presence.Link
+			between.kept = func() {
+				for range come {
+					links = append(links, f.link("chat"))
+				}
+			}
+			f.must(f.hub.Answer(presence.Answer{Email: "ann@example.org", App: "chat"}, presence.ByUser))
+			expect(t, links[0], "unsubscribed ann@example.org")
+			for _, l := range links[1:] {
+				expect(t, l)
+			}
+		})
+	}
+}
+
+// betweenStore calls kept between the commit of an answer and the return from it.
+type betweenStore struct {
+	presence.Store
+	kept func()
+}
+
+func (s *betweenStore) RemoveRequest(email, app string, audit []presence.AuditEntry, n *presence.Notice) error {
+	err := s.Store.RemoveRequest(email, app, audit, n)
+	if n != nil {
+		s.kept()
+	}
+	return err
+}
+
 // A message from a device reaches the app now, or when it returns, once.
 func TestUpstream(t *testing.T) {
 	f := newFixture(t)
@@ -583,7 +628,7 @@ func TestUpstream(t *testing.T) {
 	send("two", -1, nil)
 	send("live", 0, nil)
 	got := messages(chat)
-	if len(got) != 3 || got[0].Ref != "live" || got[1].Ref != "one" || !got[1].Delayed || got[2].Ref != "two" || got[2].Local != g.PUID || got[2].Tag == "" {
+	if len(got) != 3 || got[0].Ref != "live" || got[1].Ref != "one" || !got[1].Delayed || got[2].Ref != "two" || got[2].Local != g.PUID || got[2].Tag == "" || got[1].Again || got[2].Again {
 		t.Fatalf("the app was told %+v", got)
 	}
 	if again := messages(chat); len(again) != 0 {
@@ -591,7 +636,7 @@ func TestUpstream(t *testing.T) {
 	}
 	chat.Delivered([]uint64{got[1].ID, 4242})
 	second := f.link("chat") // nobody said that it has the other one
-	if got = messages(second); len(got) != 1 || got[0].Ref != "two" {
+	if got = messages(second); len(got) != 1 || got[0].Ref != "two" || !got[0].Again {
 		t.Errorf("the next connection was told %+v", got)
 	}
 	second.Delivered([]uint64{got[0].ID})
@@ -600,6 +645,70 @@ func TestUpstream(t *testing.T) {
 	}
 	if err := phone.Send("other", "x", nil, -1); !errors.Is(err, presence.ErrStranger) {
 		t.Errorf("to an app that she did not allow: %v", err)
+	}
+}
+
+// A message that was not acknowledged comes again after a restart too, and says that the app may know it.
+func TestUpstreamAfterRestart(t *testing.T) {
+	dir := t.TempDir()
+	f := newFixtureAt(t, dir)
+	f.app("chat")
+	f.allow("ann@example.org", "chat")
+	f.must(f.online("ann@example.org", "phone").Send("chat", "one", []byte(`{}`), -1))
+	if got := messages(f.link("chat")); len(got) != 1 || got[0].Again {
+		t.Errorf("at first: %+v", got)
+	}
+	f.close()
+	f = newFixtureAt(t, dir)
+	defer f.close()
+	f.must(f.online("ann@example.org", "phone").Send("chat", "two", []byte(`{}`), -1))
+	got := messages(f.link("chat"))
+	if len(got) != 2 || got[0].Ref != "one" || !got[0].Again || got[1].Again {
+		t.Errorf("after the restart: %+v", got)
+	}
+}
+
+// What a full queue discards is counted for the device and for the app; what a device takes unseen looks the same.
+func TestOverflowIsSeenByBothSides(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.app("mail")
+	chat, most := f.link("chat"), f.limits().QueuePerApp
+	g := f.allow("ann@example.org", "chat")
+	send := func(n int) {
+		for range n {
+			d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Message: "hi", TTL: -1})
+			f.must(err)
+			f.must(d.Wait())
+		}
+	}
+	dropped := func(app string) uint64 {
+		st, err := f.hub.AppStats(app)
+		f.must(err)
+		return st.Dropped
+	}
+	send(most + 3)
+	if got := dropped("chat"); got != 3 || dropped("mail") != 0 {
+		t.Errorf("the app is told of %d, another of %d", got, dropped("mail"))
+	}
+	phone := f.attach("ann@example.org", "phone")
+	o, err := phone.Next(2 * most)
+	f.must(err)
+	if len(o.Dropped) != 1 || o.Dropped[0] != (presence.Dropped{App: "chat", Count: 3}) {
+		t.Errorf("the device is told of %+v", o.Dropped)
+	}
+	var seqs []uint64
+	for i := range o.Notifications {
+		seqs = append(seqs, o.Notifications[i].Seq)
+	}
+	phone.Confirm(seqs)
+	send(2)
+	o, err = phone.Next(2 * most)
+	f.must(err)
+	phone.Confirm([]uint64{o.Notifications[0].Seq, o.Notifications[1].Seq})
+	if got := dropped("chat"); got != 5 {
+		t.Errorf("while a device that it does not see takes them the app is told of %d, want 5", got)
 	}
 }
 

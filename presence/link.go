@@ -52,6 +52,7 @@ type Update struct {
 	ID      uint64    // Subscribed, Unsubscribed: for Told; FromDevice: for Delivered; 0: nothing is kept of it
 	Data    []byte    // FromDevice: one JSON object
 	Device  string    // Receipt: the tag of the device that confirmed
+	Again   bool      // FromDevice: the app may have had it before
 }
 
 // Link is the handle of one connection of an app. Take is for one goroutine at a time; everything else is

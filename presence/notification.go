@@ -57,6 +57,7 @@ var (
 	ErrBadValue   = errors.New("presence: bad value")                         //
 	ErrTTL        = errors.New("presence: ttl out of range")                  //
 	ErrCredential = errors.New("presence: this credential was revoked")
+	ErrTicket     = errors.New("presence: this session cannot be resumed (any more)")
 	ErrTooMany    = errors.New("presence: too many connections of this app")
 	ErrFull       = errors.New("presence: too much waits for this app")
 	ErrSockets    = errors.New("presence: too many connections for this user") //

@@ -198,8 +198,14 @@ func (h *Hub) checkMessage(g *Grant, m *Message) error {
 	return nil
 }
 
-// deviceOf finds the device that goes by a tag. ErrStranger: none does.
+// deviceOf finds the device that goes by a tag; "": any, where the app sees no single ones. ErrStranger: none does.
 func (h *Hub) deviceOf(g *Grant, tag string) (string, error) {
+	if g.NoDevices {
+		if h.tagUnder(g, "") == tag {
+			return "", nil
+		}
+		return "", ErrStranger
+	}
 	kept, err := h.cfg.Store.DevicesOf(g.Email)
 	if err != nil {
 		return "", storage(err)
@@ -236,8 +242,8 @@ func (h *Hub) giveLive(n *Notification) {
 	h.eachAttached(n.Email, n.Device, func(s *Session) { s.giveLiveLocked(live) })
 }
 
-func (h *Hub) wakeUser(email, device string) {
-	h.eachAttached(email, device, func(s *Session) { s.signal(flagMail) })
+func (h *Hub) wakeUser(n *Notification) {
+	h.eachAttached(n.Email, n.Device, func(s *Session) { s.newMail(n.High) })
 }
 
 // eachAttached calls f under the shard's lock for the user's sessions, or the one on device.
@@ -286,11 +292,13 @@ func (d *Delivery) Wait() error {
 // pass hands an accepted notification to whoever is there.
 func (d *Delivery) pass(n *Notification) {
 	if n.isLasting() {
-		d.hub.wakeUser(n.Email, n.Device)
+		d.hub.noteQueued(n)
+		d.hub.wakeUser(n)
 	} else {
 		d.hub.giveLive(n)
 	}
 	d.hub.tellNotified(n)
+	d.hub.urge(n)
 }
 
 func (h *Hub) tellNotified(n *Notification) {
@@ -368,7 +376,7 @@ func (h *Hub) sendReceipts() {
 func (h *Hub) sendReceipt(j *receiptJob, n *Notification) {
 	for _, g := range j.seen {
 		if g.app.id == n.App && g.puid == n.PUID {
-			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From, Device: h.tag(g.puid, j.by)})
+			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From, Device: g.tag(h, j.by)})
 		}
 	}
 }
@@ -378,11 +386,8 @@ func (h *Hub) seenThrough(d *device) (gs []*grant) {
 	sh := h.shard(d.user.email)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if d.status() == Offline {
-		return nil
-	}
 	for _, g := range d.user.grants {
-		if !g.is(grantHidden) {
+		if !g.is(grantHidden) && g.deviceLocked(d).status() != Offline {
 			gs = append(gs, g)
 		}
 	}

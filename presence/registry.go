@@ -25,6 +25,7 @@ type app struct {
 	linking  sync.Mutex
 	serials  uint64 // guarded by linking
 	troubles troubles
+	handed   handedOut
 	mail     sync.Mutex // orders what links read of messages against what they remove. Order: after taking
 	removing *Commit    // guarded by mail: the last removal of messages that the app has; nil: none
 	// readUpTo is, for each kind, the ID of the last notice that was read from the store for links that share the app.

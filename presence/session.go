@@ -34,6 +34,7 @@ type Attach struct {
 	Device     string
 	Credential string    // opaque; EndCredential matches it
 	Expires    time.Time // of the credential; zero: never
+	Ticket     string    // in place of these two, what Session.Ticket gave: the new session stands on what the older one did
 	Ready      *Ready    // where the session announces that it has something to write
 	Tag        any       // the edge's own; the hub does not look at it
 }
@@ -47,12 +48,19 @@ type Session struct {
 	tag        any
 	credential uint64 // hash
 	attached   moment
-	expires    moment // of the credential; 0: never. Guarded by the shard
-	cursor     uint64 // owned by Next: the last Seq handed out
-	live       *transients
+	expires    moment        // of the credential; 0: never. Guarded by the shard
+	cursor     uint64        // owned by Next: the last Seq handed out
+	more       *more         // guarded by the shard; nil: nothing of it
 	flags      atomic.Uint32 // what Next has to look at
 	ended      atomic.Uint32 // an End, written once
+	quiet      atomic.Uint32 // a Quiet
 	queued     bool          // guarded by ready.mu
+}
+
+// more is what few sessions have.
+type more struct {
+	live   transients
+	ticket ticket // zero: none. Guarded by the shard
 }
 
 const (
@@ -60,6 +68,7 @@ const (
 	flagReconnect
 	flagEnd
 	flagRequests
+	flagAwake // what waits for a quiet device is told too
 )
 
 // transients are the notifications with TTL 0 of one session: they never touch the disk. Guarded by mu.
@@ -79,7 +88,7 @@ const maxTransients = 100
 
 // Attach registers the device and returns its session; an older session of the same device ends with
 // EndReplaced, its presence goes on. The new session is on its Ready queue at once, to drain what waits.
-// Errors: ErrSockets, ErrCredential, ErrDraining, ErrBadValue, ErrStorage.
+// Errors: ErrSockets, ErrCredential, ErrTicket, ErrDraining, ErrBadValue, ErrStorage.
 func (h *Hub) Attach(a Attach) (*Session, error) {
 	if h.closed.Load() || h.drain.Load() != nil {
 		return nil, ErrDraining
@@ -92,6 +101,9 @@ func (h *Hub) Attach(a Attach) (*Session, error) {
 	st.RLock()
 	defer st.RUnlock()
 	now := h.now()
+	if a.Ticket != "" && !h.knowsTicket(&a, now) { // before anything is read for a stranger
+		return nil, ErrTicket
+	}
 	s := &Session{hub: h, ready: a.Ready, tag: a.Tag, credential: h.placing.of(a.Credential),
 		attached: now, expires: momentOf(a.Expires)}
 	isNew, err := h.attach(s, a, now)
@@ -99,9 +111,9 @@ func (h *Hub) Attach(a Attach) (*Session, error) {
 		return nil, err
 	}
 	if isNew {
-		h.cfg.Store.PutDevice(a.Email, DeviceRecord{ID: a.Device, Seen: now.time()})
+		h.lastCame.Store(h.cfg.Store.PutDevice(a.Email, DeviceRecord{ID: a.Device, Seen: now.time()}))
 	}
-	s.signal(flagMail | flagRequests)
+	s.signal(flagMail | flagRequests | flagAwake)
 	return s, nil
 }
 
@@ -156,6 +168,13 @@ func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, kept stored, now mom
 	if h.closed.Load() { // Close has passed here already, or will find the session
 		return false, ErrDraining
 	}
+	if a.Ticket != "" {
+		old, ok := sh.redeemLocked(&a, now)
+		if !ok {
+			return false, ErrTicket
+		}
+		s.credential, s.expires, s.more = old.credential, old.expires, &more{ticket: old.ticket}
+	}
 	if h.revoked.has(s.credential) { // the same for EndCredential
 		return false, ErrCredential
 	}
@@ -177,10 +196,12 @@ func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, kept stored, now mom
 		d.word.Store(pack(Absent, Offline, 0))
 		u.devices = d
 	}
+	isNew = isNew || d.phase() == Absent // it is in memory for links only: who asks when it was last here must hear of now
 	if old := d.session; old != nil {
 		old.finish(EndReplaced)
 	}
 	s.dev, d.session = d, s
+	sh.lost.forget(a.Email, func(t *lostSession) bool { return t.device == a.Device })
 	h.stepLocked(sh, d, Input{Kind: InputAttach}, now)
 	return isNew, nil
 }
@@ -216,6 +237,7 @@ func (s *Session) Publish(st Status, idle time.Time) error {
 	}
 	h.published.Add(1)
 	h.stepLocked(sh, s.dev, Input{Kind: InputPublish, Status: st, Idle: momentOf(idle)}, now)
+	s.tellIfLoud()
 	return nil
 }
 
@@ -258,7 +280,7 @@ type Reconnect struct {
 // notification is returned once in a session. ErrStorage: try again later.
 func (s *Session) Next(max int) (Outbox, error) {
 	var o Outbox
-	flags := s.flags.Swap(0)
+	flags := s.due()
 	if flags&flagEnd != 0 {
 		o.End = s.Ended()
 		return o, nil
@@ -277,11 +299,11 @@ func (s *Session) Next(max int) (Outbox, error) {
 		return o, nil
 	}
 	if max <= 0 {
-		s.flags.Or(flagMail)
+		s.flags.Or(flagMail | flagAwake)
 		return o, nil
 	}
 	if err := s.mail(&o, max); err != nil {
-		s.flags.Or(flagMail)
+		s.flags.Or(flagMail | flagAwake)
 		return o, storage(err)
 	}
 	return o, nil
@@ -307,7 +329,7 @@ func (s *Session) mail(o *Outbox, max int) (err error) {
 	}
 	if len(o.Notifications) == max {
 		o.More = true
-		s.flags.Or(flagMail)
+		s.flags.Or(flagMail | flagAwake)
 	}
 	o.Notifications = s.keepGranted(o.Notifications)
 	return nil
@@ -334,16 +356,23 @@ func (s *Session) keepGranted(ns []Notification) []Notification {
 	return ns
 }
 
-// giveLiveLocked hands a notification with TTL 0 to the session. The shard is locked.
+// giveLiveLocked hands a notification with TTL 0 to the session, unless it would have to wait. The shard is locked.
 func (s *Session) giveLiveLocked(n transient) {
-	if s.live == nil {
-		s.live = new(transients)
+	if !n.High && s.isQuiet() {
+		return
 	}
-	t := s.live
+	t := &s.moreLocked().live
 	t.mu.Lock()
 	t.waiting = appendBounded(t.waiting, n)
 	t.mu.Unlock()
-	s.signal(flagMail)
+	s.signal(flagMail | flagAwake)
+}
+
+func (s *Session) moreLocked() *more {
+	if s.more == nil {
+		s.more = new(more)
+	}
+	return s.more
 }
 
 func (s *Session) takeLive(max int) []Notification {
@@ -385,7 +414,10 @@ func (s *Session) liveOnes() *transients {
 	sh := s.hub.shard(s.dev.user.email)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return s.live
+	if s.more == nil {
+		return nil
+	}
+	return &s.more.live
 }
 
 func appendBounded(list []transient, n transient) []transient {
@@ -404,6 +436,7 @@ func (s *Session) Close() {
 	defer h.unlock(sh)
 	if s.dev.session == s { // unregister only yourself
 		s.dev.session = nil
+		h.keepTicketLocked(sh, s, now)
 		h.stepLocked(sh, s.dev, Input{Kind: InputLost}, now)
 	}
 }

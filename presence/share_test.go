@@ -328,3 +328,24 @@ func TestEachOnline(t *testing.T) {
 		t.Errorf("%d users, want %d", len(got), len(want))
 	}
 }
+
+// Who has gone is said to have gone once, also where the one that was told so is away as well.
+func TestGoneOnceThoughTwoAreAway(t *testing.T) {
+	f := newTeam(t, 40)
+	defer f.close()
+	a := f.link("team")
+	said(a)
+	b := f.link("team")
+	said(a)
+	said(b)
+	a.Detach()
+	said(b)
+	for _, p := range f.phones {
+		f.must(p.Publish(presence.Offline, time.Time{}))
+	}
+	if n := len(said(b)); n != 40 {
+		t.Errorf("the one that is there is told of %d that went", n)
+	}
+	b.Detach()
+	expect(t, f.link("team"))
+}

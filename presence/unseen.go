@@ -10,46 +10,53 @@ import (
 
 // unseen is what devices confirmed while the app could not see them. A receipt is withheld then, and the size of the
 // queue that an app is told must not say it either: to the app such a notification waits still, until it sees one of
-// the user's devices, which takes all that waits.
+// the user's devices, which takes all that waits. So from the first such notification on, a queue that nobody takes from
+// is kept in mind: what waited then, and all that came since.
 type unseen struct {
 	any atomic.Bool // there is something in of
 
 	mu    sync.Mutex
 	of    map[unseenKey][]ghost // guarded by mu
 	count int                   // guarded by mu: in of, at most maxGhosts
+	over  map[string]uint64     // guarded by mu: by app, how many a full queue would have discarded
 }
 
 type unseenKey struct{ app, email, puid string }
 
 // ghost is a notification that is gone, as far as its app needs to believe in it.
 type ghost struct {
-	seq      uint64
-	expires  time.Time
-	collapse string
+	seq           uint64
+	time, expires time.Time
+	collapse      string
 }
 
 // maxGhosts bounds the memory; beyond it all are forgotten.
 const maxGhosts = 1 << 18
 
-func ghostOf(n *Notification) ghost { return ghost{n.Seq, n.Expires, n.Collapse} }
+func ghostOf(n *Notification) ghost { return ghost{n.Seq, n.Time, n.Expires, n.Collapse} }
 
-func (u *unseen) add(k unseenKey, g ghost, most int) {
+// add puts notifications into the queue of k; begin: also if nothing is kept in mind of it yet.
+func (u *unseen) add(k unseenKey, begin bool, now time.Time, l *Limits, gs ...ghost) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if len(u.of[k]) == 0 && !begin {
+		return
+	}
 	if u.of == nil || u.count >= maxGhosts {
 		u.of, u.count = make(map[unseenKey][]ghost), 0
 	}
 	u.any.Store(true)
-	list := u.of[k]
-	if slices.ContainsFunc(list, func(o ghost) bool { return o.seq == g.seq }) {
-		return // another of her devices
+	list, cut := lineUp(append(slices.Clone(u.of[k]), gs...), now, l)
+	if cut > 0 {
+		if u.over == nil {
+			u.over = make(map[string]uint64)
+		}
+		u.over[k.app] += cut
 	}
-	if list = append(list, g); len(list) > most {
-		list = slices.Delete(list, 0, 1)
-		u.count--
+	u.count += len(list) - len(u.of[k])
+	if u.of[k] = list; len(list) == 0 {
+		delete(u.of, k)
 	}
-	u.of[k] = list
-	u.count++
 }
 
 // forget is for when the app may know the truth.
@@ -63,6 +70,13 @@ func (u *unseen) forget(g *grant) {
 	u.count -= len(u.of[k])
 	delete(u.of, k)
 	u.any.Store(len(u.of) > 0)
+}
+
+// overflowed is what an app has to believe of its queues beside the truth.
+func (u *unseen) overflowed(app string) uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.over[app]
 }
 
 func (u *unseen) list(k unseenKey) []ghost {
@@ -107,11 +121,26 @@ func (h *Hub) noteUnseen(s *Session, seqs []uint64, seen []*grant) error {
 	if err != nil || !slices.ContainsFunc(app, func(id string) bool { return waiting[id] > 0 }) {
 		return storage(err)
 	}
-	return h.eachPending(email, slices.Min(seqs)-1, slices.Max(seqs), func(n *Notification) {
-		if slices.Contains(app, n.App) && slices.Contains(seqs, n.Seq) {
-			h.unseen.add(unseenKey{n.App, n.Email, n.PUID}, ghostOf(n), h.cfg.Limits.QueuePerApp)
+	gone := map[unseenKey][]ghost{}
+	err = h.eachPending(email, 0, slices.Max(seqs), func(n *Notification) {
+		if slices.Contains(app, n.App) {
+			k := unseenKey{n.App, n.Email, n.PUID}
+			gone[k] = append(gone[k], ghostOf(n))
 		}
 	})
+	for k, gs := range gone {
+		if slices.ContainsFunc(gs, func(g ghost) bool { return slices.Contains(seqs, g.seq) }) {
+			h.unseen.add(k, true, h.cfg.Now(), &h.cfg.Limits, gs...)
+		}
+	}
+	return err
+}
+
+// noteQueued notes what was accepted, where the app believes in a queue that is not.
+func (h *Hub) noteQueued(n *Notification) {
+	if h.unseen.any.Load() {
+		h.unseen.add(unseenKey{n.App, n.Email, n.PUID}, false, h.cfg.Now(), &h.cfg.Limits, ghostOf(n))
+	}
 }
 
 // hiddenApps are those whose grant does not show the device.
@@ -164,9 +193,8 @@ func (h *Hub) waitingFor(k unseenKey) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	all = append(all, h.unseen.list(k)...)
-	slices.SortFunc(all, func(a, b ghost) int { return cmp.Compare(a.seq, b.seq) })
-	return h.lineUp(slices.CompactFunc(all, func(a, b ghost) bool { return a.seq == b.seq })), nil
+	queue, _ := lineUp(append(all, h.unseen.list(k)...), h.cfg.Now(), &h.cfg.Limits)
+	return len(queue), nil
 }
 
 // waitingFrom is waitingFor for all of an app's users.
@@ -200,29 +228,34 @@ func (u *unseen) keysOf(app string) (keys []unseenKey) {
 	return keys
 }
 
-// lineUp puts all in a queue and returns how many are left: what a queue does that nobody takes from.
-func (h *Hub) lineUp(all []ghost) int {
-	now := h.cfg.Now()
-	var queue []ghost
-	for _, g := range all {
+// lineUp puts all, in the order of their numbers, in a queue that nobody takes from, and returns what of it waits now,
+// and how many were cut off because it was full. What expired has its effect: it took the place of others when it came.
+func lineUp(all []ghost, now time.Time, l *Limits) (queue []ghost, cut uint64) {
+	slices.SortFunc(all, func(a, b ghost) int { return cmp.Compare(a.seq, b.seq) })
+	for _, g := range slices.CompactFunc(all, func(a, b ghost) bool { return a.seq == b.seq }) {
 		keyed := func(o ghost) bool { return o.collapse != "" }
 		same := func(o ghost) bool { return o.collapse == g.collapse }
+		queue = waitingAt(queue, g.time)
 		switch {
-		case !now.Before(g.expires):
-			continue
 		case g.collapse == "":
 		case slices.ContainsFunc(queue, same):
 			queue = slices.DeleteFunc(queue, same)
-		case countFunc(queue, keyed) >= h.cfg.Limits.CollapseKeys:
+		case countFunc(queue, keyed) >= l.CollapseKeys:
 			i := slices.IndexFunc(queue, keyed)
 			queue = slices.Delete(queue, i, i+1)
 		}
-		if len(queue) >= h.cfg.Limits.QueuePerApp {
+		if len(queue) >= l.QueuePerApp {
 			queue = slices.Delete(queue, 0, 1)
+			cut++
 		}
 		queue = append(queue, g)
 	}
-	return len(queue)
+	return waitingAt(queue, now), cut
+}
+
+// waitingAt is what of a queue has not expired at that moment.
+func waitingAt(queue []ghost, now time.Time) []ghost {
+	return slices.DeleteFunc(queue, func(g ghost) bool { return !now.Before(g.expires) })
 }
 
 func countFunc(list []ghost, f func(ghost) bool) (n int) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -70,7 +71,7 @@ func (s *Session) Send(app, ref string, data []byte, ttl time.Duration) error {
 		return ErrStranger
 	}
 	m := &Upstream{Email: email, Device: s.dev.id, App: app, PUID: g.PUID, ByEmail: g.Address == ByEmail,
-		Tag: h.tag(g.PUID, s.dev.id), Ref: ref, Data: data, Time: now, Expires: now.Add(ttl)}
+		Tag: h.tagUnder(&g, s.dev.id), Ref: ref, Data: data, Time: now, Expires: now.Add(ttl)}
 	if ttl == 0 {
 		h.passOn(a, &g, m)
 		return nil
@@ -78,11 +79,22 @@ func (s *Session) Send(app, ref string, data []byte, ttl time.Duration) error {
 	if err := h.cfg.Store.PutUpstream(m, h.cfg.Limits.UpstreamPerApp); err != nil {
 		return upstreamError(err)
 	}
+	h.noteSent(m.Seq)
 	if l := a.carrier(email); l != nil {
 		l.mail.Store(true)
 		l.ring()
 	}
 	return nil
+}
+
+// noteSent notes the lowest number that this hub has given.
+func (h *Hub) noteSent(seq uint64) {
+	for {
+		first := h.firstSent.Load()
+		if first <= seq || h.firstSent.CompareAndSwap(first, seq) {
+			return
+		}
+	}
 }
 
 // passOn hands a message with TTL 0 to the app if it is there, and else forgets it.
@@ -120,7 +132,8 @@ func (l *Link) takeMessages(dst []Update) (n int) {
 		u := &dst[n]
 		n++
 		*u = Update{Kind: FromDevice, ByEmail: m.ByEmail, Local: m.PUID, Tag: m.Tag, Ref: m.Ref, Data: m.Data,
-			ID: m.Seq, Since: m.Time, Delayed: l.hub.cfg.Now().Sub(m.Time) > freshFor}
+			ID: m.Seq, Since: m.Time, Delayed: l.hub.cfg.Now().Sub(m.Time) > freshFor,
+			Again: l.app.handed.add(m.Seq) || m.Seq < l.hub.firstSent.Load()}
 		if m.ByEmail {
 			u.Local = m.Email
 		}
@@ -189,6 +202,42 @@ func (l *Link) handOut(seq uint64) bool {
 	return true
 }
 
+// handedOut remembers which messages an app has been handed by any of its connections, so that one which comes again
+// is marked. It forgets what the app acknowledged, and in the end those that expired or whose grant ended: of the two
+// halves the older is dropped when the newer is full. What a hub before this one handed out nobody knows, so all
+// messages from before its start count as handed out.
+type handedOut struct {
+	mu         sync.Mutex
+	newer, old map[uint64]struct{} // guarded by mu: Seq, at most maxHanded each
+}
+
+const maxHanded = 1 << 16
+
+// add reports whether it was there already.
+func (o *handedOut) add(seq uint64) (again bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, a := o.newer[seq]
+	_, b := o.old[seq]
+	if len(o.newer) >= maxHanded {
+		o.old, o.newer = o.newer, nil
+	}
+	if o.newer == nil {
+		o.newer = make(map[uint64]struct{})
+	}
+	o.newer[seq] = struct{}{}
+	return a || b
+}
+
+func (o *handedOut) remove(seqs []uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, seq := range seqs {
+		delete(o.newer, seq)
+		delete(o.old, seq)
+	}
+}
+
 // Delivered says that the app has the messages with these Update.IDs: they are removed. It does not wait
 // for the disk.
 func (l *Link) Delivered(ids []uint64) {
@@ -207,6 +256,7 @@ func (l *Link) Delivered(ids []uint64) {
 	}
 	l.app.mail.Lock()
 	l.app.removing = l.hub.cfg.Store.RemoveUpstream(l.app.id, ids)
+	l.app.handed.remove(ids)
 	l.mu.Lock() // only now, so that a recount does not hand them out again
 	for _, id := range ids {
 		delete(l.unacked, id)

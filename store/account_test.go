@@ -60,8 +60,14 @@ func TestSessionsLiveUntilTheyExpireOrEnd(t *testing.T) {
 
 	b.must(b.Delete("cookie-3"))
 	b.must(b.Delete("cookie-3"))
+	b.must(b.Delete("unknown"))
 	if b.finds("cookie-3") {
 		t.Error("a deleted session is found")
+	}
+	b.must(b.Commit("cookie-3", []byte("from a request that had begun before"), hour()))
+	b.must(b.BindSession("cookie-3", bob))
+	if ws, _ := b.SessionsOf(bob); b.finds("cookie-3") || len(ws) != 0 {
+		t.Errorf("a session came back after it was deleted: %+v", ws)
 	}
 	b.must(b.Commit("short", []byte("x"), b.clock.now().Add(time.Minute)))
 	b.clock.advance(time.Minute)
@@ -70,7 +76,7 @@ func TestSessionsLiveUntilTheyExpireOrEnd(t *testing.T) {
 	}
 	b.clock.advance(time.Hour)
 	n, err := b.Sweep(b.clock.now(), 100)
-	if b.must(err); n != 4 { // short, nobody's, and two that ended
+	if b.must(err); n != 5 { // short, nobody's, and three that ended
 		t.Errorf("%d swept", n)
 	}
 	if n, _ := b.Sweep(b.clock.now(), 100); n != 0 {
@@ -115,6 +121,10 @@ func TestSessionsAreBounded(t *testing.T) {
 		token := fmt.Sprint("c", i)
 		b.must(b.Commit(token, []byte("x"), b.clock.now().Add(time.Hour+time.Duration(i)*time.Second)))
 		b.must(b.BindSession(token, ann))
+	}
+	b.must(b.Commit("c0", []byte("from a request that had begun before it had to go"), b.clock.now().Add(time.Hour)))
+	if b.finds("c0") {
+		t.Error("a session that had to go came back")
 	}
 	if ws, _ := b.SessionsOf(ann); len(ws) != maxSessions {
 		t.Errorf("%d sessions", len(ws))
@@ -297,7 +307,7 @@ func TestFormat1IsBroughtUp(t *testing.T) {
 	db, err := bbolt.Open(path, 0o600, nil)
 	b.must(err)
 	hash := sha256.Sum256([]byte("secret"))
-	newer := []bucket{inSessions, inSessionsByEmail, inSessionsByUntil, inActivity}
+	newer := []bucket{inSessions, inSessionsByEmail, inSessionsByUntil, inActivity, inPush, inPushByEndpoint}
 	b.must(db.Update(func(tx *bbolt.Tx) error {
 		for _, in := range allBuckets() {
 			if slices.Contains(newer, in) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -305,5 +306,57 @@ func BenchmarkAfterDrain(b *testing.B) {
 		if err := s.Enqueue(n).Wait(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkSweep shows how long one caller's enqueues take while 200,000 that have expired are swept, beside the same
+// caller's when nothing is.
+func BenchmarkSweep(b *testing.B) {
+	const expired = 200_000
+	for range b.N {
+		now := newClock()
+		s := openBench(b, Options{Now: now.now})
+		expire(s, now.now(), expired, func(err error) {
+			if err != nil {
+				b.Fatal(err)
+			}
+		})
+		now.advance(time.Hour)
+		one := func(took []time.Duration) []time.Duration {
+			at := time.Now()
+			n := &presence.Notification{Email: "ann@example.org", App: "chat", Message: "x", Time: now.now(), Expires: now.now().Add(time.Hour)}
+			if err := s.Enqueue(n).Wait(); err != nil {
+				b.Fatal(err)
+			}
+			return append(took, time.Since(at))
+		}
+		var idle, busy []time.Duration
+		for range 2000 {
+			idle = one(idle)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Sweep(now.now(), 1<<30)
+			done <- err
+		}()
+		for sweeping := true; sweeping; {
+			busy = one(busy)
+			select {
+			case err := <-done:
+				if err != nil {
+					b.Fatal(err)
+				}
+				sweeping = false
+			default:
+			}
+		}
+		slices.Sort(idle)
+		slices.Sort(busy)
+		for name, took := range map[string][]time.Duration{"idle": idle, "sweeping": busy} {
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), name+"_p50_us")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), name+"_p99_us")
+		}
+		b.ReportMetric(float64(busy[len(busy)-1])/float64(idle[len(idle)-1]), "worst_x_idle")
+		b.ReportMetric(0, "ns/op")
 	}
 }

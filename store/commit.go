@@ -234,4 +234,16 @@ func (s *Store) updateLater(check, write func(*bbolt.Tx) error) (c *presence.Com
 type counts struct {
 	commits, failed                        atomic.Uint64
 	enqueued, confirmed, expired, overflow atomic.Uint64
+
+	mu   sync.Mutex
+	over map[string]uint64 // guarded by mu: overflow by app
+}
+
+func (c *counts) noteOverflow(app string, n uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over == nil {
+		c.over = make(map[string]uint64)
+	}
+	c.over[app] += n
 }

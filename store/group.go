@@ -29,7 +29,8 @@ type group struct {
 	reaped    int                 // of s.garbage, deleted by this group
 	confirmed []confirmed
 
-	enqueued, expired, overflow uint64 // for Stats
+	enqueued, expired, overflow uint64            // for Stats
+	over                        map[uint32]uint64 // overflow by app
 
 	arena []byte  // the records' bytes, until the transaction has ended
 	key   [8]byte // what at returns
@@ -48,7 +49,7 @@ type confirmed struct {
 }
 
 func newGroup(s *Store) *group {
-	return &group{s: s, added: newLists(), gone: map[uint64]struct{}{}}
+	return &group{s: s, added: newLists(), gone: map[uint64]struct{}{}, over: map[uint32]uint64{}}
 }
 
 // stage carries out all ops in order.
@@ -86,6 +87,7 @@ func (g *group) reset(tx *bbolt.Tx) {
 	clear(g.confirmed)
 	g.confirmed = g.confirmed[:0]
 	g.enqueued, g.expired, g.overflow = 0, 0, 0
+	clear(g.over)
 	if g.arena = g.arena[:0]; cap(g.arena) > keepArena {
 		g.arena = nil
 	}
@@ -116,6 +118,9 @@ func (g *group) apply() {
 	counts.enqueued.Add(g.enqueued)
 	counts.expired.Add(g.expired)
 	counts.overflow.Add(g.overflow)
+	for app, n := range g.over {
+		counts.noteOverflow(ix.apps.name(app), n)
+	}
 }
 
 // release lets go of the transaction.
@@ -191,6 +196,7 @@ func (g *group) makeRoom(n *presence.Notification, user userKey, e *entry) error
 		return nil
 	}
 	g.overflow++
+	g.over[e.app()]++
 	if err := g.countDropped(user, n.Email, n.App); err != nil {
 		return err
 	}
@@ -207,7 +213,7 @@ type room struct {
 func (g *group) survey(user userKey, e *entry) (r room, err error) {
 	for x := range g.waiting(user) {
 		switch {
-		case x.app != e.app:
+		case x.app() != e.app():
 			continue
 		case x.expired(g.now):
 			g.expired++
@@ -325,7 +331,7 @@ func (g *group) confirm(c *presence.Confirmation, user userKey, email, device st
 func (g *group) purge(user userKey, email, app string) error {
 	before := len(g.garbage)
 	for e := range g.waiting(user) {
-		if app == "" || g.s.index.apps.name(e.app) == app {
+		if app == "" || g.s.index.apps.name(e.app()) == app {
 			g.hide(user, e.seq)
 			g.garbage = append(g.garbage, e.seq)
 		}

@@ -492,3 +492,43 @@ func TestIndexUsesItsSlotsAgain(t *testing.T) {
 		t.Errorf("after a peak %d entries, %d chunks, %d users are left", l.live, len(l.chunks), len(l.users))
 	}
 }
+
+// While very much that has expired is swept, who enqueues one after the other goes on: each waits for a slice or two of
+// it, not for all.
+func TestSweepStopsNobody(t *testing.T) {
+	const slices = 40
+	b := newBed(t, Options{})
+	expire(b.Store, b.clock.now(), slices*slice, b.must)
+	b.clock.advance(time.Hour)
+	swept := make(chan error, 1)
+	go func() {
+		n, err := b.Sweep(b.clock.now(), 1<<30)
+		if err == nil && n != slices*slice {
+			err = fmt.Errorf("swept %d", n)
+		}
+		swept <- err
+	}()
+	passed := 0
+	for sweeping := true; sweeping; passed++ {
+		b.must(b.Enqueue(b.note(ann, "chat", "x")).Wait())
+		select {
+		case err := <-swept:
+			b.must(err)
+			sweeping = false
+		default:
+		}
+	}
+	if passed < slices/4 {
+		t.Errorf("%d were accepted while %d slices were swept", passed, slices)
+	}
+	b.must(b.CheckConsistency())
+}
+
+// expire enqueues n that last for a second.
+func expire(s *Store, now time.Time, n int, must func(error)) {
+	var last *presence.Commit
+	for i := range n {
+		last = s.Enqueue(&presence.Notification{Email: fmt.Sprintf("u%d@example.org", i), App: "chat", Message: "x", Time: now, Expires: now.Add(time.Second)})
+	}
+	must(last.Wait())
+}

@@ -25,10 +25,11 @@ type session struct {
 }
 
 const (
-	bindTime       = time.Hour // how long a session without data, or an ended one, is kept
-	maxSessions    = 100       // of one user; then the one that ends first goes
-	maxAnonymous   = 10_000    // of nobody; then some of them go
-	spareAnonymous = 1_000     // so many
+	bindTime       = time.Hour       // how long a session without data, or one of those that ended together, is kept
+	goneTime       = 5 * time.Minute // the same, one that ended alone: far longer than a request lasts
+	maxSessions    = 100             // of one user; then the one that ends first goes
+	maxAnonymous   = 10_000          // of nobody; then some of them go
+	spareAnonymous = 1_000           // so many
 )
 
 func sessionKey(token string) []byte {
@@ -53,10 +54,24 @@ func (s *Store) Commit(token string, data []byte, expiry time.Time) error {
 	return s.editSession(token, func(v *session) { v.Data, v.Expires = data, expiry })
 }
 
-// Delete removes a session (scs.Store); unknown ones are ignored.
+// Delete ends a session (scs.Store); unknown ones are ignored.
 func (s *Store) Delete(token string) error {
 	k := sessionKey(token)
-	return s.update(nil, func(tx *bbolt.Tx) error { return forgetSession(tx, k) })
+	return s.update(nil, func(tx *bbolt.Tx) error { return s.endSession(tx, k) })
+}
+
+// endSession ends one session: what was somebody's leaves a mark for as long as a request may still write it.
+func (s *Store) endSession(tx *bbolt.Tx, k []byte) error {
+	v, ok, err := getJSON[session](tx, inSessions, k)
+	if !ok || v.Ended {
+		return err
+	}
+	if err := forgetSession(tx, k); err != nil || v.Email == "" {
+		return err
+	}
+	until := s.now().Add(goneTime)
+	lower(&s.sessions, nanos(until))
+	return putSession(tx, k, &session{Ended: true, Expires: until})
 }
 
 // BindSession says whose a session is, so that EndSessions finds it. It may come before the first Commit.
@@ -97,7 +112,7 @@ func (s *Store) editSession(token string, edit func(*session)) error {
 	})
 }
 
-// roomForSession forgets sessions until one more of the user, or of nobody, is not too many.
+// roomForSession ends sessions until one more of the user, or of nobody, is not too many.
 func (s *Store) roomForSession(tx *bbolt.Tx, email string) error {
 	if email == "" {
 		return s.roomForAnonymous(tx)
@@ -118,7 +133,7 @@ func (s *Store) roomForSession(tx *bbolt.Tx, email string) error {
 			first, ends = k[len(prefix):], v.Expires
 		}
 	}
-	return forgetSession(tx, first)
+	return s.endSession(tx, first)
 }
 
 // roomForAnonymous counts only when there may be too many; which ones go is by their hashes, so by chance.

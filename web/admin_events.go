@@ -25,7 +25,7 @@ func (s *Site) adminEvents(w http.ResponseWriter, r *http.Request, email string)
 	defer s.streams.leave(email)
 	watch := s.cfg.Hub.Watch("")
 	defer watch.Close()
-	st := &stream{site: s, r: r, email: email, w: w, ctl: http.NewResponseController(w), name: s.sessions.Token(r.Context()), watch: watch}
+	st := &stream{site: s, r: r, email: email, w: w, ctl: http.NewResponseController(w), watch: watch}
 	text := !strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 	h := w.Header()
 	h.Set("X-Accel-Buffering", "no")        // nginx

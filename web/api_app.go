@@ -290,11 +290,12 @@ func atIndex(err error, i int, several bool) error {
 
 // queued is the answer to GET /queue.
 type queued struct {
-	QueueSize int `json:"queue_size"`
-	Upstream  int `json:"upstream"`
+	QueueSize int    `json:"queue_size"`
+	Dropped   uint64 `json:"dropped"`
+	Upstream  int    `json:"upstream"`
 }
 
 func (c *appCall) getQueue() (any, error) {
 	s, err := c.site.cfg.Hub.AppStats(c.meta.ID)
-	return queued{s.Queue, s.Upstream}, err
+	return queued{s.Queue, s.Dropped, s.Upstream}, err
 }

@@ -87,7 +87,7 @@ func (c *call) makeApp() (any, error) {
 	case b.Site == "":
 		return nil, missingField("site")
 	}
-	form := appForm{Name: b.Name, Site: strings.ToLower(b.Site), Component: strings.ToLower(first(b.Component, b.Site)), Description: b.Description,
+	form := appForm{Name: b.Name, Site: strings.ToLower(b.Site), Component: strings.ToLower(b.Component), Description: b.Description,
 		URL: b.URL, Redirects: strings.Join(b.Redirects, "\n"), Conflict: first(b.Conflict, string(presence.Replace))}
 	a, err := c.site.register(c.email, &form)
 	if err != nil {

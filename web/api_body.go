@@ -199,7 +199,7 @@ func moment(name string, m maybe[string]) (*time.Time, error) {
 		return nil, nil
 	}
 	t, err := time.Parse(time.RFC3339, m.V)
-	if err != nil {
+	if err != nil || t.IsZero() { // which means never where it is stored
 		return nil, badField(name, "is not a time such as 2030-01-31T18:00:00Z")
 	}
 	return &t, nil

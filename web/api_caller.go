@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -28,7 +29,7 @@ func (c *caller) kind() limitKind {
 
 var (
 	errNoToken  = &Error{Status: http.StatusUnauthorized, Errno: 30, Text: "A token is needed: Authorization: Bearer TOKEN."}
-	errBadToken = &Error{Status: http.StatusUnauthorized, Errno: 34, Text: "This token is not known, or was revoked."}
+	errBadToken = &Error{Status: http.StatusUnauthorized, Errno: 34, Text: "This token is not known, or was revoked. Those for one device are not for this API."}
 	errOldToken = &Error{Status: http.StatusUnauthorized, Errno: 31, Text: "This token has expired."}
 )
 
@@ -60,7 +61,7 @@ func (a *api) bearer(r *http.Request, header string) (*caller, error) {
 	if wait, ok := a.site.cfg.Attempts.Allow(addr); !ok {
 		return nil, &Error{Status: http.StatusTooManyRequests, Errno: 40, Text: "Too many wrong tokens from this address.", Retry: wait}
 	}
-	c, err := a.holder(secret)
+	c, err := a.holder(r.Context(), secret)
 	if err == errBadToken || err == errOldToken {
 		a.site.cfg.Attempts.Failed(addr)
 	}
@@ -68,7 +69,7 @@ func (a *api) bearer(r *http.Request, header string) (*caller, error) {
 }
 
 // holder is whose secret it is.
-func (a *api) holder(secret string) (*caller, error) {
+func (a *api) holder(ctx context.Context, secret string) (*caller, error) {
 	hash := identity.HashSecret(secret)
 	name := identity.CredentialOf(hash)
 	t, ok, err := a.site.cfg.Store.LookupAPIToken(hash)
@@ -82,13 +83,36 @@ func (a *api) holder(secret string) (*caller, error) {
 	}
 	app, ok := a.site.cfg.Hub.AppByKey(secret)
 	if !ok {
-		return nil, errBadToken
+		return a.person(ctx, secret)
 	}
 	voice, err := a.site.cfg.Hub.Caller(app.ID)
 	if err != nil {
 		return nil, errBadToken // switched off meanwhile
 	}
 	return &caller{name: name, app: &app, voice: voice}, nil
+}
+
+// person is whose assertion it is: what signs her in to the pages may do here what she may do there. One for a single
+// device may not.
+func (a *api) person(ctx context.Context, assertion string) (*caller, error) {
+	id, err := a.site.cfg.Verifier.Verify(ctx, "", assertion)
+	if err != nil {
+		switch identity.KindOf(err) {
+		case identity.Expired:
+			return nil, errOldToken
+		case identity.Unavailable:
+			return nil, storageError(err)
+		}
+		return nil, errBadToken
+	}
+	if id.Device != "" {
+		return nil, errBadToken
+	}
+	if id.Email, err = presence.NormalEmail(id.Email); err != nil {
+		return nil, errBadToken
+	}
+	t := presence.Token{Hash: identity.HashSecret(assertion), Email: id.Email, Scopes: account.Scopes(), Expires: id.Expires}
+	return &caller{name: id.Credential, email: id.Email, scopes: t.Scopes, token: &t}, a.checkUser(id.Email)
 }
 
 // checkUser: who is disabled gets nowhere with what was made before.

@@ -273,6 +273,7 @@ func (k *contract) tokens(t *testing.T) {
 	p.call("POST", "/tokens", `{"name":"more","scopes":[]}`).refused(422, 12, "scopes")
 	p.call("POST", "/tokens", `{"scopes":["devices:read"]}`).refused(422, 12, "name")
 	p.call("POST", "/tokens", `{"name":"old","scopes":["devices:read"],"expires":"2001-01-01T00:00:00Z"}`).refused(422, 13, "expires")
+	p.call("POST", "/tokens", `{"name":"older","scopes":["devices:read"],"expires":"0001-01-01T00:00:00Z"}`).refused(422, 13, "expires") // Go's zero is no "never"
 	p.get("/tokens").want(200).has(made.Hash, `"backup"`).hasNot(made.Secret)
 
 	h.program(t, k, h.apiToken(bob)).call("DELETE", "/tokens/"+made.Hash, "").refused(404, 13, "")
@@ -767,4 +768,13 @@ func TestOnceIsBounded(t *testing.T) {
 	if o.do("small", "k", nil, send); sends != before {
 		t.Error("the flood of others has cost the small one its key")
 	}
+}
+
+// TestTokensAtTheAPI: what signs a person in to the pages may do here what she may do there; a token of one device may
+// not.
+func TestTokensAtTheAPI(t *testing.T) {
+	h := newHouse(t)
+	c := readContract(t)
+	h.program(t, c, h.tokenFor(ann, "")).get("/me").want(200).has(`"apps:write"`, `"via":"token"`)
+	h.program(t, c, h.tokenFor(ann, "phone")).get("/me").refused(401, 34, "").has("one device")
 }

@@ -7,7 +7,10 @@ import (
 	"presenced/presence"
 )
 
-const getAppsPath = "/getApps"
+const (
+	getAppsPath = "/getApps"
+	revokePath  = "/revoke/"
+)
 
 // Grants is what the pages read of consents. Every change goes through the hub.
 type Grants interface {
@@ -17,7 +20,7 @@ type Grants interface {
 
 func (s *Site) consentRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+getAppsPath, s.signedIn(s.getApps))
-	mux.HandleFunc("POST /revoke/{app}", s.signedIn(s.postRevoke))
+	mux.HandleFunc("POST "+revokePath+"{app}", s.signedIn(s.postRevoke))
 }
 
 // grantedApp is an app of /getApps. UID is the app's id; PUID is the user's name there.
@@ -31,6 +34,8 @@ type grantedApp struct {
 	Until   *time.Time        `json:"until"`
 	Notify  bool              `json:"notify"`
 	Idle    bool              `json:"idle"`
+	Status  bool              `json:"status"`
+	Devices bool              `json:"devices"`
 	Paused  bool              `json:"paused"`
 }
 
@@ -52,7 +57,8 @@ func (s *Site) getApps(w http.ResponseWriter, r *http.Request, email string) {
 		if g.Windows == nil {
 			g.Windows = []presence.Window{}
 		}
-		list.Apps = append(list.Apps, grantedApp{app.Name, g.App, g.PUID, g.Shown(now), g.Windows, g.TZ, g.Until, g.Notify, g.Idle, g.Paused})
+		list.Apps = append(list.Apps, grantedApp{app.Name, g.App, g.PUID, g.Shown(now), g.Windows, g.TZ, g.Until, g.Notify, g.Idle,
+			!g.NoStatus, !g.NoDevices, g.Paused})
 	}
 	s.reply(w, list)
 }

@@ -46,9 +46,9 @@ func (s *Site) postDevice(w http.ResponseWriter, r *http.Request) {
 	if c.Device == "" {
 		c.Device = defaultDeviceName
 	}
-	t, secret, err := s.deviceTokenFor(r, c)
+	t, secret, good, err := s.deviceTokenFor(r, c)
 	if err == nil {
-		err = s.keepDeviceToken(t)
+		err = s.keepDeviceToken(t, good)
 	}
 	if err != nil {
 		s.fail(w, r, err)
@@ -58,28 +58,29 @@ func (s *Site) postDevice(w http.ResponseWriter, r *http.Request) {
 }
 
 // deviceTokenFor makes a token for who asks. What was made with a token that expires does not outlive it, so that
-// a token cannot prolong itself.
-func (s *Site) deviceTokenFor(r *http.Request, c credentials) (t presence.Token, secret string, err error) {
+// a token cannot prolong itself. good tells whether what it was made with is good still.
+func (s *Site) deviceTokenFor(r *http.Request, c credentials) (t presence.Token, secret string, good func() bool, err error) {
 	if presence.CheckDevice(c.Device) != nil {
-		return t, "", bad("A device is 1 to 64 characters of A-Z a-z 0-9 . _ -")
+		return t, "", nil, bad("A device is 1 to 64 characters of A-Z a-z 0-9 . _ -")
 	}
 	now := s.cfg.Now().UTC()
 	t = presence.Token{Device: c.Device, Name: deviceTokenName, Created: now, Expires: now.Add(s.cfg.DeviceLife)}
 	var limit time.Time
 	if c.Assertion == "" {
 		t.Email, limit, err = s.sessionOwner(r, c.Email)
+		good = func() bool { return s.holds(r, t.Email) }
 	} else {
-		t.Email, limit, err = s.assertionOwner(r, c)
+		t.Email, limit, good, err = s.assertionOwner(r, c)
 	}
 	if err != nil {
-		return t, "", err
+		return t, "", nil, err
 	}
 	if !limit.IsZero() && limit.Before(t.Expires) {
 		t.Expires = limit.UTC()
 	}
 	secret = identity.NewSecret()
 	t.Hash = identity.HashSecret(secret)
-	return t, secret, nil
+	return t, secret, good, nil
 }
 
 // sessionOwner is who is signed in, and when her token expires, if she signed in with one.
@@ -101,28 +102,38 @@ func (s *Site) sessionOwner(r *http.Request, claimed string) (email string, limi
 }
 
 // assertionOwner is whom an assertion names. One for another device is refused.
-func (s *Site) assertionOwner(r *http.Request, c credentials) (email string, limit time.Time, err error) {
+func (s *Site) assertionOwner(r *http.Request, c credentials) (email string, limit time.Time, good func() bool, err error) {
 	id, err := s.verify(r, c)
 	if err != nil {
-		return "", limit, err
+		return "", limit, nil, err
 	}
 	if id.Device != "" && id.Device != c.Device {
-		return "", limit, errDeviceToken
+		return "", limit, nil, errDeviceToken
 	}
 	if err := s.checkEnabled(id.Email); err != nil {
-		return "", limit, err
+		return "", limit, nil, err
 	}
+	good = func() bool { return true }
 	if id.By == "token" {
 		limit = id.Expires
+		good = func() bool {
+			_, _, _, ok, err := s.cfg.Store.LookupToken(identity.HashSecret(c.Assertion))
+			return err == nil && ok
+		}
 	}
-	return id.Email, limit, nil
+	return id.Email, limit, good, nil
 }
 
 // keepDeviceToken stores a token and ends the oldest of that device that were made like it, if there are too many.
-func (s *Site) keepDeviceToken(t presence.Token) error {
+func (s *Site) keepDeviceToken(t presence.Token, good func() bool) error {
 	err := s.cfg.Store.PutTokens([]presence.Token{t})
 	if err != nil {
 		return storageError(err)
+	}
+	// Who signs out everywhere ends sessions first and revokes tokens then: what came behind that is seen here.
+	if !good() {
+		_, _, err := s.cfg.Store.RevokeToken(t.Hash)
+		return errors.Join(errSignedOut, storageError(err))
 	}
 	all, err := s.cfg.Store.TokensOf(t.Email)
 	if err != nil {

@@ -82,7 +82,6 @@ type stream struct {
 	email string
 	w     http.ResponseWriter
 	ctl   *http.ResponseController
-	name  string // of the session in the cookie
 	watch *presence.Watch
 	soon  map[string]bool // parts that have changed and were not told yet
 	late  map[string]bool // the same, for what is recorded
@@ -96,7 +95,7 @@ func (s *Site) getEvents(w http.ResponseWriter, r *http.Request, email string) {
 	defer s.streams.leave(email)
 	watch := s.cfg.Hub.Watch(email)
 	defer watch.Close()
-	st := &stream{site: s, r: r, email: email, w: w, ctl: http.NewResponseController(w), name: s.sessions.Token(r.Context()), watch: watch,
+	st := &stream{site: s, r: r, email: email, w: w, ctl: http.NewResponseController(w), watch: watch,
 		soon: map[string]bool{}, late: map[string]bool{}}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -194,13 +193,7 @@ func (st *stream) tell(parts map[string]bool) error {
 }
 
 // signedIn looks again at the session that the stream began with.
-func (st *stream) signedIn() bool {
-	if _, found, err := st.site.sessions.Store.Find(st.name); err != nil || !found {
-		return false
-	}
-	email, err := st.site.user(st.r)
-	return err == nil && email == st.email
-}
+func (st *stream) signedIn() bool { return st.site.holds(st.r, st.email) }
 
 // say writes lines and the empty line behind them.
 func (st *stream) say(lines string) error {

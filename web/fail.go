@@ -158,7 +158,7 @@ func wantsJSON(r *http.Request) bool {
 	case deviceLoginPath, getAppsPath:
 		return true
 	}
-	return strings.HasPrefix(r.URL.Path, "/api/") || sendsJSON(r) || strings.Contains(r.Header.Get("Accept"), "application/json") ||
+	return strings.HasPrefix(r.URL.Path, "/api/") || strings.HasPrefix(r.URL.Path, revokePath) || sendsJSON(r) || strings.Contains(r.Header.Get("Accept"), "application/json") ||
 		strings.Contains(r.Header.Get("Accept"), "text/event-stream") // a stream cannot show a page
 }
 

@@ -355,6 +355,8 @@ func TestHole13RevokeIsAPostOfOursAndTheAppIsTold(t *testing.T) {
 	defer phone.Close()
 	h.take(chat)
 	b.get("/revoke/chat").want(http.StatusMethodNotAllowed)
+	b.post("/revoke/other").refused(http.StatusNotFound, 60, "")
+	h.browser().post("/revoke/chat").refused(http.StatusUnauthorized, 30, "")
 	b.header.Set("Sec-Fetch-Site", "cross-site")
 	b.post("/revoke/chat").want(http.StatusForbidden)
 	h.wantNothing(chat)

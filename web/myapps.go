@@ -71,19 +71,17 @@ func (c *checkers) may(email string, now time.Time) (wait time.Duration) {
 
 // appForm is what a developer fills in.
 type appForm struct {
-	Name, Site, Component, Description, URL string
-	Redirects                               string // one a line
-	Conflict                                string
-	Error                                   string // why it was not taken
+	Name, Site, Description, URL string
+	Component                    string // "": the site's host
+	Redirects                    string // one a line
+	Conflict                     string
+	Error                        string // why it was not taken
 }
 
 func readAppForm(f url.Values) appForm {
 	one := func(name string) string { return strings.TrimSpace(f.Get(name)) }
 	a := appForm{Name: one("name"), Site: strings.ToLower(one("domain")), Component: strings.ToLower(one("component")),
 		Description: one("description"), URL: one("url"), Redirects: strings.Join(f["redirects"], "\n"), Conflict: one("conflict")}
-	if a.Component == "" {
-		a.Component = hostOf(a.Site)
-	}
 	if a.Conflict == "" {
 		a.Conflict = string(presence.Replace)
 	}
@@ -222,15 +220,16 @@ func isOurs(err error) bool { return asError(err).Status >= http.StatusInternalS
 func (s *Site) register(email string, form *appForm) (presence.App, error) {
 	s.registering.Lock()
 	defer s.registering.Unlock()
-	a := presence.App{Owner: email, Site: form.Site, Component: form.Component, Disabled: true, Proof: rand.Text()}
+	component := first(form.Component, hostOf(form.Site))
+	a := presence.App{Owner: email, Site: form.Site, Component: component, Disabled: true, Proof: rand.Text()}
 	switch {
 	case len(s.appsOf(email)) >= maxOwnApps:
 		return a, bad(fmt.Sprintf("You have %d apps already. Remove one first.", maxOwnApps))
 	case !s.isSite(form.Site):
 		return a, bad("The domain must be a name such as chat.example.org.")
-	case !isBeneath(form.Component, hostOf(form.Site)):
+	case !isBeneath(component, hostOf(form.Site)):
 		return a, bad("The component's domain must be " + hostOf(form.Site) + " or end in ." + hostOf(form.Site) + ".")
-	case form.Component == s.cfg.Domain:
+	case component == s.cfg.Domain:
 		return a, bad("That is this gateway's own domain.")
 	}
 	if err := form.into(s, &a); err != nil {

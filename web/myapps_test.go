@@ -251,3 +251,18 @@ func TestShows(t *testing.T) {
 		t.Error("no token is shown by nothing")
 	}
 }
+
+// TestRegisterAfterAMistake: a field that was left empty stays empty, and what it stands for follows the others.
+func TestRegisterAfterAMistake(t *testing.T) {
+	h, _ := withSites(t)
+	b := h.signedIn(dev)
+	again := b.post("/myapps", "name", "Chat", "domain", "nodots").want(http.StatusUnprocessableEntity)
+	fields := formOf(again.body)
+	if got := fields.Get("component"); got != "" {
+		t.Errorf("the form comes back with the component domain %q", got)
+	}
+	b.register("Chat", "chat.example", "component", fields.Get("component"))
+	if app, ok := h.hub.App("chat"); !ok || app.Component != "chat.example" {
+		t.Errorf("%+v", app)
+	}
+}

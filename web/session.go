@@ -74,6 +74,15 @@ func (s *Site) user(r *http.Request) (email string, err error) {
 	return email, nil
 }
 
+// holds looks again at the session that a request came with: whether it is there still, and hers.
+func (s *Site) holds(r *http.Request, email string) bool {
+	if _, found, err := s.sessions.Store.Find(s.sessions.Token(r.Context())); err != nil || !found {
+		return false
+	}
+	now, err := s.user(r)
+	return err == nil && now == email
+}
+
 // checkEnabled refuses who is disabled, with errDisabled.
 func (s *Site) checkEnabled(email string) error {
 	u, _, err := s.cfg.Store.User(email)

@@ -1,9 +1,11 @@
 package web
 
 import (
+	"bytes"
 	"crypto/cipher"
 	"embed"
 	"html/template"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -146,6 +148,9 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, bodyLimit(r.URL.Path))
+	if r.URL.Path != notesPath { // its callers are apps, which have no session
+		readFirst(r)
+	}
 	if strings.HasPrefix(r.URL.Path, "/static/") {
 		s.mux.ServeHTTP(w, r) // the same for everybody: no session
 		return
@@ -156,10 +161,46 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // bodyLimit is how many bytes a body may have: one of many notifications has more than a form.
 func bodyLimit(path string) int64 {
-	if path == apiRoot+"/notifications" {
+	if path == notesPath {
 		return maxNotesBody
 	}
 	return maxBody
+}
+
+const notesPath = apiRoot + "/notifications"
+
+// readFirst reads the body before anybody asks who sent it: else a request could be begun while its session is good,
+// and be carried out when its body ends, long after she signed out everywhere.
+func readFirst(r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	b, err := io.ReadAll(r.Body)
+	r.Body = readBefore{bytes.NewReader(b), err, r.Body}
+}
+
+// readBefore is a body that was read, up to its end or to an error, which comes behind it.
+type readBefore struct {
+	*bytes.Reader
+	err error // nil: the end
+	io.Closer
+}
+
+func (b readBefore) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF && b.err != nil {
+		err = b.err
+	}
+	return n, err
+}
+
+// WriteTo is not the Reader's, which knows nothing of the error.
+func (b readBefore) WriteTo(w io.Writer) (int64, error) {
+	n, err := b.Reader.WriteTo(w)
+	if err == nil {
+		err = b.err
+	}
+	return n, err
 }
 
 // dispatch is the mux, with what it refuses by itself in our form.

@@ -62,5 +62,9 @@ func appendMessage(b []byte, u *presence.Update) []byte {
 	b = append(b, `,"data":`...)
 	b = appendValue(b, u.Data)
 	b = append(b, `,"time":`...)
-	return append(appendTime(b, u.Since), "}}"...)
+	b = appendTime(b, u.Since)
+	if u.Again {
+		b = append(b, `,"again":true`...)
+	}
+	return append(b, "}}"...)
 }

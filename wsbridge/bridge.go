@@ -26,6 +26,7 @@ type Config struct {
 	Hub      *presence.Hub
 	Verifier identity.Verifier
 	Attempts *identity.Attempts // limits failed ones for each address; nil: no limit
+	Push     Push               // nil: devices cannot be woken
 	Log      *slog.Logger
 	Now      func() time.Time
 
@@ -101,6 +102,7 @@ type Bridge struct {
 	serial  atomic.Uint32
 	table   table
 	from    addresses
+	known   known
 	door    *door // immutable
 	apps    channels
 	buffers sync.Pool // of *[]byte, MaxFrame long

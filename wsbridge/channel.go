@@ -135,7 +135,7 @@ func (ch *channel) identify(r *request) error {
 		return &Error{Errno: Invalid}
 	}
 	c.SetReadDeadline(time.Time{})
-	c.b.table.watch(c, c.b.ticks(c.b.cfg.Heartbeat))
+	c.b.table.watch(c, fixedBeat(c.b.ticks(c.b.cfg.Heartbeat)))
 	if err := c.writeLocked(appendOK(nil, r, nil)); err != nil {
 		return err
 	}

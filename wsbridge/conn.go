@@ -9,7 +9,6 @@ import (
 	"hash/maphash"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -35,7 +34,7 @@ type conn struct {
 	limits  bucket                           // owned by the reader
 	serial  uint32                           // immutable
 	proof   uint32                           // owned by the reader: hash of the assertion that was verified last
-	pulse   pulse                            // guarded by the bridge's table
+	pulse   pulse
 
 	flags atomic.Uint32
 	sent  uint32     // guarded by mu: items written; in ack mode, less one for each ack
@@ -56,6 +55,7 @@ const (
 	flagAgain                      // it has to look once more
 	flagPing                       // it has to send a ping
 	flagRetry                      // the store failed: the sweep has to start it
+	flagHeld                       // the heartbeat has held
 )
 
 // Bounds of a writer.
@@ -203,7 +203,7 @@ func (c *conn) refuse(r *request, e *Error, first bool) error {
 	if e.closes(first) != 0 {
 		return e.last(r, first)
 	}
-	if first {
+	if first && e.Close != stayOpen {
 		// Our own trouble: the device may try again, for as long as it was asked to wait and a bit.
 		c.SetReadDeadline(time.Now().Add(e.Retry + c.b.cfg.IdentifyTimeout))
 	}
@@ -266,29 +266,48 @@ func (c *conn) identify(r *request) error {
 	if c.app != nil {
 		return c.app.identify(r)
 	}
-	device := r.device
-	if device == "" {
-		device = presence.DefaultDevice
+	a := presence.Attach{Email: r.email, Device: r.device, Ticket: r.ticket, Ready: c.b.ready, Tag: c}
+	if a.Device == "" {
+		a.Device = presence.DefaultDevice
 	}
-	id, e := c.verify(r.email, device, r.assertion)
+	if err := c.b.checkPush(r); err != nil {
+		return err
+	}
+	err := error(presence.ErrTicket)
+	if r.ticket != "" {
+		err = c.attach(r, a)
+	}
+	if !errors.Is(err, presence.ErrTicket) || r.assertion == "" {
+		return err
+	}
+	id, e := c.verify(a.Email, a.Device, r.assertion)
 	if e != nil {
 		return e
 	}
+	a.Ticket, a.Credential, a.Expires = "", id.Credential, id.Expires
+	return c.attach(r, a)
+}
+
+// attach makes the conn the device's, and answers.
+func (c *conn) attach(r *request, a presence.Attach) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.ended { // Shutdown was faster
 		return &Error{Errno: GoingAway}
 	}
-	s, err := c.b.cfg.Hub.Attach(presence.Attach{Email: r.email, Device: device, Credential: id.Credential,
-		Expires: id.Expires, Ready: c.b.ready, Tag: c})
+	older := c.b.cfg.Hub.Attached(a.Email, a.Device)
+	s, err := c.b.cfg.Hub.Attach(a)
 	if err != nil {
 		return coreError(err)
 	}
 	c.session.Store(s)
-	c.proof = c.b.hash(r.assertion)
+	if a.Ticket == "" {
+		c.proof = c.b.hash(r.assertion)
+	}
+	c.b.noteDeaf(c, older)
 	c.b.stats.devices.Add(1)
 	c.SetReadDeadline(time.Time{})
-	c.b.table.watch(c, c.b.ticks(c.b.cfg.Heartbeat))
+	c.b.table.watch(c, c.b.startBeat(c.place(), r))
 	return c.carryOutLocked(r)
 }
 
@@ -351,11 +370,19 @@ func (c *conn) carryOut(r *request) error {
 			return coreError(err)
 		}
 	case statusFrame, helloFrame:
+		if err := c.b.checkPush(r); err != nil {
+			return err
+		}
 		if err := c.reverify(r); err != nil {
 			return err
 		}
 	case ackFrame:
 		c.confirmAcked(r.seqs)
+	case quietFrame:
+		c.session.Load().SetQuiet(r.quiet)
+	}
+	if r.kind != ackFrame { // an ack is no reason to wake up for more
+		defer c.session.Load().Awake()
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -374,6 +401,9 @@ func (c *conn) answer(r *request) error {
 
 // carryOutLocked takes over a hello's options, publishes a status, and answers. wmu is held.
 func (c *conn) carryOutLocked(r *request) error {
+	if err := c.keepPush(r); err != nil {
+		return err
+	}
 	if r.hasStatus {
 		if err := c.session.Load().Publish(r.status, c.idle(r)); err != nil {
 			return coreError(err)
@@ -382,14 +412,15 @@ func (c *conn) carryOutLocked(r *request) error {
 	var g *greeting
 	if r.kind == helloFrame {
 		c.setMode(r.ack)
-		beat := c.beat(r)
-		c.b.table.watch(c, beat)
-		g = c.greeting(beat)
+		c.session.Load().SetQuiet(r.quiet)
+		c.b.table.watch(c, c.b.startBeat(c.place(), r))
+		g = c.greeting(r.resumable)
 		if err := c.addresses(g, r.apps); err != nil {
 			return err
 		}
 	}
 	if r.kind == heartbeatFrame {
+		c.held()
 		return c.writeLocked([]byte("{}"))
 	}
 	return c.writeLocked(appendOK(nil, r, g))
@@ -428,17 +459,6 @@ func (c *conn) reverify(r *request) error {
 	return nil
 }
 
-// beat is the heartbeat that a hello asks for, within the limits, in ticks.
-func (c *conn) beat(r *request) uint32 {
-	b := c.b
-	want := b.cfg.Heartbeat
-	if r.kind == helloFrame && r.heartbeat > 0 {
-		limit := min(r.heartbeat, math.MaxInt32) // seconds; far above any maximum
-		want = min(max(time.Duration(limit*float64(time.Second)), b.cfg.HeartbeatMin), b.cfg.HeartbeatMax)
-	}
-	return b.ticks(want)
-}
-
 // addresses fills in the device's tokens at those of the apps that the user allows, if any are asked for.
 func (c *conn) addresses(g *greeting, apps []string) error {
 	if apps == nil {
@@ -458,13 +478,18 @@ func (c *conn) addresses(g *greeting, apps []string) error {
 	return nil
 }
 
-func (c *conn) greeting(beat uint32) *greeting {
-	return &greeting{
+func (c *conn) greeting(resumable bool) *greeting {
+	g := &greeting{
 		session:   c.b.sessionID(c.serial),
 		device:    c.session.Load().Device(),
-		heartbeat: int(seconds(time.Duration(beat) * c.b.every)),
+		heartbeat: c.b.seconds(c.pulse.load()),
 		time:      c.b.cfg.Now(),
+		pushKey:   c.b.pushKey(),
 	}
+	if resumable {
+		g.ticket = c.session.Load().Ticket()
+	}
+	return g
 }
 
 // sessionID names a socket, the same at every hello. It is derived because there is no room to keep it.
@@ -508,6 +533,10 @@ func (c *conn) onPing(payload string) error {
 	c.mu.Lock()
 	c.debt().pinged, c.debts.payload = true, payload
 	c.mu.Unlock()
+	if s := c.session.Load(); s != nil {
+		c.held()
+		s.Awake()
+	}
 	c.kick()
 	return nil
 }
@@ -516,6 +545,7 @@ func (c *conn) onPing(payload string) error {
 // or the next frame if that comes first.
 func (c *conn) onPong(payload string) error {
 	c.in = 0
+	c.held()
 	if n, err := strconv.ParseUint(payload, 10, 32); err == nil && c.pongTo(uint32(n)) {
 		c.kick()
 		return nil
@@ -610,8 +640,9 @@ func (c *conn) turnAway() {
 	c.hangUp()
 }
 
-// expire ends a conn that gave no sign of life. Where a writer is stuck in it there is nobody to tell.
-func (c *conn) expire() {
+// expire ends a conn that gave no sign of life within this heartbeat. Where a writer is stuck in it there is nobody to tell.
+func (c *conn) expire(silent beat) {
+	c.b.died(c, silent)
 	if !c.wmu.TryLock() {
 		c.Conn.Close()
 		return

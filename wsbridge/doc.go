@@ -38,6 +38,13 @@
 // A login is the one frame that waits for others: a door gives each of them its moment, evenly spaced, or says
 // when to come back; and so many hands do the work. All that is behind the door has no part in this.
 //
+// # Batteries
+//
+// Between heartbeats nothing is written to an idle device. What may wait for a quiet one is the core's business (see
+// [presence.Quiet]); here it is told when the device is awake anyway: with a ping, and when it says anything by itself.
+// heartbeat.go finds the longest silence that a device's network allows, without a timer: the reader notes after how
+// long it heard something. A ticket is the core's too: the verifier is not asked for who brings one.
+//
 // # Choices where the contract is silent
 //
 //   - The times in reconnect, and in the retry_after of 51, lie behind the drain: before it is over nobody gets in.

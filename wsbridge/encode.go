@@ -16,7 +16,9 @@ type greeting struct {
 	device    string
 	heartbeat int // seconds
 	time      time.Time
+	ticket    string            // "": none
 	addresses map[string]string // by appid; nil: not asked for
+	pushKey   string            // "": devices cannot be woken
 }
 
 // appendOK appends the answer to a request that was carried out; g only for a hello.
@@ -32,8 +34,16 @@ func appendOK(b []byte, r *request, g *greeting) []byte {
 		b = strconv.AppendInt(b, int64(g.heartbeat), 10)
 		b = append(b, `,"time":`...)
 		b = appendTime(b, g.time)
+		if g.ticket != "" {
+			b = append(b, `,"resume":`...)
+			b = appendString(b, g.ticket)
+		}
 		if g.addresses != nil {
 			b = appendAddresses(b, g.addresses)
+		}
+		if g.pushKey != "" {
+			b = append(b, `,"push_key":`...)
+			b = appendString(b, g.pushKey)
 		}
 	}
 	return append(b, '}')
@@ -50,6 +60,11 @@ func appendAddresses(b []byte, tokens map[string]string) []byte {
 		b = appendString(b, tokens[app])
 	}
 	return append(b, '}')
+}
+
+// appendHeartbeat appends that the heartbeat is another from now on.
+func appendHeartbeat(b []byte, seconds int) []byte {
+	return append(strconv.AppendInt(append(b, `{"heartbeat":`...), int64(seconds), 10), '}')
 }
 
 // appendKO appends the answer to a request that was not carried out, or the reason of an end.

@@ -51,6 +51,9 @@ const (
 	closeBadIdentity   = 4534
 )
 
+// stayOpen is for an error after which the device may try again on the same socket, whatever the table says.
+const stayOpen = -1
+
 // Code is one row of the table of errors.
 type Code struct {
 	Errno Errno
@@ -110,7 +113,7 @@ type Error struct {
 	Detail string        // names the field or the reason, never its content; see tells
 	Retry  time.Duration // when to try again; 0: not said
 	Cause  error         // stays here; may be nil
-	Close  int           // close code if it differs from the table's; 0: the table decides
+	Close  int           // close code if it differs from the table's; 0: the table decides; stayOpen: none
 }
 
 func (e *Error) Error() string {
@@ -129,6 +132,8 @@ func (e *Error) Unwrap() error { return e.Cause }
 // closes returns the close code that follows the reply, 0 for none. first: the socket is not identified.
 func (e *Error) closes(first bool) int {
 	switch {
+	case e.Close == stayOpen:
+		return 0
 	case e.Close != 0:
 		return e.Close
 	case first:
@@ -191,6 +196,8 @@ func coreError(err error) *Error {
 		return &Error{Errno: NoApp, Detail: "notifications", Cause: err}
 	case errors.Is(err, presence.ErrNoApp):
 		return &Error{Errno: Invalid, Cause: err}
+	case errors.Is(err, presence.ErrTicket):
+		return &Error{Errno: Expired, Cause: err, Close: stayOpen}
 	case errors.Is(err, presence.ErrCredential):
 		return &Error{Errno: Expired, Cause: err}
 	case errors.Is(err, presence.ErrFull):

@@ -20,6 +20,7 @@ const (
 	ackFrame
 	sendFrame
 	consentFrame
+	quietFrame
 	subscribeFrame
 	unsubscribeFrame
 	authFrame   // of an app, as are the next two and an ack
@@ -34,6 +35,7 @@ var kinds = map[string]kind{
 	"ack":     ackFrame,
 	"send":    sendFrame,
 	"consent": consentFrame,
+	"quiet":   quietFrame,
 
 	"subscribe":   subscribeFrame,
 	"unsubscribe": unsubscribeFrame,
@@ -80,14 +82,19 @@ const (
 	fURL
 	fCollapse
 	fPriority
+	fQuiet
+	fAdapt
+	fResume
 	fTopic
+	fDevices
 	fields // how many
 )
 
 var fieldNames = [fields]string{
 	"type", "id", "email", "assertion", "device", "status", "idle_since", "ack", "heartbeat", "push", "apps",
 	"ids", "app", "data", "ttl", "allow", "windows", "tz", "until", "notify", "idle",
-	"action", "token", "key", "uid", "source", "message", "url", "collapse_key", "priority", "topic",
+	"action", "token", "key", "uid", "source", "message", "url", "collapse_key", "priority",
+	"quiet", "adapt", "resume", "topic", "devices",
 }
 
 var fieldsByName = func() map[string]field {
@@ -121,7 +128,12 @@ type request struct {
 	idleSince        time.Time        // zero: not idle
 	ack              bool             // hello
 	heartbeat        float64          // hello, seconds; 0: left out
+	adapt            bool             // hello: the heartbeat may be changed later
+	quiet            presence.Quiet   // hello, quiet
+	resumable        bool             // hello: it wants a ticket
+	ticket           string           // hello: in place of an assertion; "": none
 	apps             []string         // hello: those whose addresses are asked for; nil: left out
+	push             []byte           // hello: a subscription, or null; nil: left out
 	seqs             []uint64         // ack: those of its ids that can be ids
 	app              string           // send, consent, subscribe, unsubscribe
 	topic            string           // subscribe, unsubscribe
@@ -137,13 +149,13 @@ type request struct {
 
 // identifies reports whether the frame can be the first one.
 func (r *request) identifies() bool {
-	return r.kind == authFrame || (r.kind == statusFrame || r.kind == helloFrame) && r.email != "" && r.assertion != ""
+	return r.kind == authFrame || (r.kind == statusFrame || r.kind == helloFrame) && r.email != "" && (r.assertion != "" || r.ticket != "")
 }
 
 // free reports whether the frame costs nothing in the token bucket.
 func (r *request) free() bool { return r.kind == heartbeatFrame || r.kind == ackFrame }
 
-// tokens are the known members of a frame as they are written; nil: left out, or null.
+// tokens are the known members of a frame as they are written; nil: left out, or null (but for push).
 type tokens [fields][]byte
 
 // decodeFrame reads one text frame. On an error the request still has what is to be echoed, as far as the
@@ -173,6 +185,11 @@ func decodeFrame(b []byte) (request, *Error) {
 		return r, t.sendInto(&r)
 	case consentFrame:
 		return r, t.consentInto(&r)
+	case quietFrame:
+		if err := t.quietInto(&r); err != nil {
+			return r, err
+		}
+		return r, t.need(fQuiet)
 	case subscribeFrame, unsubscribeFrame:
 		return r, t.topicInto(&r)
 	}
@@ -207,7 +224,7 @@ func (t *tokens) scan(b []byte) (empty, ok bool) {
 			return false, false
 		}
 		seen[f] = true
-		if token[0] != 'n' {
+		if token[0] != 'n' || f == fPush { // null takes a subscription back
 			t[f] = token
 		}
 	}
@@ -338,6 +355,15 @@ func (t *tokens) helloInto(r *request) *Error {
 	if r.ack, err = t.flag(fAck); err != nil {
 		return err
 	}
+	if r.adapt, err = t.flag(fAdapt); err != nil {
+		return err
+	}
+	if err := t.quietInto(r); err != nil {
+		return err
+	}
+	if err := t.resumeInto(r); err != nil {
+		return err
+	}
 	if t[fHeartbeat] != nil {
 		seconds, ok := asNumber(t[fHeartbeat])
 		if !ok || seconds < 0 {
@@ -345,7 +371,7 @@ func (t *tokens) helloInto(r *request) *Error {
 		}
 		r.heartbeat = max(seconds, math.SmallestNonzeroFloat64)
 	}
-	if t[fPush] != nil && t[fPush][0] != '{' {
+	if r.push = t[fPush]; r.push != nil && r.push[0] != '{' && r.push[0] != 'n' {
 		return bad(fPush)
 	}
 	if err := t.list(fApps, maxApps, func(app []byte) bool {
@@ -358,7 +384,39 @@ func (t *tokens) helloInto(r *request) *Error {
 	if t[fApps] != nil && r.apps == nil {
 		r.apps = []string{}
 	}
+	if r.ticket != "" {
+		return t.need(fEmail)
+	}
 	return t.need(fEmail, fAssertion)
+}
+
+// quietInto reads when the device is quiet: always, never, or while it is unavailable.
+func (t *tokens) quietInto(r *request) *Error {
+	switch {
+	case t[fQuiet] == nil:
+	case isString(t[fQuiet]) && unquote(t[fQuiet]) == "unavailable":
+		r.quiet = presence.QuietAway
+	default:
+		now, err := t.flag(fQuiet)
+		if err != nil {
+			return err
+		}
+		if now {
+			r.quiet = presence.QuietNow
+		}
+	}
+	return nil
+}
+
+// resumeInto reads a ticket, or the wish for one.
+func (t *tokens) resumeInto(r *request) (err *Error) {
+	if t[fResume] == nil || isString(t[fResume]) {
+		r.ticket, err = t.text(fResume)
+		r.resumable = r.ticket != ""
+		return err
+	}
+	r.resumable, err = t.flag(fResume)
+	return err
 }
 
 func (t *tokens) acksInto(r *request) *Error {
@@ -434,6 +492,12 @@ func (t *tokens) consentInto(r *request) *Error {
 		return err
 	}
 	if a.Idle, err = t.choice(fIdle); err != nil {
+		return err
+	}
+	if a.Status, err = t.choice(fStatus); err != nil {
+		return err
+	}
+	if a.Devices, err = t.choice(fDevices); err != nil {
 		return err
 	}
 	if a.TZ, err = t.text(fTZ); err != nil {

@@ -24,7 +24,7 @@ func seen(r request, e *Error) string {
 			fmt.Fprintf(&b, " %s", e.Detail)
 		}
 	} else {
-		b.WriteString([...]string{"heartbeat", "status", "hello", "ack", "send", "consent", "subscribe", "unsubscribe", "auth", "notify", "unknown"}[r.kind])
+		b.WriteString([...]string{"heartbeat", "status", "hello", "ack", "send", "consent", "quiet", "subscribe", "unsubscribe", "auth", "notify", "unknown"}[r.kind])
 		for _, f := range []struct {
 			name  string
 			value any
@@ -41,6 +41,9 @@ func seen(r request, e *Error) string {
 		}
 		if !r.idleSince.IsZero() {
 			fmt.Fprintf(&b, " idle=%s", r.idleSince.Format(time.RFC3339Nano))
+		}
+		if r.push != nil {
+			fmt.Fprintf(&b, " push=%s", r.push)
 		}
 		if r.seqs != nil {
 			fmt.Fprintf(&b, " seqs=%v", r.seqs)
@@ -66,12 +69,22 @@ func TestDecodeFrame(t *testing.T) {
 		{`{"status":"offline"}`, `status status=offline`},
 		{`{"type":"hello","email":"a@b","assertion":"x"}`, `hello email=a@b assertion=x type:"hello"`},
 		{`{"type":"hello","email":"a@b","assertion":"x","device":"d","ack":true,"heartbeat":60,"status":"online","push":{"endpoint":"u"},"apps":["chat"],"addresses":1}`,
-			`hello email=a@b assertion=x device=d ack=true heartbeat=60 status=online type:"hello"`},
+			`hello email=a@b assertion=x device=d ack=true heartbeat=60 status=online push={"endpoint":"u"} type:"hello"`},
+		{`{"type":"hello","email":"a@b","assertion":"x","push":null}`, `hello email=a@b assertion=x push=null type:"hello"`},
 		{`{"type":"ack","ids":["n1","n10","x","n01",""]}`, `ack seqs=[1 36] type:"ack"`},
 		{`{"type":"ack","ids":[]}`, `ack type:"ack"`},
 		{`{"type":"send","app":"chat","id":"m1","data":{"a":[1]},"ttl":0}`, `send app=chat id:"m1" type:"send"`},
 		{`{"type":"consent","app":"chat","allow":true,"windows":[{"days":["mon"],"from":"21:00","to":"23:00"}],"tz":"UTC","until":null,"notify":false,"idle":true}`, `consent app=chat type:"consent"`},
 
+		{`{"type":"quiet","quiet":true}`, `quiet type:"quiet"`},
+		{`{"type":"quiet","quiet":"unavailable"}`, `quiet type:"quiet"`},
+		{`{"type":"quiet","quiet":"\u0075navailable","id":1}`, `quiet id:1 type:"quiet"`},
+		{`{"type":"quiet","quiet":null}`, `12 quiet type:"quiet"`},
+		{`{"type":"quiet","quiet":{}}`, `13 quiet type:"quiet"`},
+		{`{"type":"hello","email":"a@example.org","resume":true}`, `12 assertion type:"hello"`},
+		{`{"type":"hello","email":"a@example.org","resume":""}`, `12 assertion type:"hello"`},
+		{`{"type":"hello","assertion":"x","resume":"t"}`, `12 email type:"hello"`},
+		{`{"type":"hello","email":"a@example.org","assertion":"x","adapt":1}`, `13 adapt type:"hello"`},
 		{`{"type":"subscribe","app":"chat","topic":"news"}`, `subscribe app=chat type:"subscribe"`},
 		{`{"type":"unsubscribe","app":"chat","topic":"news"}`, `unsubscribe app=chat type:"unsubscribe"`},
 		{`{"type":"subscribe","app":"chat"}`, `12 topic type:"subscribe"`},
@@ -271,9 +284,11 @@ func TestAppend(t *testing.T) {
 		{"ok", `{"result":"OK"}`, appendOK(nil, &request{}, nil)},
 		{"ok with echo", `{"result":"OK","id":7,"type":"hello"}`, appendOK(nil, r, nil)},
 		{"greeting", `{"result":"OK","id":7,"type":"hello","session":"s","device":"d","heartbeat":120,"time":"2030-01-02T03:04:05Z"}`,
-			appendOK(nil, r, &greeting{"s", "d", 120, at, nil})},
+			appendOK(nil, r, &greeting{"s", "d", 120, at, "", nil, ""})},
 		{"greeting with addresses", `{"result":"OK","session":"s","device":"d","heartbeat":120,"time":"2030-01-02T03:04:05Z","addresses":{"a":"p/t","b":"q/t"}}`,
-			appendOK(nil, &request{}, &greeting{"s", "d", 120, at, map[string]string{"b": "q/t", "a": "p/t"}})},
+			appendOK(nil, &request{}, &greeting{"s", "d", 120, at, "", map[string]string{"b": "q/t", "a": "p/t"}, ""})},
+		{"greeting of who can be woken", `{"result":"OK","session":"s","device":"d","heartbeat":120,"time":"2030-01-02T03:04:05Z","push_key":"k"}`,
+			appendOK(nil, &request{}, &greeting{"s", "d", 120, at, "", nil, "k"})},
 		{"ko", `{"result":"KO","errno":34,"error":"Invalid assertion"}`, appendKO(nil, nil, &Error{Errno: Invalid})},
 		{"ko with all", `{"result":"KO","errno":40,"error":"slow down","id":7,"type":"hello","retry_after":2}`,
 			appendKO(nil, r, &Error{Errno: SlowDown, Detail: "not told", Retry: 1001 * time.Millisecond})},

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"sync"
@@ -45,12 +46,15 @@ type socket struct {
 	in    uint32     // owned by the reader: bytes since the last whole frame
 	ended bool       // guarded by wmu: the last frame is written
 	ack   bool       // owned by the conn, guarded by its mu; it stands here because there is room
+	gap   uint16     // owned by the reader: ticks of silence before the last sign of life; 65535: or more
 }
 
 func (s *socket) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	if n > 0 {
-		s.slot.seen.Store(s.b.tick.Load())
+		now := s.b.tick.Load()
+		s.gap = max(s.gap, uint16(min(now-s.slot.seen.Load(), math.MaxUint16)))
+		s.slot.seen.Store(now)
 		if s.in += uint32(n); s.in > s.b.mostIn {
 			return 0, errTooLarge
 		}

@@ -635,6 +635,21 @@ func TestConsent(t *testing.T) {
 	d.say(`{"type":"consent","app":"shop","allow":true,"id":1}`)
 	d.expect(`{"result":"OK","id":1,"type":"consent"}`)
 	shop.expect("online")
+	d.say(`{"type":"consent","app":"shop","allow":true,"devices":false}`)
+	d.expect(`{"result":"OK","type":"consent"}`)
+	shop.expect("offline")
+	shop.expect("online") // as one device
+	d.say(`{"type":"consent","app":"shop","allow":true,"status":false}`)
+	d.expect(`{"result":"OK","type":"consent"}`)
+	shop.expect("offline")
+	if g, _, err := f.store.Grant(ann, "shop"); err != nil || !g.NoDevices || !g.NoStatus {
+		t.Errorf("granted %+v, %v", g, err)
+	}
+	d.say(`{"type":"consent","app":"shop","allow":true,"status":"yes"}`)
+	d.expect(`{"result":"KO","errno":13,"error":"bad value","detail":"status","type":"consent"}`)
+	d.say(`{"type":"consent","app":"shop","allow":true,"status":true}`)
+	d.expect(`{"result":"OK","type":"consent"}`)
+	shop.expect("online")
 	d.say(`{"type":"consent","app":"shop","allow":false}`)
 	d.expect(`{"result":"OK","type":"consent"}`)
 	shop.expect("offline")

@@ -117,18 +117,27 @@ func (t *table) close() {
 // never is a tick that does not come: at one a second it is 136 years away.
 const never = ^uint32(0)
 
-// pulse is the liveness of one conn, guarded by the table.
+// pulse is the liveness of one conn.
 type pulse struct {
-	beat   uint32 // ticks of silence after which the peer is pinged, before jitter; written by the reader
-	pinged uint32 // tick of a ping that waits for a sign of life; 0: none
+	beat   atomic.Uint32 // a beat
+	pinged uint32        // tick of a ping that waits for a sign of life; 0: none. Guarded by the table
 }
 
-// watch makes the sweep look after c, with this heartbeat.
-func (t *table) watch(c *conn, beat uint32) {
+func (p *pulse) load() beat { return beat(p.beat.Load()) }
+
+// watch makes the sweep look after c, with this heartbeat. Called by the reader.
+func (t *table) watch(c *conn, every beat) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c.pulse.beat = beat
+	c.pulse.beat.Store(uint32(every))
 	c.slot.due = 0
+}
+
+// heard returns when a conn was heard last; false: it has left.
+func (t *table) heard(c *conn) (seen uint32, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return c.slot.seen.Load(), c.slot.conn == c
 }
 
 // nudge pings c at the next chance, unless it was heard in this tick; where no sign of life comes it ends.
@@ -153,15 +162,19 @@ func (b *Bridge) look(c *conn, seen uint32) (due uint32) {
 			return p.pinged + b.patience
 		}
 		b.stats.timeouts.Add(1)
-		b.spawn(c.expire)
+		silent := p.load()
+		b.spawn(func() { c.expire(silent) })
 		return never
 	}
 	p.pinged = 0
-	if beat := jitter(p.beat, uint32(c.serial)+now); now < seen+beat {
+	if beat := jitter(p.load().ticks(), uint32(c.serial)+now); now < seen+beat {
 		return seen + beat
 	}
 	p.pinged = now
 	c.flags.Or(flagPing)
+	if s := c.session.Load(); s != nil {
+		s.Awake() // for the ping
+	}
 	c.kick()
 	return now + b.patience
 }

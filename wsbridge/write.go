@@ -80,11 +80,8 @@ func (w *outbox) batch(s *presence.Session) (more bool, err error) {
 	if c.ended { // the reader is taking the conn down
 		return false, nil
 	}
-	if c.flags.And(^flagPing)&flagPing != 0 {
-		c.b.stats.pings.Add(1)
-		if err := c.pingLocked(nil); err != nil {
-			return false, err
-		}
+	if err := c.beatLocked(); err != nil {
+		return false, err
 	}
 	items := batchItems
 	if c.full() {
@@ -97,6 +94,23 @@ func (w *outbox) batch(s *presence.Session) (more bool, err error) {
 		c.b.table.hasten(c.slot)
 	}
 	return o.More, w.write(&o)
+}
+
+// beatLocked sends a ping that is due, and tells the device of a longer heartbeat. wmu is held.
+func (c *conn) beatLocked() error {
+	flags := c.flags.And(^(flagPing | flagHeld))
+	if flags&flagHeld != 0 {
+		if every := c.countHeld(); every != 0 {
+			if err := c.writeLocked(appendHeartbeat(nil, c.b.seconds(every))); err != nil {
+				return err
+			}
+		}
+	}
+	if flags&flagPing == 0 {
+		return nil
+	}
+	c.b.stats.pings.Add(1)
+	return c.pingLocked(nil)
 }
 
 // write encodes what the session said. wmu is held.

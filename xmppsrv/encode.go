@@ -147,6 +147,9 @@ func (e *encoder) fromDevice(dst []byte, u *presence.Update) []byte {
 		dst = append(dst, e.delay...)
 		dst = append(appendStamp(dst, u.Since), "'/>"...)
 	}
+	if u.Again {
+		dst = append(dst, "<again xmlns='"+nsUpstream+"'/>"...)
+	}
 	return append(dst, "</message>"...)
 }
 

@@ -20,6 +20,7 @@ const (
 	nsJSON     = "urn:xmpp:json:0"                 // XEP-0335
 	nsHints    = "urn:xmpp:hints"                  // XEP-0334
 	nsSM       = "urn:xmpp:sm:3"                   // XEP-0198
+	nsUpstream = "urn:presenced:upstream:0"        // ours: of a message from a device
 	nsNotify   = "urn:presenced:notify:0"          // ours: options of a notification
 	featEscape = `jid\20escaping`                  // XEP-0106
 	featLater  = "msgoffline"                      // XEP-0160

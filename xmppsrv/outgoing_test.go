@@ -292,6 +292,26 @@ func TestAnswerThatIsOverdue(t *testing.T) {
 	})
 }
 
+// What is handled is told in order: a notification that is on disk does not vouch for the one behind it.
+func TestHandledInOrder(t *testing.T) {
+	var in incoming
+	in.took()
+	first := in.fly()
+	in.took()
+	second := in.fly()
+	in.took()
+	for _, c := range []struct {
+		settles, h uint32
+	}{{0, 1}, {first, 2}, {second, 5}} {
+		if c.settles != 0 {
+			in.settle(c.settles)
+		}
+		if h := in.h(); h != c.h {
+			t.Errorf("h is %d after notification %d, want %d", h, c.settles, c.h)
+		}
+	}
+}
+
 // willing is a sink that acknowledges all at once.
 type willing struct {
 	bytes int64

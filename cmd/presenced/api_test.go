@@ -78,6 +78,9 @@ func TestAPIOfAWholeGateway(t *testing.T) {
 	var device newToken
 	onData(t, cfg, &device, "user", "token", "ann@example.org", "--device", "phone")
 	askAPI(t, g, device.Token, "GET", "/api/v1/devices", "", 401, nil)
+	var plain struct{ Token string } // but one that signs her in to the pages does here what she may do there
+	onData(t, cfg, &plain, "user", "token", "ann@example.org")
+	askAPI(t, g, plain.Token, "GET", "/api/v1/me", "", 200, nil)
 	askAPI(t, g, "", "POST", "/login", `{"email":"ann@example.org","assertion":"`+all.Token+`"}`, 401, nil)
 
 	// What is exported comes back as what it was.

@@ -142,9 +142,12 @@ type tab struct {
 // tab opens a page for a new person and closes it with the test; options, in pairs, are playwright's for a context.
 func (b *browser) tab(t *testing.T, name string, options ...any) *tab {
 	p := &tab{t: t, browser: b, name: name, key: t.Name() + "/" + name, options: pairs(options)}
-	t.Cleanup(func() { p.command(map[string]any{"close": true}, nil) })
+	t.Cleanup(p.close)
 	return p
 }
+
+// close ends the context; the name is free for another person then.
+func (p *tab) close() { p.command(map[string]any{"close": true}, nil) }
 
 // pairs makes a map of names and values.
 func pairs(list []any) map[string]any {

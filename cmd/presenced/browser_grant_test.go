@@ -194,7 +194,8 @@ func markupInNames(w *scene) {
 		}
 	}
 	c.asks("ann@example.org", markup)
-	ann.seesIn("[data-part=requests]", "<script>window.pwned=1</script>")
+	ann.seesIn("[data-part=requests] h3", "<img src=x")
+	ann.seesIn("[data-part=requests] p", "<script>window.pwned=1</script>")
 	unharmed()
 	ann.open(c.door(), 200)
 	ann.seesIn("h1", "<script>window.pwned=1</script>")

@@ -16,13 +16,14 @@ import (
 type scene struct {
 	t *testing.T
 	*site
-	gateway *child
-	browser *browser
-	origin  string
+	gateway  *child
+	browser  *browser
+	origin   string
+	pictures string // the folder of the documentation's pictures; "": none are kept
 }
 
 // sceneEnv makes what is waited for short. Nothing else differs from a gateway as people run it.
-var sceneEnv = []string{"PRESENCED_DEVICE_LINGER=200ms", "PRESENCED_SHUTDOWN_DRAIN=200ms", "PRESENCED_LOG_LEVEL=info"}
+var sceneEnv = []string{"PRESENCED_DEVICE_LINGER=200ms", "PRESENCED_SHUTDOWN_DRAIN=200ms", "PRESENCED_ADMINS=root@example.org"}
 
 // newScene starts a gateway; args are those of serve.
 func newScene(t *testing.T, bin string, b *browser, args ...string) *scene {
@@ -95,7 +96,7 @@ func (w *scene) newChat(name string, lib library, more ...string) *chat {
 func (w *scene) registerChat(name string, more ...string) *chat {
 	w.t.Helper()
 	c := &chat{scene: w, puids: make(chan string, 8)}
-	c.server = httptest.NewServer(c.site())
+	c.server = httptest.NewServer(c.visited())
 	w.t.Cleanup(c.server.Close)
 	c.landing = c.server.URL + "/granted?lang=en"
 	var app struct{ AppID, Secret string }
@@ -124,8 +125,8 @@ var chatPages = template.Must(template.New("").Parse(`<!doctype html><html lang=
 {{range .Contacts}}<form method="post" action="/ping"><button name="to" value="{{.}}">Ping {{.}}</button></form>{{end}}
 <p>{{.Said}}</p>`))
 
-// site is what the app's web server does: its page, the way back from the gateway, and the bell beside a contact.
-func (c *chat) site() http.Handler {
+// visited is what the app's web server does: its page, the way back from the gateway, and the bell beside a contact.
+func (c *chat) visited() http.Handler {
 	mux := http.NewServeMux()
 	show := func(w http.ResponseWriter, data map[string]any) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -2,12 +2,17 @@
 
 package main
 
-import "testing"
+import (
+	"os"
+	"testing"
+)
 
 // TestBrowser tells the stories of people in front of a browser: one Chromium for all of them, a gateway and
 // people of its own for each. testdata/browser/README.md says how to run them.
 func TestBrowser(t *testing.T) {
 	bin, b := buildPresenced(t), startBrowser(t)
+	pictures := os.Getenv("PRESENCED_SCREENS")
+	os.Unsetenv("PRESENCED_SCREENS") // the gateway takes it for a mistake in its configuration
 	for _, story := range []struct {
 		name string
 		tell func(*scene)
@@ -36,6 +41,9 @@ func TestBrowser(t *testing.T) {
 		{name: "error pages", tell: errorPages},
 		{name: "every page in every shape", tell: looksRight},
 		{name: "by keyboard alone", tell: byKeyboard},
+		{name: "a developer's app", tell: develops},
+		{name: "an administrator", tell: administers},
+		{name: "pictures", tell: screens, args: []string{}},
 	} {
 		t.Run(story.name, func(t *testing.T) {
 			t.Parallel() // they wait more than they work
@@ -43,7 +51,9 @@ func TestBrowser(t *testing.T) {
 			if args == nil {
 				args = []string{"--dev"}
 			}
-			story.tell(newScene(t, bin, b, args...))
+			w := newScene(t, bin, b, args...)
+			w.pictures = pictures
+			story.tell(w)
 		})
 	}
 }

@@ -132,7 +132,8 @@ func printDoing(w io.Writer, a *shownApp) {
 	if !a.OldSecretUntil.IsZero() {
 		facts(w, "old secret until", timeText(a.OldSecretUntil))
 	}
-	facts(w, "notifications waiting", strconv.Itoa(a.Queue), "messages waiting", strconv.Itoa(a.Upstream))
+	facts(w, "notifications waiting", strconv.Itoa(a.Queue), "notifications dropped", strconv.FormatUint(a.Dropped, 10),
+		"messages waiting", strconv.Itoa(a.Upstream))
 	for _, l := range a.Connections {
 		fmt.Fprintln(w, "connection  ", l.Kind, cell(l.Address), "since", timeText(l.Since))
 	}

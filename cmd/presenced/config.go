@@ -36,6 +36,8 @@ type Config struct {
 	CCS CCSConfig `toml:"ccs"`
 	// The device channel, wss://HOST/presence.
 	Device DeviceConfig `toml:"device"`
+	// Waking devices that are not connected, by Web Push or UnifiedPush.
+	Push PushConfig `toml:"push"`
 	// What a stranger may grow, and how far.
 	Limits LimitsConfig `toml:"limits"`
 	// How the server stops.
@@ -129,6 +131,16 @@ type DeviceConfig struct {
 	Logins float64 `toml:"logins"`
 }
 
+// PushConfig is the table [push].
+type PushConfig struct {
+	// Wake devices for notifications of high priority, through the push services that they name. These learn that somebody is wanted, and nothing else. Through HTTPS_PROXY where that is set.
+	Enabled bool `toml:"enabled"`
+	// Push to private and loopback addresses, addresses without a name, and ports other than 443 too, for a push service of your own.
+	AllowPrivate bool `toml:"allow_private"`
+	// An e-mail or https URL by which operators of push services reach you; they are told with each push. Empty: the origin.
+	Contact string `toml:"contact"`
+}
+
 // LimitsConfig is the table [limits].
 type LimitsConfig struct {
 	// Largest notification: bytes of source, message, action and data together.
@@ -191,9 +203,9 @@ type BrowserIDConfig struct {
 	Enabled bool `toml:"enabled"`
 	// Domains of issuers believed for any e-mail; none: only the e-mail's own domain, and whom that delegates to.
 	TrustedIssuers []string `toml:"trusted_issuers"`
-	// Fetch support documents from private and loopback addresses, addresses without a name, and ports other than 443 too.
+	// Fetch support documents, and what proves the domains of apps, from private and loopback addresses, addresses without a name, and ports other than 443 too.
 	AllowPrivate bool `toml:"allow_private"`
-	// Authorities in PEM for fetching support documents, instead of the system's. Read at the start.
+	// Authorities in PEM for fetching both, instead of the system's. Read at the start.
 	CAFile string `toml:"ca_file"`
 }
 

@@ -35,6 +35,7 @@ func (c *Config) Validate(from origins) error {
 	k.xmpp()
 	k.ccs()
 	k.device()
+	k.push()
 	k.limits()
 	k.identity()
 	k.log()
@@ -342,6 +343,16 @@ func (k *checker) limits() {
 	k.atLeast("limits.sockets_per_user", l.SocketsPerUser, 1)
 	k.atLeast("limits.sockets_per_address", l.SocketsPerAddress, 1)
 	k.atLeast("limits.requests_per_user", l.RequestsPerUser, 1)
+}
+
+func (k *checker) push() {
+	contact := strings.TrimPrefix(k.c.Push.Contact, "mailto:")
+	if contact == "" || checkOrigin(contact) == nil && strings.HasPrefix(contact, "https:") {
+		return
+	}
+	if _, err := presence.NormalEmail(contact); err != nil {
+		k.fail("push.contact", fmt.Sprintf("%q is neither an e-mail address nor an https URL", k.c.Push.Contact), "write admin@example.org")
+	}
 }
 
 func (k *checker) identity() {

@@ -22,6 +22,7 @@ import (
 	"presenced/store"
 	"presenced/web"
 	"presenced/wsbridge"
+	"presenced/wsbridge/push"
 	"presenced/xmppsrv"
 	"presenced/xmppsrv/adhoc"
 	"presenced/xmppsrv/ccs"
@@ -29,8 +30,9 @@ import (
 
 const (
 	readHeaderTimeout = 10 * time.Second
-	requestTimeout    = 20 * time.Second // for the whole of a request
-	profileTimeout    = 2 * time.Minute  // the same on the admin listener, where a profile may take a while
+	requestTimeout    = 20 * time.Second // for the whole of a request; the answer has answerTimes as long
+	answerTimes       = 6
+	profileTimeout    = 2 * time.Minute // the same on the admin listener, where a profile may take a while
 	idleTimeout       = 30 * time.Second
 	maxHeaderBytes    = 16 << 10
 	closeTimeout      = 5 * time.Second // for peers to take their last bytes
@@ -52,6 +54,7 @@ type gateway struct {
 	hub     *presence.Hub
 	xmpp    *xmppsrv.Server
 	ccs     *ccs.Server
+	push    *push.Pusher // nil: nobody is woken
 	bridge  *wsbridge.Bridge
 	site    *web.Site
 
@@ -212,6 +215,7 @@ func (g *gateway) abandon() error {
 		g.socket.Close()
 		os.Remove(socketFile(g.cfg))
 	}
+	g.stopPush()
 	g.hub.Close()
 	return g.store.Close()
 }
@@ -305,14 +309,21 @@ func (g *gateway) wire() error {
 	if err := g.identify(); err != nil {
 		return err
 	}
+	if err := g.startPush(); err != nil {
+		return err
+	}
 	d, x := &g.cfg.Device, &g.cfg.XMPP
-	g.bridge = wsbridge.New(wsbridge.Config{
+	devices := wsbridge.Config{
 		Hub: g.hub, Verifier: g.verifier, Attempts: g.attempts, Log: g.log, Now: time.Now,
 		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate, Logins: d.Logins,
 		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
 		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
 		SocketsPerAddress: g.cfg.Limits.SocketsPerAddress, Origin: g.origin, LocalOnly: g.cfg.Dev, TrustedProxies: proxies,
-	})
+	}
+	if g.push != nil { // a nil of its type would be none of the interface's
+		devices.Push = g.push
+	}
+	g.bridge = wsbridge.New(devices)
 	g.xmpp = xmppsrv.New(xmppsrv.Config{
 		Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
 		PingInterval: x.PingInterval.Duration, ResumeTimeout: x.ResumeTimeout.Duration,
@@ -401,11 +412,11 @@ func (g *gateway) addrs() map[string]string {
 }
 
 // serveHTTP starts an HTTP server on l, with TLS if there is a config for it. A request has to be there within
-// patience, 0: ever.
+// patience, and its answer taken within answerTimes that; 0: ever. What streams sets its own time for each write.
 func (g *gateway) serveHTTP(name string, l net.Listener, h http.Handler, t *tls.Config, patience time.Duration) {
 	s := &http.Server{
-		ReadTimeout: patience,
-		Handler:     h, TLSConfig: t, ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		ReadTimeout: patience, WriteTimeout: answerTimes * patience,
+		Handler: h, TLSConfig: t, ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		Protocols: new(http.Protocols),
 	}
@@ -482,6 +493,7 @@ func (g *gateway) Failed() <-chan struct{} { return g.running.Done() }
 // Stop ends the gateway: devices and CCS connections are asked to come back later and are served for up to the configured
 // drain (not at all when there are none), then everything is flushed and closed. It returns the first failure there was.
 func (g *gateway) Stop() error {
+	g.stopPush()
 	g.drain()
 	g.stopping.Store(true)
 	g.site.Close()

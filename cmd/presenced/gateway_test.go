@@ -406,25 +406,31 @@ func serveProcess(t *testing.T, cfg Config, args ...string) (*exec.Cmd, serverSt
 
 // TestSignals: the first one ends cleanly while devices leave, a second one at once.
 func TestSignals(t *testing.T) {
-	for _, second := range []bool{false, true} {
-		cfg := testConfig(t)
-		cmd, s, log := serveProcess(t, cfg)
-		d := dialDevice(t, websocket.Dialer{}, "ws://"+s.Listeners["http"], "ann@example.org", "phone", "dev")
-		cmd.Process.Signal(syscall.SIGTERM)
-		if f := d.read(); f.Reconnect == nil {
-			t.Fatalf("want reconnect, got %+v", f)
-		}
-		want := 0
-		if second {
-			want = exitFailed
-			cmd.Process.Signal(os.Interrupt)
-		} else {
-			d.Close()
-		}
-		cmd.Wait()
-		if got := cmd.ProcessState.ExitCode(); got != want {
-			t.Errorf("second signal %v: exit code %d, want %d\n%s", second, got, want, log)
-		}
+	for _, first := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP} {
+		testSignals(t, first, false)
+	}
+	testSignals(t, syscall.SIGTERM, true)
+}
+
+func testSignals(t *testing.T, first os.Signal, second bool) {
+	t.Helper()
+	cfg := testConfig(t)
+	cmd, s, log := serveProcess(t, cfg)
+	d := dialDevice(t, websocket.Dialer{}, "ws://"+s.Listeners["http"], "ann@example.org", "phone", "dev")
+	cmd.Process.Signal(first)
+	if f := d.read(); f.Reconnect == nil {
+		t.Fatalf("want reconnect, got %+v", f)
+	}
+	want := 0
+	if second {
+		want = exitFailed
+		cmd.Process.Signal(os.Interrupt)
+	} else {
+		d.Close()
+	}
+	cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		t.Errorf("second signal %v: exit code %d, want %d\n%s", second, got, want, log)
 	}
 }
 

@@ -232,6 +232,8 @@ func pageCutOff(w *interop) {
 	p.wait(event{Event: "close", Code: 1006, Type: "retry"})
 	line.thaw()
 	connected(p, "online")
+	p.do(do("turns"))
+	p.wait(event{Event: "turns", Code: 1}) // it was resumed: its assertion was not asked for again
 	p.do(do("status", "status", "unavailable"))
 	app.presence(w, "away") // and it saw nothing between
 }

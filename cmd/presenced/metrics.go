@@ -6,6 +6,7 @@ import (
 	"presenced/presence"
 	"presenced/store"
 	"presenced/wsbridge"
+	"presenced/wsbridge/push"
 	"presenced/xmppsrv"
 	"presenced/xmppsrv/ccs"
 )
@@ -17,14 +18,15 @@ type allStats struct {
 	bridge wsbridge.Stats
 	xmpp   xmppsrv.Stats
 	ccs    ccs.Stats
+	push   push.Stats
 }
 
 // metrics returns how to read the numbers, and the table of them.
 func (g *gateway) metrics() (func() *allStats, []metric) {
 	read := func() *allStats {
-		return &allStats{g.hub.Stats(), g.store.Stats(), g.bridge.Stats(), g.xmpp.Stats(), g.ccs.Stats()}
+		return &allStats{g.hub.Stats(), g.store.Stats(), g.bridge.Stats(), g.xmpp.Stats(), g.ccs.Stats(), g.pushStats()}
 	}
-	return read, slices.Concat(hubMetrics(), storeMetrics(), bridgeMetrics(), xmppMetrics(), ccsMetrics())
+	return read, slices.Concat(hubMetrics(), storeMetrics(), bridgeMetrics(), xmppMetrics(), ccsMetrics(), pushMetrics())
 }
 
 func hubMetrics() []metric {

@@ -113,11 +113,11 @@ func storm(b *testing.B, o stormOrder, memory bool) {
 	server := startStorm(b, o)
 	var address string
 	server.read(b, &address)
-	p := newAskers()
+	p := newOnlookers()
 	p.start(b, func(i int) (net.Conn, *bufio.Reader, error) {
 		return stormLogin(func() (net.Conn, error) { return net.Dial("tcp", address) }, o.Devices+i)
 	})
-	floor := newAskers()
+	floor := newOnlookers()
 	echo := startEcho(b)
 	floor.start(b, func(int) (net.Conn, *bufio.Reader, error) {
 		c, err := net.Dial("tcp", echo.Addr().String())
@@ -164,8 +164,8 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[int(q*float64(len(sorted)-1))]
 }
 
-// askers are devices that are online and ask all the time whether they are.
-type askers struct {
+// onlookers are devices that are online and ask all the time whether they are.
+type onlookers struct {
 	end  chan struct{}
 	done sync.WaitGroup
 
@@ -173,9 +173,9 @@ type askers struct {
 	waits []time.Duration // guarded by mu
 }
 
-func newAskers() *askers { return &askers{end: make(chan struct{})} }
+func newOnlookers() *onlookers { return &onlookers{end: make(chan struct{})} }
 
-func (p *askers) start(tb testing.TB, connect func(i int) (net.Conn, *bufio.Reader, error)) {
+func (p *onlookers) start(tb testing.TB, connect func(i int) (net.Conn, *bufio.Reader, error)) {
 	for i := range stormOnline {
 		c, r, err := connect(i)
 		if err != nil {
@@ -218,7 +218,7 @@ func startEcho(tb testing.TB) net.Listener {
 	return l
 }
 
-func (p *askers) ask(c net.Conn, r *bufio.Reader) error {
+func (p *onlookers) ask(c net.Conn, r *bufio.Reader) error {
 	for {
 		begin := time.Now()
 		if _, err := c.Write(clientFrame("{}")); err != nil {
@@ -240,7 +240,7 @@ func (p *askers) ask(c net.Conn, r *bufio.Reader) error {
 }
 
 // take returns what was measured since the last take, in order.
-func (p *askers) take() []time.Duration {
+func (p *onlookers) take() []time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	waits := p.waits
@@ -249,7 +249,7 @@ func (p *askers) take() []time.Duration {
 	return waits
 }
 
-func (p *askers) stop() {
+func (p *onlookers) stop() {
 	close(p.end)
 	p.done.Wait()
 }

@@ -47,20 +47,26 @@ async function axe (page) {
 }
 
 async function obey (browser, command) {
+  if (command.close) {
+    const known = await pages.get(command.page)
+    pages.delete(command.page)
+    return known?.context.close()
+  }
   const known = await pageNamed(browser, command.page, command.options)
   if (command.complaints) return known.complaints.splice(0)
-  if (command.close) {
-    pages.delete(command.page)
-    return known.context.close()
-  }
   const run = new AsyncFunction('page', 'context', 'args', 'axe', command.run)
   return run(known.page, known.context, command.args || {}, axe)
+}
+
+// late fails when a command takes longer than any of its waits may.
+function late () {
+  return new Promise((resolve, reject) => setTimeout(reject, 2 * patience, new Error('it does not end')).unref())
 }
 
 async function answer (browser, command) {
   let said
   try {
-    const value = await obey(browser, command)
+    const value = await Promise.race([obey(browser, command), late()])
     said = { id: command.id, value: value === undefined ? null : value }
   } catch (e) {
     said = { id: command.id, error: String(e.message || e) }

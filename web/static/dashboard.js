@@ -91,7 +91,10 @@ if (zone && !known) all.forEach(refresh); // with the right times
 const told = document.getElementById("told");
 board.addEventListener("submit", async (e) => {
   const form = e.target;
-  if (form.action.endsWith("/erase")) return; // that one leaves the page
+  if (form.action.endsWith("/erase")) { // that one leaves the page
+    if (form.elements.email.value.trim().toLowerCase() === email) forget();
+    return;
+  }
   e.preventDefault();
   const body = new URLSearchParams(new FormData(form, e.submitter));
   const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
@@ -186,10 +189,11 @@ function offer(id, possible, ask) {
 offer("notify", globalThis.Notification?.permission === "default", async () => (await Notification.requestPermission()) !== "default");
 offer("idle", "IdleDetector" in globalThis, async () => !!device && (await device.watchIdle().catch(() => false)));
 
-document.querySelector('form[action="/logout"]')?.addEventListener("submit", () => {
+function forget() {
   device?.close();
   localStorage.removeItem(key);
-});
+}
+document.querySelector('form[action="/logout"]')?.addEventListener("submit", forget);
 
 here.hidden = false;
 if (memory.status && memory.token) begin();

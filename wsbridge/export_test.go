@@ -1,0 +1,9 @@
+package wsbridge
+
+import "time"
+
+// HeartbeatOf is what is in force for a device that is connected.
+func (b *Bridge) HeartbeatOf(email, device string) time.Duration {
+	c := b.cfg.Hub.Attached(email, device).Tag().(*conn)
+	return time.Duration(c.pulse.load().ticks()) * b.every
+}
