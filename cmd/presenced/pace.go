@@ -45,6 +45,6 @@ func (l *pacedListener) Accept() (net.Conn, error) {
 	if early := l.next.Sub(now); early > 0 {
 		time.Sleep(early)
 	}
-	runtime.Gosched()
+	runtime.Gosched() // behind those who have something to do: where the processor is short, fewer are taken
 	return c, nil
 }

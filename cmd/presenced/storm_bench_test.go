@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -15,8 +16,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,8 +45,8 @@ type stormOrder struct {
 	Data    string
 	Logins  float64
 	Devices int
+	AtOnce  int    // of these; 0: all
 	Address string // where the storm goes to
-	TLS     bool
 }
 
 // stormResult is what a storm was like for those who made it.
@@ -52,12 +56,14 @@ type stormResult struct {
 	SentAway int     // times that a device was told when to come back
 	Failed   int     // connections that ended in any other way; their devices come back too
 	Longest  float64 // seconds that a device was told to stay away
+	Bytes    float64 // of memory for each device, both ends; only of a crowd within the server's process
 }
 
 // BenchmarkLoginStorm has a crowd of devices log in at once on a server that others are connected to, and measures how long
 // those wait for the answer to a heartbeat, before and during the storm. The server, the crowd and those who are
-// connected are three processes. Floor: a bare echo that is asked in the same way at the same time. "tcp" has as many devices as there are descriptors in a process here; the
-// crowd of "memory" has no sockets and lives within the server's process. "open" is without device.logins, for comparison.
+// connected are three processes. Floor: a bare echo that is asked in the same way at the same time. "tcp" has as many
+// devices as there are descriptors in a process here; the crowd of "memory" has no sockets and lives within the server's
+// process. "open" is without device.logins, for comparison.
 //
 //	go test ./cmd/presenced/ -run '^$' -bench LoginStorm -benchtime 1x
 func BenchmarkLoginStorm(b *testing.B) {
@@ -77,6 +83,29 @@ func BenchmarkLoginStorm(b *testing.B) {
 				storm(b, stormOrder{Data: b.TempDir(), Logins: v.logins, Devices: v.devices}, v.memory)
 			}
 		})
+	}
+}
+
+// BenchmarkManyDevices has more devices online than a process may open sockets, within the server's memory, both ends; it
+// needs about 1 GB.
+//
+//	go test ./cmd/presenced/ -run '^$' -bench ManyDevices -benchtime 1x
+func BenchmarkManyDevices(b *testing.B) {
+	for range b.N {
+		o := stormOrder{Data: b.TempDir(), Devices: 200_000, AtOnce: 256}
+		server := startStorm(b, o)
+		var address string
+		server.read(b, &address)
+		fmt.Fprintln(server.in, "storm")
+		var r stormResult
+		server.read(b, &r)
+		server.stop()
+		if r.Online != o.Devices {
+			b.Fatalf("%+v", r)
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(r.Bytes, "B/device")
+		b.ReportMetric(float64(r.Online)/r.Seconds, "logins/s")
 	}
 }
 
@@ -270,17 +299,22 @@ func stormProcess() {
 	}
 	out := json.NewEncoder(os.Stdout)
 	if o.Address != "" {
-		out.Encode(makeStorm(o.Devices, func(i int) (net.Conn, error) {
+		r, _ := makeStorm(o, func(i int) (net.Conn, error) {
 			d := net.Dialer{LocalAddr: stormAddress(127, i)} // each from an address of its own
 			return d.Dial("tcp", o.Address)
-		}))
+		})
+		out.Encode(r)
 		io.Copy(io.Discard, os.Stdin)
 		return
 	}
 	g, memory := stormServer(o)
 	out.Encode(g.addrs()["http"])
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		out.Encode(makeStorm(o.Devices, func(i int) (net.Conn, error) { return memory.dial(stormAddress(10, i)) }))
+		before := stormMemory()
+		r, conns := makeStorm(o, func(i int) (net.Conn, error) { return memory.dial(stormAddress(10, i)) })
+		r.Bytes = (stormMemory() - before) / float64(o.Devices)
+		out.Encode(r)
+		runtime.KeepAlive(conns)
 	}
 	os.Exit(0) // what it held is in a folder that the parent removes
 }
@@ -302,8 +336,10 @@ func stormServer(o stormOrder) (*gateway, *memoryNet) {
 	for i := range o.Devices + stormOnline {
 		tokens = append(tokens, presence.Token{Hash: identity.HashSecret(stormSecret(i)), Email: stormEmail(i), Created: time.Now()})
 	}
-	if err := g.store.PutTokens(tokens); err != nil {
-		log.Fatal(err)
+	for some := range slices.Chunk(tokens, 1000) {
+		if err := g.store.PutTokens(some); err != nil {
+			log.Fatal(err)
+		}
 	}
 	memory := newMemoryNet()
 	g.serveHTTP("memory", paced(memory, pacePerLogin*o.Logins), g.servers[0].Handler, nil, requestTimeout)
@@ -314,14 +350,17 @@ func stormEmail(i int) string  { return fmt.Sprintf("device%d@example.org", i) }
 func stormSecret(i int) string { return fmt.Sprintf("secret of device %d", i) }
 
 // makeStorm has devices log in at once, each until it is in.
-func makeStorm(devices int, dial func(i int) (net.Conn, error)) stormResult {
+func makeStorm(o stormOrder, dial func(i int) (net.Conn, error)) (stormResult, []net.Conn) {
 	var online, sentAway, failed atomic.Int64
 	var longest atomic.Int64
-	conns := make([]net.Conn, devices)
+	conns := make([]net.Conn, o.Devices)
 	begin := time.Now()
 	var all sync.WaitGroup
-	for i := range devices {
+	room := make(chan struct{}, cmp.Or(o.AtOnce, o.Devices))
+	for i := range o.Devices {
+		room <- struct{}{}
 		all.Go(func() {
+			defer func() { <-room }()
 			for try := 0; ; try++ {
 				c, _, err := stormLogin(func() (net.Conn, error) { return dial(i) }, i)
 				if err == nil {
@@ -343,7 +382,21 @@ func makeStorm(devices int, dial func(i int) (net.Conn, error)) stormResult {
 		})
 	}
 	all.Wait()
-	return stormResult{int(online.Load()), time.Since(begin).Seconds(), int(sentAway.Load()), int(failed.Load()), float64(longest.Load())}
+	return stormResult{Online: int(online.Load()), Seconds: time.Since(begin).Seconds(), SentAway: int(sentAway.Load()),
+		Failed: int(failed.Load()), Longest: float64(longest.Load())}, conns
+}
+
+// stormMemory is what the process keeps of its memory, in bytes.
+func stormMemory() float64 {
+	debug.FreeOSMemory()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, anon, _ := strings.Cut(string(status), "RssAnon:")
+	var kb float64
+	fmt.Sscan(anon, &kb)
+	return kb * 1024
 }
 
 // sentAwayError is a retry_after or Retry-After, in seconds.
