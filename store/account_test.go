@@ -185,6 +185,21 @@ func TestAPITokensAreNoDeviceTokens(t *testing.T) {
 	}
 }
 
+// TestActivityOfAnEarlierLife: what is written late of who was removed is not kept of who comes anew.
+func TestActivityOfAnEarlierLife(t *testing.T) {
+	b := newBed(t, Options{})
+	b.must(b.PutUser(presence.User{Email: ann, Created: b.clock.now()}))
+	late := presence.Event{Time: b.clock.now(), Kind: presence.DeviceGone, Email: ann, Device: "phone"}
+	b.must(b.RemoveUser(ann))
+	b.clock.advance(time.Millisecond)
+	b.must(b.PutUser(presence.User{Email: ann, Created: b.clock.now()}))
+	news := presence.Event{Time: b.clock.now(), Kind: presence.DeviceStatus, Email: ann, Device: "tablet"}
+	b.must(b.AppendActivity([]presence.Event{late, news}))
+	if es, err := b.ActivityOf(ann, time.Time{}, 10); err != nil || len(es) != 1 || es[0].Device != "tablet" {
+		t.Errorf("%+v, %v", es, err)
+	}
+}
+
 func TestActivityIsBoundedForEachUser(t *testing.T) {
 	b := newBed(t, Options{})
 	b.must(b.PutUser(presence.User{Email: ann}))

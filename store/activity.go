@@ -32,7 +32,7 @@ func (s *Store) AppendActivity(es []presence.Event) error {
 	lower(&s.activity, nanos(s.now().Add(keepActivity)))
 	return s.update(nil, func(tx *bbolt.Tx) error {
 		for i := range es {
-			if inUsers.of(tx).Get([]byte(es[i].Email)) == nil {
+			if !knownAt(tx, es[i].Email, es[i].Time) {
 				continue
 			}
 			if err := appendEvent(tx, es[i].Email, values[i]); err != nil {
@@ -41,6 +41,13 @@ func (s *Store) AppendActivity(es []presence.Event) error {
 		}
 		return nil
 	})
+}
+
+// knownAt reports whether there is such a user, and was at t: what comes late from before she had herself erased must
+// not be kept of who comes anew.
+func knownAt(tx *bbolt.Tx, email string, t time.Time) bool {
+	u, err := unmarshal[presence.User](tx, []byte(email), inUsers.of(tx).Get([]byte(email)))
+	return err == nil && !t.Before(u.Created)
 }
 
 // appendEvent numbers the event behind those of the same user, without a gap.

@@ -124,6 +124,9 @@ func TestPartsAreTheSame(t *testing.T) {
 // TestDashboardIsBounded: with as much as anybody can have, a page is no more than a page may weigh.
 func TestDashboardIsBounded(t *testing.T) {
 	h := newHouse(t)
+	if err := h.store.PutUser(presence.User{Email: me, Created: h.now.Now().AddDate(0, -1, 0)}); err != nil {
+		t.Fatal(err)
+	}
 	var windows []presence.Window
 	for i := range 32 {
 		windows = append(windows, presence.Window{From: fmt.Sprintf("%02d:%02d", i/2, i%2*30), To: fmt.Sprintf("%02d:%02d", i/2, i%2*30+15)})

@@ -21,7 +21,10 @@ const turns = {}; // how often each part was asked for: an answer that comes lat
 // busy: somebody is typing or choosing there.
 const busy = (box) => box.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
 
+let leaving = false; // by a form, which says where to
+
 async function refresh(part) {
+  if (leaving) return;
   const box = board.querySelector(`[data-part="${part}"]`);
   if (!box) return;
   if (busy(box)) return waiting.add(part);
@@ -63,7 +66,7 @@ function live() {
   events = new EventSource("/events");
   events.addEventListener("change", (e) => e.data.split(" ").forEach(refresh));
   events.onopen = () => {
-    if (!stale.hidden) all.forEach(refresh); // what was missed
+    all.forEach(refresh); // what was missed since the page was made, or the stream was lost
     stale.hidden = true;
   };
   events.onerror = () => {
@@ -76,10 +79,8 @@ function live() {
 }
 live();
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible") {
-    live();
-    all.forEach(refresh);
-  } else {
+  if (document.visibilityState === "visible") live();
+  else {
     clearTimeout(again);
     events.close();
   }
@@ -190,6 +191,9 @@ offer("notify", globalThis.Notification?.permission === "default", async () => (
 offer("idle", "IdleDetector" in globalThis, async () => !!device && (await device.watchIdle().catch(() => false)));
 
 function forget() {
+  leaving = true;
+  clearTimeout(again);
+  events.close();
   device?.close();
   localStorage.removeItem(key);
 }
