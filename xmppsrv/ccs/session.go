@@ -293,7 +293,7 @@ func (s *session) offer(u *presence.Update) bool {
 	var json []byte
 	if u.Kind == presence.Receipt {
 		s.srv.count.receipts.Add(1)
-		json = gcm.AppendReceipt(nil, u, s.send.app, s.srv.cfg.Now())
+		json = gcm.AppendReceipt(nil, u, s.send.app)
 	} else {
 		s.srv.count.upstream.Add(1)
 		json = gcm.AppendUpstream(nil, u, s.send.app)
