@@ -50,6 +50,15 @@ func (l *Link) Notify(p Peer, m Message) (*Delivery, error) {
 	return h.notify(&g, device, m)
 }
 
+// Allowed reports whether the user allows the app, as far as the store can tell: when it does not answer she does.
+func (l *Link) Allowed(p Peer) bool {
+	_, release, err := l.hub.findGrant(l.app, p)
+	if err == nil {
+		release()
+	}
+	return !errors.Is(err, ErrStranger)
+}
+
 // Addressed is a notification and whom it is for.
 type Addressed struct {
 	To Peer

@@ -2,7 +2,6 @@ package ccs
 
 import (
 	"cmp"
-	"errors"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -356,8 +355,7 @@ func (s *sender) valid(u *presence.Update) bool {
 	if u.ByEmail {
 		p = presence.Peer{Email: u.Local}
 	}
-	_, err := s.link.Notify(p, presence.Message{Dry: true})
-	return !errors.Is(err, presence.ErrStranger)
+	return s.link.Allowed(p)
 }
 
 // late reports whether an update was for now, and now is over.

@@ -193,6 +193,23 @@ func TestRevokedUpstream(t *testing.T) {
 	s.fence()
 }
 
+// That a message from a device had to wait is no message to one: nothing is refused where the user wants no notifications.
+func TestWaitingIsNoRefusal(t *testing.T) {
+	g := start(t)
+	g.allow("ann@example.org", "p1", func(gr *presence.Grant) { gr.Notify = false })
+	ann := g.device("ann@example.org", "phone")
+	s := g.connect()
+	g.must(ann.Send("chat", "m", []byte(`{}`), -1))
+	s.want(upstream(ann.token, "m", `{}`))
+	s.c.Close()
+	g.eventually("it is gone", func() bool { return g.srv.Stats().Sessions == 0 })
+	s = g.connect()
+	s.want(upstream(ann.token, "m", `{}`))
+	if n := g.hub.Stats().Refused; n != 0 {
+		t.Errorf("%d were refused", n)
+	}
+}
+
 // A receipt names the device; it waits for the next connection, and whoever never acknowledges one is not held up.
 func TestReceipts(t *testing.T) {
 	g := start(t)
