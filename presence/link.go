@@ -45,7 +45,7 @@ type Update struct {
 	Status  Status    // Presence
 	Local   string    // the user
 	Tag     string    // Presence, FromDevice: the device; "": the bare address
-	Since   time.Time // Presence: of the last change; FromDevice: when it was sent
+	Since   time.Time // Presence: of the last change; FromDevice: when it was sent; Receipt: when the device confirmed
 	Idle    time.Time // Presence: zero if not idle or not granted
 	Ref     string    // Receipt: the app's id of the notification; FromDevice: the device's of the message
 	To      string    // Receipt, Subscribed, Unsubscribed: the address at the app that asked, if one did

@@ -50,6 +50,15 @@ func (l *Link) Notify(p Peer, m Message) (*Delivery, error) {
 	return h.notify(&g, device, m)
 }
 
+// Allowed reports whether the user allows the app, as far as the store can tell: when it does not answer she does.
+func (l *Link) Allowed(p Peer) bool {
+	_, release, err := l.hub.findGrant(l.app, p)
+	if err == nil {
+		release()
+	}
+	return !errors.Is(err, ErrStranger)
+}
+
 // Addressed is a notification and whom it is for.
 type Addressed struct {
 	To Peer
@@ -319,14 +328,15 @@ type receiptJob struct {
 	conf *Confirmation  // nil: live holds what was confirmed
 	live []Notification //
 	by   string         // the device
-	seen []*grant       // through which an app saw the device when it confirmed
+	at   time.Time      // when it confirmed
+	seen []*grant       // through which an app saw the device then
 }
 
 // Confirm takes note that the device has these notifications, known by their Seq: they are removed and
 // receipts go out. Unknown ones are ignored. It does not wait for the disk, unless very much is on the way.
 func (s *Session) Confirm(seqs []uint64) {
 	h := s.hub
-	job := receiptJob{by: s.dev.id, seen: h.seenThrough(s.dev)}
+	job := receiptJob{by: s.dev.id, at: h.cfg.Now().UTC(), seen: h.seenThrough(s.dev)}
 	if i := slices.IndexFunc(seqs, func(q uint64) bool { return q&transientSeq != 0 }); i >= 0 {
 		live := job
 		if live.live = s.confirmLive(seqs); len(live.live) > 0 {
@@ -376,7 +386,7 @@ func (h *Hub) sendReceipts() {
 func (h *Hub) sendReceipt(j *receiptJob, n *Notification) {
 	for _, g := range j.seen {
 		if g.app.id == n.App && g.puid == n.PUID {
-			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From, Device: g.tag(h, j.by)})
+			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From, Device: g.tag(h, j.by), Since: j.at})
 		}
 	}
 }
