@@ -10,19 +10,13 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"strings"
-	"syscall"
 	"time"
 )
 
 const (
-	fetchTimeout  = 5 * time.Second
-	fetchBytes    = 64 << 10
-	fetchHeaders  = 16 << 10 // bytes of an answer's header
-	fetchAtOnce   = 16       // of one Fetcher; more wait
-	fetchURLBytes = 2048
+	fetchBytes  = 64 << 10
+	fetchAtOnce = 16 // of one Fetcher; more wait
 )
 
 // FetchConfig is what a Fetcher is made of; the zero value is the strictest.
@@ -35,54 +29,21 @@ type FetchConfig struct {
 	MaxBytes     int64                                 // of a body (64 KiB)
 }
 
-// Fetcher fetches documents from hosts that strangers name, so that nothing but the document can come of it:
-//
-//   - HTTPS with a certificate that holds, no redirect, no cookie, nothing of the caller's in the request;
-//   - no address that is not public, looked at when it is dialled, after the name was resolved: a name that
-//     changes its mind in between gains nothing;
-//   - a bound on time, on bytes, and on how many are fetched at once.
-//
-// Where a proxy is set, the proxy resolves the name; then only names are refused that say what they are.
-// Safe for concurrent use.
+// Fetcher fetches documents from hosts that strangers name, so that nothing but the document can come of it: through
+// an [Outbound], with a bound on bytes and on how many are fetched at once. Safe for concurrent use.
 type Fetcher struct {
-	cfg     FetchConfig   // immutable, as are the next two
-	direct  *http.Client  // dials guarded
-	proxied *http.Client  // dials the proxy, wherever it is
-	slots   chan struct{} // one for each fetch that is under way
+	out      *Outbound // immutable, as is the next
+	maxBytes int64
+	slots    chan struct{} // one for each fetch that is under way
 }
 
 // NewFetcher makes one; it does no I/O.
 func NewFetcher(c FetchConfig) *Fetcher {
-	if c.Proxy == nil {
-		c.Proxy = http.ProxyFromEnvironment
-	}
-	if c.Timeout <= 0 {
-		c.Timeout = fetchTimeout
-	}
 	if c.MaxBytes <= 0 {
 		c.MaxBytes = fetchBytes
 	}
-	f := &Fetcher{cfg: c, slots: make(chan struct{}, fetchAtOnce)}
-	f.direct = f.client(nil, f.guard)
-	f.proxied = f.client(c.Proxy, nil)
-	return f
-}
-
-func (f *Fetcher) client(proxy func(*http.Request) (*url.URL, error), guard func(network, addr string, _ syscall.RawConn) error) *http.Client {
-	dialer := net.Dialer{Timeout: f.cfg.Timeout, FallbackDelay: -1, Resolver: f.cfg.Resolver, Control: guard}
-	return &http.Client{
-		Timeout:       f.cfg.Timeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			Proxy:                  proxy,
-			DialContext:            dialer.DialContext,
-			TLSClientConfig:        &tls.Config{RootCAs: f.cfg.Roots, MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    f.cfg.Timeout,
-			DisableKeepAlives:      true, // hardly ever the same host again
-			DisableCompression:     true, // what is counted is what was sent
-			MaxResponseHeaderBytes: fetchHeaders,
-		},
-	}
+	out := NewOutbound(OutboundConfig{AllowPrivate: c.AllowPrivate, Roots: c.Roots, Proxy: c.Proxy, Resolver: c.Resolver, Timeout: c.Timeout})
+	return &Fetcher{out: out, maxBytes: c.MaxBytes, slots: make(chan struct{}, fetchAtOnce)}
 }
 
 // Document is what was fetched: an answer of status 200.
@@ -93,7 +54,7 @@ type Document struct {
 
 // Get fetches an https URL. It fails with a *[FetchError].
 func (f *Fetcher) Get(ctx context.Context, rawURL string) (Document, error) {
-	u, err := f.check(rawURL)
+	u, err := f.out.Check(rawURL)
 	if err != nil {
 		return Document{}, &FetchError{Reason: FetchRefused, Cause: err}
 	}
@@ -107,13 +68,7 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) (Document, error) {
 	if err != nil {
 		return Document{}, &FetchError{Reason: FetchRefused, Cause: err}
 	}
-	client := f.direct
-	if proxy, err := f.cfg.Proxy(req); err != nil {
-		return Document{}, &FetchError{Reason: FetchUnreachable, Cause: err}
-	} else if proxy != nil {
-		client = f.proxied
-	}
-	resp, err := client.Do(req)
+	resp, err := f.out.Do(req)
 	if err != nil {
 		return Document{}, unreachable(err)
 	}
@@ -125,11 +80,11 @@ func (f *Fetcher) read(resp *http.Response) (Document, error) {
 	if resp.StatusCode != http.StatusOK {
 		return Document{}, &FetchError{Reason: FetchStatus, Status: resp.StatusCode}
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, f.cfg.MaxBytes+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, f.maxBytes+1))
 	if err != nil {
 		return Document{}, &FetchError{Reason: FetchUnreachable, Cause: err}
 	}
-	if int64(len(body)) > f.cfg.MaxBytes {
+	if int64(len(body)) > f.maxBytes {
 		return Document{}, &FetchError{Reason: FetchTooLarge}
 	}
 	d := Document{Body: body}
@@ -137,112 +92,6 @@ func (f *Fetcher) read(resp *http.Response) (Document, error) {
 		d.Type = t
 	}
 	return d, nil
-}
-
-// check refuses URLs that can be refused before anything is looked up.
-func (f *Fetcher) check(rawURL string) (*url.URL, error) {
-	if len(rawURL) > fetchURLBytes {
-		return nil, errors.New("too long")
-	}
-	u, err := url.Parse(rawURL)
-	switch {
-	case err != nil:
-		return nil, errors.New("not a URL")
-	case u.Scheme != "https":
-		return nil, errors.New("not https")
-	case u.User != nil:
-		return nil, errors.New("it holds a user name")
-	case u.Hostname() == "":
-		return nil, errors.New("no host")
-	case f.cfg.AllowPrivate:
-		return u, nil
-	case u.Port() != "" && u.Port() != "443":
-		return nil, errors.New("a port other than 443")
-	case !isPublicName(u.Hostname()):
-		return nil, errors.New("not the name of a public host")
-	}
-	return u, nil
-}
-
-// isPublicName reports whether host is a name that may stand for a public host: no address in any notation,
-// nothing with a meaning on this machine or network only (RFC 6761, RFC 6762, RFC 8375, and "internal").
-func isPublicName(host string) bool {
-	labels := strings.Split(strings.ToLower(host), ".")
-	if len(labels) < 2 {
-		return false
-	}
-	switch last := labels[len(labels)-1]; last {
-	case "", "localhost", "local", "internal", "home", "lan", "onion":
-		return false
-	default:
-		if last[0] >= '0' && last[0] <= '9' { // resolvers read 127.1 and 0x7f.1 as addresses
-			return false
-		}
-	}
-	return !strings.HasSuffix(strings.ToLower(host), ".home.arpa") && !strings.Contains(host, ":")
-}
-
-// errNotPublic refuses an address, at the last moment before it is dialled.
-var errNotPublic = errors.New("not a public address")
-
-// guard is called with the address that a name was resolved to.
-func (f *Fetcher) guard(_, addr string, _ syscall.RawConn) error {
-	if f.cfg.AllowPrivate {
-		return nil
-	}
-	ap, err := netip.ParseAddrPort(addr)
-	if err != nil || !isPublicAddr(ap.Addr()) {
-		return errNotPublic
-	}
-	return nil
-}
-
-// isPublicAddr reports whether a can belong to a host of the public internet. What maps or embeds an IPv4
-// address is refused as a whole, whatever that address is: there is no reason to dial it so.
-func isPublicAddr(a netip.Addr) bool {
-	if !a.IsValid() || a.Zone() != "" {
-		return false
-	}
-	list := notPublic4()
-	if a.Is6() {
-		if !netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20}), 3).Contains(a) { // 2000::/3 is all that is given out
-			return false
-		}
-		list = notPublic6()
-	}
-	for _, s := range list {
-		if netip.MustParsePrefix(s).Contains(a) {
-			return false
-		}
-	}
-	return true
-}
-
-// notPublic4 are the special-purpose networks of IPv4, after IANA's registry (RFC 6890).
-func notPublic4() []string {
-	return []string{
-		"0.0.0.0/8", "10.0.0.0/8",
-		"100.64.0.0/10", // carriers' NAT, RFC 6598
-		"127.0.0.0/8",
-		"169.254.0.0/16", // link local; clouds keep their secrets there
-		"172.16.0.0/12",
-		"192.0.0.0/24", "192.0.2.0/24",
-		"192.88.99.0/24", // 6to4 relays
-		"192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-		"224.0.0.0/4", // multicast
-		"240.0.0.0/4", // reserved, and broadcast
-	}
-}
-
-// notPublic6 are those within 2000::/3. NAT64 (64:ff9b::/96), mapped (::ffff:0:0/96), unique local, link local
-// and multicast addresses lie outside of it.
-func notPublic6() []string {
-	return []string{
-		"2001::/23",     // Teredo and other experiments
-		"2001:db8::/32", // documentation
-		"2002::/16",     // 6to4: embeds any IPv4 address
-		"3fff::/20",     // documentation
-	}
 }
 
 // FetchReason says why nothing was fetched.
@@ -300,8 +149,8 @@ func unreachable(err error) error {
 	switch {
 	case errors.As(err, &cert):
 		return &FetchError{Reason: FetchCertificate, Cause: err}
-	case errors.Is(err, errNotPublic):
-		return &FetchError{Reason: FetchRefused, Cause: errNotPublic}
+	case errors.Is(err, ErrNotPublic):
+		return &FetchError{Reason: FetchRefused, Cause: ErrNotPublic}
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return &FetchError{Reason: FetchUnknown, Cause: err}
 	}

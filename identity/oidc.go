@@ -77,7 +77,7 @@ func NewOIDC(c OIDCConfig) *OIDC {
 			TLSClientConfig:        &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:    issuerTimeout,
 			DisableKeepAlives:      true, // minutes pass between two requests
-			MaxResponseHeaderBytes: fetchHeaders,
+			MaxResponseHeaderBytes: outHeaders,
 		}},
 	}}
 }

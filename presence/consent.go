@@ -65,7 +65,7 @@ func (h *Hub) importLocked(gs []Grant, by Actor) error {
 		if old != nil {
 			replaced = append(replaced, *old)
 		}
-		audit[i] = AuditEntry{Time: now, Email: gs[i].Email, App: gs[i].App, What: what, By: by}
+		audit[i] = AuditEntry{Time: now, Email: gs[i].Email, App: gs[i].App, What: what, By: by, Detail: gs[i].leftOut()}
 	}
 	if err := h.cfg.Store.PutGrants(gs, audit); err != nil {
 		return storage(err)
@@ -174,12 +174,17 @@ func (h *Hub) applyGrant(g *Grant, now moment) {
 		return
 	}
 	if old := u.grant(g.App); old != nil {
-		if old.puid == g.PUID && old.byEmail == (g.Address == ByEmail) {
+		same := old.puid == g.PUID && old.byEmail == (g.Address == ByEmail)
+		if same && old.whole == g.NoDevices {
 			h.setGrantLocked(sh, old, g, now)
 			return
 		}
-		h.endGrantLocked(sh, old, &Notice{Kind: Unsubscribed}, now) // another address: the old one ends
-		if sh.users[g.Email] != u {                                 // only waiting to tell of the old one
+		notice := &Notice{Kind: Unsubscribed} // another address: the old one ends
+		if same {
+			notice = nil // only what was seen through it does
+		}
+		h.endGrantLocked(sh, old, notice, now)
+		if sh.users[g.Email] != u { // only waiting to tell of the old one
 			return
 		}
 	}
@@ -188,7 +193,7 @@ func (h *Hub) applyGrant(g *Grant, now moment) {
 		return
 	}
 	u.grants = append(u.grants, fresh)
-	for d := u.devices; d != nil; d = d.next {
+	for d := fresh.firstLocked(); d != nil; d = d.next {
 		if d.status() != Offline {
 			for _, l := range fresh.app.links() {
 				if fresh.app.concerns(l, u.email) {
@@ -206,8 +211,11 @@ func (h *Hub) newGrantLocked(sh *shard, u *user, stored *Grant, now moment) *gra
 	if a == nil {
 		return nil
 	}
-	g := &grant{app: a, puid: stored.PUID, owner: u, byEmail: stored.Address == ByEmail,
+	g := &grant{app: a, puid: stored.PUID, owner: u, byEmail: stored.Address == ByEmail, whole: stored.NoDevices, muted: stored.NoStatus,
 		hours: stored.hours(h.weekLocked(sh, stored)), paused: stored.pause()}
+	if g.whole {
+		u.needWholeLocked()
+	}
 	g.setLocked(grantIdle, stored.Idle)
 	g.flipped.Store(int64(g.hours.lastLocked(now, momentOf(stored.Created))))
 	hidden, next := g.lookLocked(now)
@@ -218,7 +226,7 @@ func (h *Hub) newGrantLocked(sh *shard, u *user, stored *Grant, now moment) *gra
 
 // setGrantLocked changes a grant in place: its address and so its views stay.
 func (h *Hub) setGrantLocked(sh *shard, g *grant, stored *Grant, now moment) {
-	g.hours, g.paused = stored.hours(h.weekLocked(sh, stored)), stored.pause()
+	g.hours, g.paused, g.muted = stored.hours(h.weekLocked(sh, stored)), stored.pause(), stored.NoStatus
 	idle := g.setLocked(grantIdle, stored.Idle)
 	if !h.flipLocked(sh, g, now) && idle {
 		pushGrantLocked(g)
@@ -232,7 +240,7 @@ func (h *Hub) flipLocked(sh *shard, g *grant, now moment) bool {
 	changed := hidden != g.is(grantHidden)
 	if changed {
 		flipped := now
-		for d := g.owner.devices; hidden && d != nil; d = d.next {
+		for d := g.firstLocked(); hidden && d != nil; d = d.next {
 			if d.status() != Offline { // who came in this millisecond came before
 				flipped = max(flipped, d.up+1)
 			}
@@ -268,7 +276,7 @@ func (h *Hub) scheduleLocked(sh *shard, g *grant, due, now moment) {
 }
 
 func pushGrantLocked(g *grant) {
-	for d := g.owner.devices; d != nil; d = d.next {
+	for d := g.firstLocked(); d != nil; d = d.next {
 		for _, v := range d.views {
 			if v.grant == g {
 				v.link.push(v)
@@ -289,6 +297,7 @@ func (h *Hub) endGrantLocked(sh *shard, g *grant, n *Notice, now moment) {
 	u := g.owner
 	u.grants = slices.DeleteFunc(u.grants, func(o *grant) bool { return o == g })
 	sh.dropViewsLocked(u, func(v *view) bool { return v.grant == g })
+	u.dropWholeLocked()
 }
 
 // Revoke ends a grant: Offline for each visible device, then Unsubscribed; what waits is removed. ErrNoGrant.

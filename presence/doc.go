@@ -16,6 +16,7 @@
 //
 //	device edge   Hub.Attach → *Session   Publish, Next, Confirm, Close   woken through a Ready queue
 //	app edge      Hub.Link   → *Link      Take, Notify, Probe, Close      woken by Link.Wake, one slot
+//	waking        Hub.Urgent → *Urgent    Next, Lost, Close               woken by Urgent.Wake, one slot
 //
 // # How a change travels
 //
@@ -27,7 +28,7 @@
 // nobody waits.
 //
 // A view exists if and only if its device has told a status at least once, its grant is active and its link
-// is open. [Hub.Link] makes the views of those already there, shard by shard under the shard's lock, and so
+// is open. Where the grant leaves devices out, one that stands for all of them has the views: see whole.go. [Hub.Link] makes the views of those already there, shard by shard under the shard's lock, and so
 // misses none and doubles none.
 //
 // # Who looks

@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -30,7 +31,11 @@ type Grant struct {
 	Paused  bool        `json:"paused"`
 	// PausedUntil is when a pause ends by itself; nil: when it is resumed.
 	PausedUntil *time.Time `json:"paused_until,omitempty"`
-	Created     time.Time  `json:"created,omitzero"`
+	// What is left out of presence: NoStatus, all of it; NoDevices, which devices there are: the app sees one, as
+	// reachable as the best of them.
+	NoStatus  bool      `json:"no_status,omitempty"`
+	NoDevices bool      `json:"no_devices,omitempty"`
+	Created   time.Time `json:"created,omitzero"`
 }
 
 const (
@@ -70,8 +75,8 @@ func (g *Grant) Check() error {
 // Ended reports whether the grant's until has come.
 func (g *Grant) Ended(now time.Time) bool { return g.Until != nil && !now.Before(*g.Until) }
 
-// Shown reports whether presence is visible to the app at now as far as the grant goes: not ended, not paused, inside
-// a window. Whether its user is invisible to all is another question: see [Hub.Sight].
+// Shown reports whether presence is visible to the app at now as far as the grant goes: not left out, not ended, not
+// paused, inside a window. Whether its user is invisible to all is another question: see [Hub.Sight].
 func (g *Grant) Shown(now time.Time) bool {
 	shown, _ := g.sight(now, 0, loadZone)
 	return shown
@@ -85,6 +90,9 @@ func (g *Grant) NextChange(now time.Time) time.Time {
 
 // sight is Shown and NextChange for a user who is invisible until veil.
 func (g *Grant) sight(now time.Time, veil moment, zone func(string) (*time.Location, error)) (shown bool, change time.Time) {
+	if g.NoStatus {
+		return false, time.Time{}
+	}
 	hs, at := g.hours(compile(g.Windows, g.TZ, zone)), momentOf(now)
 	held := max(g.pause(), veil)
 	if held <= at {
@@ -117,6 +125,23 @@ func (g *Grant) Settle(now time.Time) {
 	if !g.Paused || g.PausedUntil != nil && !now.Before(*g.PausedUntil) {
 		g.Paused, g.PausedUntil = false, nil
 	}
+}
+
+// leftOut is how an audit tells what a grant does not give.
+func (g *Grant) leftOut() string {
+	var out []string
+	for _, part := range []struct {
+		name string
+		out  bool
+	}{{"status", g.NoStatus}, {"devices", g.NoDevices}, {"notifications", !g.Notify}} {
+		if part.out {
+			out = append(out, part.name)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "without " + strings.Join(out, ", ")
 }
 
 // NewPUID makes an opaque id of 128 random bits in lower-case base 32, 26 characters.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -39,8 +40,10 @@ type Hub struct {
 	nextWake atomic.Int64 // moment that Advance last announced
 	advanced moment       // owned by Advance: when it was, see noteTime
 	until    atomic.Int64 // moment of the earliest Grant.Until in the store; maxMoment if none
-	drain    atomic.Pointer[Reconnect]
+	drain    atomic.Pointer[curfew]
 	lastGone atomic.Pointer[Commit] // the last departure on its way to the disk
+	lastCame atomic.Pointer[Commit] // the same of arrivals
+	urgent   atomic.Pointer[Urgent] // nil: nobody asks
 	revoked  revoked
 	closed   atomic.Bool
 
@@ -231,14 +234,26 @@ func (h *Hub) stepLocked(sh *shard, d *device, e Input, now moment) {
 			h.showQueuesLocked(d.user)
 		}
 		fanoutLocked(d)
+		if d.user.whole != nil {
+			h.stepWholeLocked(d.user, now)
+		}
 	}
 	if before.Status != s.Status {
 		h.tellStatus(d, s.Status)
 	}
-	if before.Status != Offline && s.Status == Offline {
-		sh.left = append(sh.left, departure{d.user.email, d.recordLocked(now)})
-	}
+	d.departLocked(sh, before, s, now, h.urgent.Load() != nil)
 	sh.releaseLocked(d)
+}
+
+// departLocked notes what has to be done about a device that went, when the shard is released.
+func (d *device) departLocked(sh *shard, before, s State, now moment, urgent bool) {
+	left := departure{email: d.user.email, absent: urgent && before.Phase != Absent && s.Phase == Absent}
+	if before.Status != Offline && s.Status == Offline {
+		left.record = d.recordLocked(now)
+	}
+	if left.absent || left.record.ID != "" {
+		sh.left = append(sh.left, left)
+	}
 }
 
 // setDueLocked takes over State.Until and sets the device's timer, by it or by the end of its credential.
@@ -281,16 +296,39 @@ func (d *device) recordLocked(now moment) DeviceRecord {
 	return DeviceRecord{ID: d.id, Seen: now.time(), Gone: gone}
 }
 
-// Drain asks every session, and every link that asks Reconnect, to come back after a random time up to spread;
-// serving goes on. New Attach calls, and new links of kind SocketLink, fail with ErrDraining.
-func (h *Hub) Drain(spread time.Duration, reason string) {
-	h.drain.Store(&Reconnect{After: spread, Reason: reason})
+// curfew is what a hub that drains knows of the time after it.
+type curfew struct {
+	over   time.Time     // when it serves no more
+	spread time.Duration // from then on; within it everybody comes back
+	reason string
+}
+
+// reconnect is what one of those who have to go is told: a moment of his own behind the end, so that nobody comes
+// back to a closed door, and not all in one instant.
+func (d *curfew) reconnect(now time.Time) *Reconnect {
+	return &Reconnect{After: max(d.over.Sub(now), 0) + rand.N(max(d.spread, 0)+1), Reason: d.reason}
+}
+
+// Drain asks every session, and every link that asks Reconnect, to come back at a random moment within spread, behind
+// the time that the hub still serves; until then serving goes on. New Attach calls, and new links of kind SocketLink,
+// fail with ErrDraining.
+func (h *Hub) Drain(serve, spread time.Duration, reason string) {
+	h.drain.Store(&curfew{over: h.cfg.Now().Add(serve), spread: spread, reason: reason})
 	h.eachSession(func(_ *shard, s *Session) { s.signal(flagReconnect) })
 	for _, a := range h.apps.all() {
 		for _, l := range a.links() {
 			l.ring()
 		}
 	}
+}
+
+// Draining is what somebody who comes now is to be told: when to come back, another time at each call; nil: the hub
+// does not drain.
+func (h *Hub) Draining() *Reconnect {
+	if d := h.drain.Load(); d != nil {
+		return d.reconnect(h.cfg.Now())
+	}
+	return nil
 }
 
 // Close ends every session (EndDraining) without linger, then every link (EndShutdown) behind what it still

@@ -451,8 +451,8 @@ func TestCloseTellsEveryoneIsGone(t *testing.T) {
 	chat := f.link("chat")
 	s := f.online("ann@example.org", "phone")
 	said(chat)
-	f.hub.Drain(time.Second, "restart")
-	if o, err := s.Next(10); err != nil || o.Reconnect == nil || o.Reconnect.After > time.Second {
+	f.hub.Drain(time.Second, 2*time.Second, "restart")
+	if o, err := s.Next(10); err != nil || o.Reconnect == nil || o.Reconnect.After < time.Second || o.Reconnect.After > 3*time.Second {
 		t.Errorf("draining: %+v %v", o, err)
 	}
 	if _, err := f.hub.Attach(presence.Attach{Email: "ann@example.org", Device: "x", Ready: f.ready}); !errors.Is(err, presence.ErrDraining) {

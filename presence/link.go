@@ -1,7 +1,6 @@
 package presence
 
 import (
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -46,7 +45,7 @@ type Update struct {
 	Status  Status    // Presence
 	Local   string    // the user
 	Tag     string    // Presence, FromDevice: the device; "": the bare address
-	Since   time.Time // Presence: of the last change; FromDevice: when it was sent
+	Since   time.Time // Presence: of the last change; FromDevice: when it was sent; Receipt: when the device confirmed
 	Idle    time.Time // Presence: zero if not idle or not granted
 	Ref     string    // Receipt: the app's id of the notification; FromDevice: the device's of the message
 	To      string    // Receipt, Subscribed, Unsubscribed: the address at the app that asked, if one did
@@ -199,12 +198,12 @@ func (l *Link) hears(n *Notice) bool {
 // Reconnect is what a socket is to be told once when the server drains: when to come back. nil: nothing, or it
 // was returned before. It belongs to who calls Take.
 func (l *Link) Reconnect() *Reconnect {
-	r := l.hub.drain.Load()
-	if r == nil || l.sentAway {
+	if l.sentAway {
 		return nil
 	}
-	l.sentAway = true
-	return &Reconnect{After: rand.N(r.After + 1), Reason: r.Reason}
+	r := l.hub.Draining()
+	l.sentAway = r != nil
+	return r
 }
 
 // maxKept bounds the notices read for one connection; the rest come with the next.

@@ -79,6 +79,9 @@ func (m *model) visible(g presence.Grant) (sts []presence.Status) {
 		}
 	}
 	slices.Sort(sts)
+	if g.NoDevices && len(sts) > 1 {
+		return sts[len(sts)-1:] // all as one: the best
+	}
 	return sts
 }
 
@@ -200,7 +203,8 @@ func (m *model) settle() {
 
 func (m *model) allow(t *rapid.T) {
 	user, app := m.draw("user", modelUsers), m.draw("app", modelApps)
-	g := presence.Grant{Email: user, App: app, Notify: true, Paused: rapid.Bool().Draw(t, "paused")}
+	g := presence.Grant{Email: user, App: app, Notify: true, Paused: rapid.Bool().Draw(t, "paused"),
+		NoStatus: rapid.IntRange(0, 4).Draw(t, "status") == 0, NoDevices: rapid.Bool().Draw(t, "devices")}
 	if rapid.Bool().Draw(t, "window") {
 		g.Windows = []presence.Window{{From: "12:00", To: "12:30"}, {From: "13:00", To: "13:30"}}
 	}

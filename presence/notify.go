@@ -50,6 +50,15 @@ func (l *Link) Notify(p Peer, m Message) (*Delivery, error) {
 	return h.notify(&g, device, m)
 }
 
+// Allowed reports whether the user allows the app, as far as the store can tell: when it does not answer she does.
+func (l *Link) Allowed(p Peer) bool {
+	_, release, err := l.hub.findGrant(l.app, p)
+	if err == nil {
+		release()
+	}
+	return !errors.Is(err, ErrStranger)
+}
+
 // Addressed is a notification and whom it is for.
 type Addressed struct {
 	To Peer
@@ -198,8 +207,14 @@ func (h *Hub) checkMessage(g *Grant, m *Message) error {
 	return nil
 }
 
-// deviceOf finds the device that goes by a tag. ErrStranger: none does.
+// deviceOf finds the device that goes by a tag; "": any, where the app sees no single ones. ErrStranger: none does.
 func (h *Hub) deviceOf(g *Grant, tag string) (string, error) {
+	if g.NoDevices {
+		if h.tagUnder(g, "") == tag {
+			return "", nil
+		}
+		return "", ErrStranger
+	}
 	kept, err := h.cfg.Store.DevicesOf(g.Email)
 	if err != nil {
 		return "", storage(err)
@@ -292,6 +307,7 @@ func (d *Delivery) pass(n *Notification) {
 		d.hub.giveLive(n)
 	}
 	d.hub.tellNotified(n)
+	d.hub.urge(n)
 }
 
 func (h *Hub) tellNotified(n *Notification) {
@@ -312,14 +328,15 @@ type receiptJob struct {
 	conf *Confirmation  // nil: live holds what was confirmed
 	live []Notification //
 	by   string         // the device
-	seen []*grant       // through which an app saw the device when it confirmed
+	at   time.Time      // when it confirmed
+	seen []*grant       // through which an app saw the device then
 }
 
 // Confirm takes note that the device has these notifications, known by their Seq: they are removed and
 // receipts go out. Unknown ones are ignored. It does not wait for the disk, unless very much is on the way.
 func (s *Session) Confirm(seqs []uint64) {
 	h := s.hub
-	job := receiptJob{by: s.dev.id, seen: h.seenThrough(s.dev)}
+	job := receiptJob{by: s.dev.id, at: h.cfg.Now().UTC(), seen: h.seenThrough(s.dev)}
 	if i := slices.IndexFunc(seqs, func(q uint64) bool { return q&transientSeq != 0 }); i >= 0 {
 		live := job
 		if live.live = s.confirmLive(seqs); len(live.live) > 0 {
@@ -369,7 +386,7 @@ func (h *Hub) sendReceipts() {
 func (h *Hub) sendReceipt(j *receiptJob, n *Notification) {
 	for _, g := range j.seen {
 		if g.app.id == n.App && g.puid == n.PUID {
-			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From, Device: h.tag(g.puid, j.by)})
+			g.pushLetter(Update{Kind: Receipt, Ref: n.Ref, To: n.From, Device: g.tag(h, j.by), Since: j.at})
 		}
 	}
 }
@@ -379,11 +396,8 @@ func (h *Hub) seenThrough(d *device) (gs []*grant) {
 	sh := h.shard(d.user.email)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if d.status() == Offline {
-		return nil
-	}
 	for _, g := range d.user.grants {
-		if !g.is(grantHidden) {
+		if !g.is(grantHidden) && g.deviceLocked(d).status() != Offline {
 			gs = append(gs, g)
 		}
 	}

@@ -10,6 +10,10 @@ func (l *Link) Probe(p Peer) ([]Update, error) {
 		return nil, err
 	}
 	defer release()
+	pr := probe{hub: l.hub, g: g, tag: p.Tag}
+	if g.NoStatus { // whatever it saw before that
+		return []Update{pr.update(p.Tag, Offline, momentOf(g.Created))}, nil
+	}
 	if c := l.hub.lastGone.Load(); c != nil {
 		_ = c.Wait() // who has just gone is on the way to the disk
 	}
@@ -17,10 +21,12 @@ func (l *Link) Probe(p Peer) ([]Update, error) {
 	if err != nil {
 		return nil, storage(err)
 	}
-	pr := probe{hub: l.hub, g: g, tag: p.Tag}
 	pr.present()
 	for _, d := range kept {
 		pr.gone(d)
+	}
+	if pr.last != 0 {
+		pr.add("", Offline, pr.last, 0)
 	}
 	if len(pr.found) == 0 {
 		pr.found = append(pr.found, pr.update(p.Tag, Offline, momentOf(g.Created)))
@@ -34,7 +40,8 @@ type probe struct {
 	g     Grant
 	tag   string // only this device; "": all
 	found []Update
-	seen  []string // devices in memory
+	seen  []string // devices in memory; "": all of them as one
+	last  moment   // when the last of the others went, where the app sees all as one
 }
 
 func (p *probe) update(tag string, st Status, since moment) Update {
@@ -46,7 +53,7 @@ func (p *probe) update(tag string, st Status, since moment) Update {
 }
 
 func (p *probe) add(device string, st Status, since moment, idle moment) {
-	tag := p.hub.tag(p.g.PUID, device)
+	tag := p.hub.tagUnder(&p.g, device)
 	if p.tag != "" && p.tag != tag {
 		return
 	}
@@ -71,7 +78,7 @@ func (p *probe) present() {
 	if g == nil {
 		return
 	}
-	for d := u.devices; d != nil; d = d.next {
+	for d := g.firstLocked(); d != nil; d = d.next {
 		v := view{device: d, grant: g}
 		st, since := v.visible()
 		if d.status() == Offline || st == Offline && d.up >= moment(g.flipped.Load()) {
@@ -85,7 +92,13 @@ func (p *probe) present() {
 // gone adds a remembered device when it went, if this app saw it.
 func (p *probe) gone(r DeviceRecord) {
 	at := momentOf(r.Gone[p.g.App])
-	if at != 0 && at >= momentOf(p.g.Created) && !slices.Contains(p.seen, r.ID) {
+	switch {
+	case at == 0 || at < momentOf(p.g.Created):
+	case p.g.NoDevices:
+		if len(p.seen) == 0 {
+			p.last = max(p.last, at)
+		}
+	case !slices.Contains(p.seen, r.ID):
 		p.add(r.ID, Offline, at, 0)
 	}
 }

@@ -130,7 +130,7 @@ func (l *Link) Unsubscribe(p Peer) error {
 }
 
 // Answer is what a user says to an app that asked, or about one that she allowed. What is left out stays as
-// it is; of a new grant it is always, for ever, with notifications, without idle times.
+// it is; of a new grant it is always, for ever, with status, devices and notifications, without idle times.
 type Answer struct {
 	Email, App string
 	Allow      bool
@@ -139,6 +139,8 @@ type Answer struct {
 	Until      *time.Time
 	Notify     *bool
 	Idle       *bool
+	Status     *bool // false: Grant.NoStatus
+	Devices    *bool // false: Grant.NoDevices
 }
 
 // Answer allows or denies: a waiting request, or a present grant, which it changes or revokes. ErrStranger:
@@ -182,6 +184,12 @@ func (a *Answer) lay(g *Grant) {
 	}
 	if a.Idle != nil {
 		g.Idle = *a.Idle
+	}
+	if a.Status != nil {
+		g.NoStatus = !*a.Status
+	}
+	if a.Devices != nil {
+		g.NoDevices = !*a.Devices
 	}
 }
 

@@ -2,7 +2,6 @@ package presence
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -112,7 +111,7 @@ func (h *Hub) Attach(a Attach) (*Session, error) {
 		return nil, err
 	}
 	if isNew {
-		h.cfg.Store.PutDevice(a.Email, DeviceRecord{ID: a.Device, Seen: now.time()})
+		h.lastCame.Store(h.cfg.Store.PutDevice(a.Email, DeviceRecord{ID: a.Device, Seen: now.time()}))
 	}
 	s.signal(flagMail | flagRequests | flagAwake)
 	return s, nil
@@ -197,6 +196,7 @@ func (h *Hub) attachLocked(sh *shard, s *Session, a Attach, kept stored, now mom
 		d.word.Store(pack(Absent, Offline, 0))
 		u.devices = d
 	}
+	isNew = isNew || d.phase() == Absent // it is in memory for links only: who asks when it was last here must hear of now
 	if old := d.session; old != nil {
 		old.finish(EndReplaced)
 	}
@@ -269,7 +269,7 @@ type Outbox struct {
 	More          bool // call Next again when this is written
 }
 
-// Reconnect asks a device to come back later.
+// Reconnect asks a device to come back, about so much later.
 type Reconnect struct {
 	After  time.Duration
 	Reason string
@@ -286,9 +286,7 @@ func (s *Session) Next(max int) (Outbox, error) {
 		return o, nil
 	}
 	if flags&flagReconnect != 0 {
-		if r := s.hub.drain.Load(); r != nil {
-			o.Reconnect = &Reconnect{After: rand.N(r.After + 1), Reason: r.Reason}
-		}
+		o.Reconnect = s.hub.Draining()
 	}
 	if flags&flagRequests != 0 {
 		var err error

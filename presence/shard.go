@@ -20,19 +20,26 @@ type shard struct {
 	_      [8]byte          // keeps neighbours' locks on other cache lines
 }
 
-// departure is a device that went offline, as the store is to remember it.
+// departure is a device that went offline, or lost its connection for good.
 type departure struct {
 	email  string
-	record DeviceRecord
+	record DeviceRecord // as the store is to remember it; zero: that it went offline is known already
+	absent bool         // nothing of it is held any more
 }
 
-// unlock releases the shard and then, with no lock held, has the store remember who went.
+// unlock releases the shard and then, with no lock held, has the store remember who went, and
+// looks what they missed.
 func (h *Hub) unlock(sh *shard) {
 	left := sh.left
 	sh.left = nil
 	sh.mu.Unlock()
 	for i := range left {
-		h.lastGone.Store(h.cfg.Store.PutDevice(left[i].email, left[i].record))
+		if left[i].record.ID != "" {
+			h.lastGone.Store(h.cfg.Store.PutDevice(left[i].email, left[i].record))
+		}
+		if left[i].absent {
+			h.urgeLeft(left[i].email)
+		}
 	}
 }
 
@@ -43,6 +50,7 @@ type user struct {
 	email   string   // immutable
 	grants  []*grant // all her active grants
 	devices *device  // linked list, at most Limits.DevicesPerUser
+	whole   *device  // see whole.go; nil: no grant shows her so
 	veil    moment   // until when she is invisible to all; 0: not, maxMoment: until she says so
 	barred  bool     // she is disabled: nobody signs in as her
 }
@@ -103,18 +111,20 @@ type grant struct {
 	owner *user  // immutable
 
 	byEmail bool          // immutable
+	whole   bool          // immutable: it shows no single devices, see whole.go
 	flags   atomic.Uint32 // written under the shard's lock, read by links without it
 	flipped atomic.Int64  // the same: moment at which it was last hidden or shown, or from which the app may know
 
 	hours  hours  // guarded by the shard
 	timer  *timer // guarded by the shard; nil: nothing is due
 	paused moment // guarded by the shard; until when; 0: not, maxMoment: until she resumes it
+	muted  bool   // guarded by the shard; presence is no part of it
 }
 
 // Flags of a grant.
 const (
 	grantEnded  uint32 = 1 << iota // revoked: hidden for good
-	grantHidden                    // by a window, a pause, or her being invisible
+	grantHidden                    // by a window, a pause, her being invisible, or because presence is no part of it
 	grantIdle                      // idle times are shown
 )
 
@@ -133,6 +143,9 @@ func (g *grant) setLocked(flag uint32, on bool) bool {
 
 // lookLocked tells whether the grant has to be hidden at now, and when to look again (0: never).
 func (g *grant) lookLocked(now moment) (hidden bool, next moment) {
+	if g.muted {
+		return true, 0
+	}
 	if held := max(g.paused, g.owner.veil); held == maxMoment {
 		return true, 0
 	} else if held > now {
@@ -197,7 +210,7 @@ func (sh *shard) releaseLocked(d *device) {
 	}
 	u := d.user
 	u.unlinkDevice(d)
-	if u.devices == nil && sh.users[u.email] == u {
+	if u.devices == nil && (u.whole == nil || len(u.whole.views) == 0) && sh.users[u.email] == u {
 		delete(sh.users, u.email)
 		for _, g := range u.grants {
 			sh.stopLocked(&g.timer)

@@ -199,7 +199,7 @@ func (s *shift) leaves(l *Link) bool { return l == s.gone || s.share && l.away.L
 
 // moveUserLocked gives each of the user's devices the right views.
 func (s *shift) moveUserLocked(sh *shard, u *user, g *grant) {
-	for d := u.devices; d != nil; {
+	for d := g.firstLocked(); d != nil; {
 		next := d.next
 		owed := s.sortViewsLocked(d, g)
 		for _, l := range s.app.links() {
@@ -328,7 +328,7 @@ func (l *Link) lists(d *device, g *grant) bool {
 // hasViewLocked reports whether the view is one of a device that is there.
 func (sh *shard) hasViewLocked(v *view) bool {
 	u := v.device.user
-	return sh.users[u.email] == u && u.device(v.device.id) == v.device && slices.Contains(v.device.views, v)
+	return sh.users[u.email] == u && (u.whole == v.device || u.device(v.device.id) == v.device) && slices.Contains(v.device.views, v)
 }
 
 // moveNotices hands on the notices that the link has from the store, those it had handed out only if it has ended.

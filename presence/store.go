@@ -131,6 +131,9 @@ type Queue interface {
 	Overflowed(app string) uint64
 	// HasDropped tells without I/O whether Dropped would return any.
 	HasDropped(email string) bool
+	// Urgent tells without I/O until when something of high priority waits for anyone of the user's devices, and for
+	// this one alone (device "": for any one alone); zero: nothing does.
+	Urgent(email, device string) (anyone, alone time.Time)
 }
 
 // Dropped says how many notifications of an app were discarded because its queue was full.

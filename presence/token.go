@@ -60,7 +60,7 @@ func (h *Hub) Addresses(email, device string) (map[string]string, error) {
 			p = Peer{Email: g.Email}
 		}
 		if device != "" {
-			p.Tag = h.tag(g.PUID, device)
+			p.Tag = h.tagUnder(g, device)
 		}
 		list[g.App] = p.String()
 	}

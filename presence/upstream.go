@@ -71,7 +71,7 @@ func (s *Session) Send(app, ref string, data []byte, ttl time.Duration) error {
 		return ErrStranger
 	}
 	m := &Upstream{Email: email, Device: s.dev.id, App: app, PUID: g.PUID, ByEmail: g.Address == ByEmail,
-		Tag: h.tag(g.PUID, s.dev.id), Ref: ref, Data: data, Time: now, Expires: now.Add(ttl)}
+		Tag: h.tagUnder(&g, s.dev.id), Ref: ref, Data: data, Time: now, Expires: now.Add(ttl)}
 	if ttl == 0 {
 		h.passOn(a, &g, m)
 		return nil

@@ -177,6 +177,7 @@ type Sight struct {
 	zone *time.Location // the grant's
 
 	Shown     bool      // presence is visible, if there is any
+	NoStatus  bool      // presence is no part of the grant
 	Paused    bool      // by a pause of the grant
 	Invisible bool      // because the user is invisible to all
 	Change    time.Time // when Shown changes by itself; zero: never
@@ -193,16 +194,19 @@ func (h *Hub) Sight(g *Grant) (Sight, error) {
 	if err != nil {
 		zone = time.UTC
 	}
-	s := Sight{now: now, zone: zone, Paused: g.pause() > momentOf(now), Invisible: u.Hidden(now)}
+	s := Sight{now: now, zone: zone, Paused: g.pause() > momentOf(now), Invisible: u.Hidden(now), NoStatus: g.NoStatus}
 	s.Shown, s.Change = g.sight(now, u.veil(now), h.zones.load)
 	return s, nil
 }
 
 // String says it in a few words, on the clocks of the grant's zone: "shown", "shown until 23:00", "hidden until
-// mon 21:00", "paused until 2027-01-31 09:00", "paused", "invisible".
+// mon 21:00", "paused until 2027-01-31 09:00", "paused", "invisible",
+// "no status".
 func (s Sight) String() string {
 	word := "shown"
 	switch {
+	case s.NoStatus:
+		word = "no status"
 	case s.Invisible:
 		word = "invisible"
 	case s.Paused:

@@ -70,6 +70,9 @@ func fanoutLocked(d *device) {
 // addViewsLocked gives a device that became visible the views that it has not.
 func (h *Hub) addViewsLocked(d *device) {
 	for _, g := range d.user.grants {
+		if g.whole != d.isWhole() {
+			continue
+		}
 		for _, l := range g.app.links() {
 			if g.app.concerns(l, d.user.email) {
 				h.addViewLocked(d, g, l)
@@ -105,13 +108,21 @@ const tagBytes = 10 // 16 characters
 func (sh *shard) dropViewsLocked(u *user, match func(*view) bool) {
 	for d := u.devices; d != nil; {
 		next := d.next
-		if len(d.views) > 0 {
-			if d.views = slices.DeleteFunc(d.views, match); len(d.views) == 0 {
-				d.views = nil
-				sh.releaseLocked(d)
-			}
-		}
+		sh.dropViewsOfLocked(d, match)
 		d = next
+	}
+	if u.whole != nil {
+		sh.dropViewsOfLocked(u.whole, match)
+	}
+}
+
+func (sh *shard) dropViewsOfLocked(d *device, match func(*view) bool) {
+	if len(d.views) == 0 {
+		return
+	}
+	if d.views = slices.DeleteFunc(d.views, match); len(d.views) == 0 {
+		d.views = nil
+		sh.releaseLocked(d)
 	}
 }
 

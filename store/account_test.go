@@ -322,7 +322,7 @@ func TestFormat1IsBroughtUp(t *testing.T) {
 	db, err := bbolt.Open(path, 0o600, nil)
 	b.must(err)
 	hash := sha256.Sum256([]byte("secret"))
-	newer := []bucket{inSessions, inSessionsByEmail, inSessionsByUntil, inActivity}
+	newer := []bucket{inSessions, inSessionsByEmail, inSessionsByUntil, inActivity, inPush, inPushByEndpoint}
 	b.must(db.Update(func(tx *bbolt.Tx) error {
 		for _, in := range allBuckets() {
 			if slices.Contains(newer, in) {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -77,7 +78,7 @@ func (s *Store) roomForDevice(tx *bbolt.Tx, email string, now time.Time) error {
 	}
 	slices.SortStableFunc(ds, func(a, b presence.DeviceRecord) int { return a.Seen.Compare(b.Seen) })
 	for ; len(ds) >= s.limits.DevicesPerUser; ds = ds[1:] {
-		if err := inDevices.of(tx).Delete(pair(email, ds[0].ID)); err != nil {
+		if err := removeDevice(tx, pair(email, ds[0].ID)); err != nil {
 			return err
 		}
 	}
@@ -117,5 +118,10 @@ func (s *Store) RemoveDevice(email, device string) error {
 	if err := checkKeys("e-mail and device", email, device); err != nil {
 		return err
 	}
-	return s.update(nil, func(tx *bbolt.Tx) error { return inDevices.of(tx).Delete(pair(email, device)) })
+	return s.update(nil, func(tx *bbolt.Tx) error { return removeDevice(tx, pair(email, device)) })
+}
+
+// removeDevice forgets a device and where it can be woken.
+func removeDevice(tx *bbolt.Tx, k []byte) error {
+	return errors.Join(removeSubscription(tx, k), inDevices.of(tx).Delete(k))
 }

@@ -37,13 +37,15 @@
 //
 // # Key layout
 //
-// Format version 2; a file of version 1, which has neither sessions nor activity, is brought up when it is opened. 00 is one zero byte; no e-mail, appid, puid or device id contains one (what would is refused).
+// Format version 3; a file of version 1, which has neither sessions nor activity, or 2, which has no subscriptions, is
+// brought up when it is opened. 00 is one zero byte; no e-mail, appid, puid or device id contains one (what would is refused).
 // be64 is big-endian, so that bytes sort as numbers do. A time in a key is be64(Unix seconds, sign bit flipped)
 // be32(nanoseconds).
 //
 //	bucket             key                         value
 //	meta               "version"                   be64 format version
 //	                   "key"                       32 random bytes, made once (Store.Key)
+//	                   "push_key"                  private key of P-256, made when it is asked for (Store.PushKey)
 //	apps               appid                       JSON presence.App
 //	apps_by_component  component                   appid
 //	users              email                       JSON presence.User
@@ -61,6 +63,8 @@
 //	topics             appid 00 topic 00 email 00 device    puid of the grant under which the device subscribed
 //	topics_by_user     email 00 appid 00 topic 00 device    the same
 //	devices            email 00 device             JSON presence.DeviceRecord
+//	push               email 00 device             JSON presence.Subscription; only of devices that are remembered
+//	push_by_endpoint   SHA-256 of the endpoint     email 00 device
 //	notices            appid 00 be64 id            JSON presence.Notice; 100,000 are kept for an app
 //	notice_seq         appid                       be64 last id; ids of an app count up without a gap
 //	requests           email 00 appid              JSON presence.Request

@@ -196,7 +196,7 @@ func (g *group) makeRoom(n *presence.Notification, user userKey, e *entry) error
 		return nil
 	}
 	g.overflow++
-	g.over[e.app]++
+	g.over[e.app()]++
 	if err := g.countDropped(user, n.Email, n.App); err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ type room struct {
 func (g *group) survey(user userKey, e *entry) (r room, err error) {
 	for x := range g.waiting(user) {
 		switch {
-		case x.app != e.app:
+		case x.app() != e.app():
 			continue
 		case x.expired(g.now):
 			g.expired++
@@ -331,7 +331,7 @@ func (g *group) confirm(c *presence.Confirmation, user userKey, email, device st
 func (g *group) purge(user userKey, email, app string) error {
 	before := len(g.garbage)
 	for e := range g.waiting(user) {
-		if app == "" || g.s.index.apps.name(e.app) == app {
+		if app == "" || g.s.index.apps.name(e.app()) == app {
 			g.hide(user, e.seq)
 			g.garbage = append(g.garbage, e.seq)
 		}

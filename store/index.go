@@ -36,8 +36,17 @@ type entry struct {
 	expires  int64  // Unix nanoseconds, 0: never
 	device   uint64 // hash of the device it is for, 0: anyone; a match is confirmed by the record
 	collapse uint64 // hash of the collapse key, 0: none
-	app      uint32 // number in names
+	tag      uint32 // twice the app's number in names; plus 1: of high priority
 	next     uint32 // slot of the user's next entry, or of the next free one; 0: none
+}
+
+func (e *entry) app() uint32  { return e.tag >> 1 }
+func (e *entry) urgent() bool { return e.tag&1 != 0 }
+func tagOf(app uint32, high bool) uint32 {
+	if high {
+		return app<<1 | 1
+	}
+	return app << 1
 }
 
 func (e *entry) expired(now int64) bool { return e.expires != 0 && e.expires <= now }
@@ -79,7 +88,7 @@ func (ix *index) shard(k userKey) *shard { return &ix.shards[k[0]%shards] }
 // entryOf makes the entry of a notification.
 func (ix *index) entryOf(n *presence.Notification) entry {
 	return entry{seq: n.Seq, expires: nanos(n.Expires), device: ix.hash(n.Device), collapse: ix.hash(n.Collapse),
-		app: ix.apps.number(n.App)}
+		tag: tagOf(ix.apps.number(n.App), n.High)}
 }
 
 // add appends to the user's list; entries come in the order of their numbers.
@@ -138,6 +147,32 @@ func (ix *index) selectSeqs(dst []uint64, k userKey, device, after uint64, max i
 	return dst
 }
 
+// urgent returns when the last expires of what is of high priority and waits for anyone of the user's devices, and
+// for this one alone; device 0: for any one alone.
+func (ix *index) urgent(k userKey, device uint64, now int64) (anyone, alone int64) {
+	sh := ix.shard(k)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for e := range sh.waiting.of(k) {
+		switch {
+		case !e.urgent() || e.expired(now):
+		case e.device == 0:
+			anyone = max(anyone, e.end())
+		case e.isFor(device):
+			alone = max(alone, e.end())
+		}
+	}
+	return anyone, alone
+}
+
+// end is when it expires, for comparing.
+func (e *entry) end() int64 {
+	if e.expires == 0 {
+		return never
+	}
+	return e.expires
+}
+
 // count counts what waits for the user, by app.
 func (ix *index) count(k userKey, now int64) map[string]int {
 	counts := map[string]int{}
@@ -146,7 +181,7 @@ func (ix *index) count(k userKey, now int64) map[string]int {
 	defer sh.mu.RUnlock()
 	for e := range sh.waiting.of(k) {
 		if !e.expired(now) {
-			counts[ix.apps.name(e.app)]++
+			counts[ix.apps.name(e.app())]++
 		}
 	}
 	return counts
@@ -163,7 +198,7 @@ func (ix *index) countFrom(app string, now int64) int {
 	if !known {
 		return 0 // nothing ever waited from it
 	}
-	return ix.countIf(func(e *entry) bool { return e.app == number && !e.expired(now) })
+	return ix.countIf(func(e *entry) bool { return e.app() == number && !e.expired(now) })
 }
 
 func (ix *index) countIf(f func(*entry) bool) (n int) {

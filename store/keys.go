@@ -44,6 +44,8 @@ const (
 	inActivity        bucket = "activity"
 	inTopics          bucket = "topics"
 	inTopicsByUser    bucket = "topics_by_user"
+	inPush            bucket = "push"
+	inPushByEndpoint  bucket = "push_by_endpoint"
 )
 
 // allBuckets are made when the file is.
@@ -51,7 +53,7 @@ func allBuckets() []bucket {
 	return []bucket{inMeta, inApps, inAppsByComponent, inUsers, inGrants, inGrantsByApp, inGrantsByPUID, inGrantsByUntil,
 		inAudit, inTokens, inTokensByEmail, inDevices, inNotices, inNoticeSeq, inRequests, inRequestsByApp, inUpstream, inUpstreamByUser, inUpstreamByUntil,
 		inQueue, inDropped, inPurged, inSessions, inSessionsByEmail, inSessionsByUntil, inActivity,
-		inTopics, inTopicsByUser}
+		inTopics, inTopicsByUser, inPush, inPushByEndpoint}
 }
 
 // of returns the bucket in tx; it exists since Open.

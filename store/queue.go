@@ -135,6 +135,12 @@ func (s *Store) Overflowed(app string) uint64 {
 	return s.counts.over[app]
 }
 
+// Urgent tells without I/O until when something of high priority waits; see [presence.Queue].
+func (s *Store) Urgent(email, device string) (anyone, alone time.Time) {
+	a, b := s.index.urgent(s.index.user(email), s.index.hash(device), nanos(s.now()))
+	return moment(a), moment(b)
+}
+
 // Sweep deletes at most max notifications, messages to apps, sessions and events that have expired at now, in commits
 // of at most 1,000, and returns how many. Events are looked through a part at a time, from call to call.
 // Call it again while it returns max. When nothing has expired it writes nothing.

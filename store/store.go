@@ -38,7 +38,7 @@ func (full) Error() string        { return "store: too many for one user" }
 func (full) Is(target error) bool { return target == presence.ErrFull }
 
 // formatVersion is the layout that doc.go describes. A file of an older one is brought to it when it is opened.
-const formatVersion = 2
+const formatVersion = 3
 
 // Options of Open. The zero value works.
 type Options struct {
@@ -251,8 +251,8 @@ func (s *Store) format(tx *bbolt.Tx) error {
 	return s.stamp(inMeta.of(tx))
 }
 
-// stamp writes the version, and the key where it is missing, and reads the key. Format 2 has more buckets than 1 and
-// fields that may be missing; so there is nothing to convert.
+// stamp writes the version, and the key where it is missing, and reads the key. Each format has more buckets than the
+// one before, and fields that may be missing; so there is nothing to convert.
 func (s *Store) stamp(meta *bbolt.Bucket) error {
 	if !bytes.Equal(meta.Get([]byte("version")), be64(formatVersion)) {
 		if err := meta.Put([]byte("version"), be64(formatVersion)); err != nil {
@@ -302,7 +302,7 @@ func (s *Store) rebuild(tx *bbolt.Tx) error {
 
 func (s *Store) entryOfRecord(seq uint64, r *recordView) entry {
 	return entry{seq: seq, expires: r.expires, device: s.index.hash(string(r.device)),
-		collapse: s.index.hash(string(r.collapse)), app: s.index.apps.number(string(r.app))}
+		collapse: s.index.hash(string(r.collapse)), tag: tagOf(s.index.apps.number(string(r.app)), r.flags&flagHigh != 0)}
 }
 
 // purges are the marks of purges whose records are not all deleted: up to which number, by user and app.

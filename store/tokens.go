@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -157,15 +158,28 @@ func (s *Store) lookToken(hash [32]byte, api bool) (t presence.Token, ok bool, e
 	return t, true, nil
 }
 
-// RevokeToken removes one token and returns it; false: there is none.
+// RevokeToken removes one token and returns it; false: there is none. Where it was the last of its device, the device
+// is not woken any more.
 func (s *Store) RevokeToken(hash [32]byte) (t presence.Token, ok bool, err error) {
 	err = s.update(nil, func(tx *bbolt.Tx) error {
 		if t, ok, err = getToken(tx, hash); !ok {
 			return err
 		}
-		return removeToken(tx, &t)
+		if err := removeToken(tx, &t); err != nil || t.Device == "" {
+			return err
+		}
+		return signedOut(tx, t.Email, t.Device)
 	})
 	return t, ok && err == nil, err
+}
+
+// signedOut forgets where a device can be woken, if no token of its own is left.
+func signedOut(tx *bbolt.Tx, email, device string) error {
+	ts, err := collectIn(tx, inTokensByEmail, prefixOf(email), tokenByEmail)
+	if err != nil || slices.ContainsFunc(ts, func(t presence.Token) bool { return t.Device == device }) {
+		return err
+	}
+	return removeSubscription(tx, pair(email, device))
 }
 
 // TokensOf returns the user's tokens, ordered by hash.
@@ -173,7 +187,8 @@ func (s *Store) TokensOf(email string) ([]presence.Token, error) {
 	return collect(s, inTokensByEmail, prefixOf(email), tokenByEmail)
 }
 
-// RevokeTokens removes the user's tokens for that device ("": all she has) and returns them.
+// RevokeTokens removes the user's tokens for that device ("": all she has) and returns them; the device, or all she has,
+// is not woken any more.
 func (s *Store) RevokeTokens(email, device string) ([]presence.Token, error) {
 	var revoked []presence.Token
 	err := s.update(nil, func(tx *bbolt.Tx) error {
@@ -184,7 +199,13 @@ func (s *Store) RevokeTokens(email, device string) ([]presence.Token, error) {
 				err = removeToken(tx, &ts[i])
 			}
 		}
-		return err
+		switch {
+		case err != nil:
+			return err
+		case device == "":
+			return removeSubscriptions(tx, prefixOf(email))
+		}
+		return removeSubscription(tx, pair(email, device))
 	})
 	if err != nil {
 		return nil, err

@@ -111,6 +111,9 @@ func removeUser(tx *bbolt.Tx, email string, until time.Time) error {
 	if err := endSessions(tx, email, until); err != nil {
 		return err
 	}
+	if err := removeSubscriptions(tx, prefix); err != nil {
+		return err
+	}
 	for _, in := range []bucket{inDevices, inAudit, inActivity} {
 		if err := deleteKeys(in.of(tx), keysOf(in.of(tx), prefix, 0)); err != nil {
 			return err

@@ -14,7 +14,7 @@ import (
 )
 
 // The administrators' pages: counts, apps, users, and what happens at this moment. They show of a user that she is
-// there, her devices, and nothing of what she gets or of whom she allows what. Whatever an administrator does to an
+// there, and her devices; what happens names the app of a grant or a notification too, and never what is in one. Whatever an administrator does to an
 // account is in that user's audit.
 
 // Everybody is what those pages need of the disk.

@@ -200,6 +200,8 @@ type apiTerms struct {
 	Until   maybe[string]            `json:"until"`
 	Notify  maybe[bool]              `json:"notify"`
 	Idle    maybe[bool]              `json:"idle"`
+	Status  maybe[bool]              `json:"status"`
+	Devices maybe[bool]              `json:"devices"`
 }
 
 // check tells what is wrong with the apiTerms by themselves, by name, and returns the end.
@@ -218,6 +220,10 @@ func (t *apiTerms) check(now time.Time) (until *time.Time, err error) {
 		return nil, badField("notify", "is neither true nor false")
 	case t.Idle.Null:
 		return nil, badField("idle", "is neither true nor false")
+	case t.Status.Null:
+		return nil, badField("status", "is neither true nor false")
+	case t.Devices.Null:
+		return nil, badField("devices", "is neither true nor false")
 	}
 	for i := range t.Windows.V {
 		if err := t.Windows.V[i].Check(); err != nil {
@@ -239,7 +245,7 @@ func coreText(err error) string {
 
 // any reports whether the apiTerms name anything.
 func (t *apiTerms) any() bool {
-	return t.Windows.Set || t.TZ.Set || t.Until.Set || t.Notify.Set || t.Idle.Set
+	return t.Windows.Set || t.TZ.Set || t.Until.Set || t.Notify.Set || t.Idle.Set || t.Status.Set || t.Devices.Set
 }
 
 // lay changes in the grant what the apiTerms name.
@@ -259,6 +265,12 @@ func (t *apiTerms) lay(g *presence.Grant, until *time.Time) {
 	if t.Idle.Set {
 		g.Idle = t.Idle.V
 	}
+	if t.Status.Set {
+		g.NoStatus = !t.Status.V
+	}
+	if t.Devices.Set {
+		g.NoDevices = !t.Devices.V
+	}
 }
 
 func (c *call) allow() (any, error) {
@@ -274,7 +286,8 @@ func (c *call) allow() (any, error) {
 	if app, ok := c.hub().App(id); !ok || app.Disabled {
 		return nil, presence.ErrNoApp
 	}
-	t := account.Terms{Windows: b.Windows.V, TZ: b.TZ.V, Until: until, Notify: !b.Notify.Set || b.Notify.V, Idle: b.Idle.V}
+	t := account.Terms{Windows: b.Windows.V, TZ: b.TZ.V, Until: until, Notify: !b.Notify.Set || b.Notify.V, Idle: b.Idle.V,
+		NoStatus: b.Status.Set && !b.Status.V, NoDevices: b.Devices.Set && !b.Devices.V}
 	g, err := c.desk.Allow(c.email, id, t, presence.ByUser)
 	return g, err
 }
@@ -398,6 +411,12 @@ func (c *call) answerRequest() (any, error) {
 	}
 	if b.Idle.Set {
 		a.Idle = &b.Idle.V
+	}
+	if b.Status.Set {
+		a.Status = &b.Status.V
+	}
+	if b.Devices.Set {
+		a.Devices = &b.Devices.V
 	}
 	if err := c.hub().Answer(a, presence.ByUser); err != nil {
 		return nil, err

@@ -34,6 +34,8 @@ type grantedApp struct {
 	Until   *time.Time        `json:"until"`
 	Notify  bool              `json:"notify"`
 	Idle    bool              `json:"idle"`
+	Status  bool              `json:"status"`
+	Devices bool              `json:"devices"`
 	Paused  bool              `json:"paused"`
 }
 
@@ -55,7 +57,8 @@ func (s *Site) getApps(w http.ResponseWriter, r *http.Request, email string) {
 		if g.Windows == nil {
 			g.Windows = []presence.Window{}
 		}
-		list.Apps = append(list.Apps, grantedApp{app.Name, g.App, g.PUID, g.Shown(now), g.Windows, g.TZ, g.Until, g.Notify, g.Idle, g.Paused})
+		list.Apps = append(list.Apps, grantedApp{app.Name, g.App, g.PUID, g.Shown(now), g.Windows, g.TZ, g.Until, g.Notify, g.Idle,
+			!g.NoStatus, !g.NoDevices, g.Paused})
 	}
 	s.reply(w, list)
 }

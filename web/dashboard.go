@@ -270,13 +270,14 @@ type appsPart struct {
 
 // appView is a grant, for people.
 type appView struct {
-	App, Name, Site string
-	Shown, Paused   bool
-	State           string   // why not, or until when
-	When            []string // its windows
-	Until           string   // when the grant ends
-	Notify, Idle    bool
-	Tomorrow, Next  string
+	App, Name, Site     string
+	Shown, Paused       bool
+	State               string   // why not, or until when
+	When                []string // its windows
+	Until               string   // when the grant ends
+	Notify, Idle        bool
+	NoStatus, NoDevices bool // left out
+	Tomorrow, Next      string
 }
 
 func (b *board) loadApps() error {
@@ -314,7 +315,7 @@ func (b *board) appView(g *presence.Grant) (appView, error) {
 		return appView{}, err
 	}
 	v := appView{App: g.App, Name: g.App, Shown: sight.Shown, Paused: sight.Paused, Notify: g.Notify, Idle: g.Idle,
-		Tomorrow: b.at(tomorrow(b.now, b.zone)), Next: b.Next}
+		NoStatus: g.NoStatus, NoDevices: g.NoDevices, Tomorrow: b.at(tomorrow(b.now, b.zone)), Next: b.Next}
 	if a, ok := b.site.cfg.Hub.App(g.App); ok {
 		v.Name, v.Site = shorten(plain(a.Name), nameShown), a.Component
 	}
@@ -335,6 +336,8 @@ func (b *board) appView(g *presence.Grant) (appView, error) {
 // state says in words how a grant stands.
 func (b *board) state(g *presence.Grant, sight presence.Sight) string {
 	switch {
+	case sight.NoStatus:
+		return "does not see you"
 	case sight.Paused && g.PausedUntil != nil:
 		return "paused until " + b.at(*g.PausedUntil)
 	case sight.Paused:
@@ -584,7 +587,8 @@ func (b *board) timeline(h *history, app string) (p timelinePart) {
 		if ms >= before {
 			continue
 		}
-		if shown++; shown > linesShown && ms != last {
+		// What happened at one moment stays together, unless it is very much: then the export has the rest.
+		if shown++; shown > linesShown && ms != last || shown > 3*linesShown {
 			p.Older = "?before=" + strconv.FormatInt(last, 10) + "#timeline"
 			return p
 		}

@@ -133,7 +133,8 @@ func TestDashboardIsBounded(t *testing.T) {
 	}
 	for i := range 120 {
 		h.putApp(fmt.Sprintf("app-%03d-%s", i, strings.Repeat("x", 40)), strings.Repeat("Long & <name> ", 9),
-			presence.Grant{Email: me, Windows: windows, TZ: "America/New_York"})
+			presence.Grant{Email: me, Windows: windows, TZ: "America/New_York",
+				NoStatus: i%2 == 0, NoDevices: true})
 	}
 	var activity []presence.Event
 	for i := range 1000 {

@@ -183,7 +183,7 @@ func (s *Site) allow(w http.ResponseWriter, r *http.Request, d *doorhanger, app 
 	}
 	typed := r.PostForm.Has("when")
 	if typed {
-		d.Terms, d.FillZone = readTerms(r.PostForm), false
+		d.Terms, d.FillZone = readTerms(r.PostForm, d.Terms), false
 	}
 	g, err := s.cfg.Hub.Edit(d.Email, app.ID, presence.ByUser, func(g *presence.Grant, _ bool) error {
 		if !typed {

@@ -133,6 +133,46 @@ func TestTerms(t *testing.T) {
 	}
 }
 
+// TestPartsOfPresence: what the form shows can be left out and taken in again; a form that does not know of it changes
+// nothing of it.
+func TestPartsOfPresence(t *testing.T) {
+	h := newHouse(t)
+	h.addApp("chat")
+	b := h.signedIn(ann)
+	send := func(status, devices bool) {
+		t.Helper()
+		page := b.get("/grant/chat").want(http.StatusOK).has("Whether you are online, away or offline", "Each of your devices, under a made-up name")
+		fields := formOf(page.body)
+		for name, on := range map[string]bool{"status": status, "devices": devices} {
+			if fields[name] = []string{"off"}; on {
+				fields.Add(name, "on")
+			}
+		}
+		fields.Set("allow", "yes")
+		b.do("POST", "/grant/chat", "application/x-www-form-urlencoded", fields.Encode()).want(http.StatusSeeOther)
+		if g := h.wantGrant(ann, "chat"); g.NoStatus == status || g.NoDevices == devices {
+			t.Errorf("status %v, devices %v: granted %+v", status, devices, g)
+		}
+		shown := formOf(b.get("/grant/chat").want(http.StatusOK).body)
+		if slices.Contains(shown["status"], "on") != status || slices.Contains(shown["devices"], "on") != devices {
+			t.Errorf("status %v, devices %v: the page shows %v", status, devices, shown)
+		}
+	}
+	if fields := formOf(b.get("/grant/chat").body); !slices.Contains(fields["status"], "on") || !slices.Contains(fields["devices"], "on") {
+		t.Errorf("at first the page shows %v", fields)
+	}
+	send(true, false)
+	b.get("/dashboard").want(http.StatusOK).has("Sees your devices as one.")
+	b.post("/grant/chat", "when", "always", "notify", "on", "allow", "yes").want(http.StatusSeeOther)
+	if g := h.wantGrant(ann, "chat"); !g.NoDevices {
+		t.Errorf("a form without the boxes: %+v", g)
+	}
+	send(false, true)
+	b.get("/dashboard").want(http.StatusOK).has("Does not see whether you are there.", "does not see you")
+	b.get("/grant/chat?done=allowed").want(http.StatusOK).has("It does not see whether you are there")
+	send(true, true)
+}
+
 // TestUntilStaysToTheSecond: an end that was set elsewhere is not moved by looking at it and saving.
 func TestUntilStaysToTheSecond(t *testing.T) {
 	h := newHouse(t)

@@ -56,6 +56,7 @@ func (h *history) far() time.Time { return h.now.AddDate(1000, 0, 0) }
 // then its times are not known, and what she allowed is shown whole.
 func (h *history) could(app string, g *presence.Grant, w *weekFrame) []span {
 	allowed := without(without(h.granted(app, g), h.held(app, "pause", "resume")), h.held("", "invisible", "visible"))
+	allowed = without(allowed, h.muted(app))
 	allowed = both(allowed, w.whole())
 	if g != nil {
 		allowed = both(allowed, opened(g, w.start(), w.end()))
@@ -121,6 +122,24 @@ func (h *history) held(app, on, off string) (spans []span) {
 					last.To = until
 				}
 			}
+		}
+	}
+	return tidy(spans)
+}
+
+// muted is while the app was allowed without status.
+func (h *history) muted(app string) (spans []span) {
+	var last *span
+	for _, e := range h.audit {
+		if e.App != app || !slices.Contains([]string{"allow", "change", "revoke", "unsubscribe", "ended"}, e.What) {
+			continue
+		}
+		if last != nil {
+			last.To, last = e.Time, nil
+		}
+		if out, ok := strings.CutPrefix(e.Detail, "without "); ok && slices.Contains(strings.Split(out, ", "), "status") {
+			spans = append(spans, span{e.Time, h.far()})
+			last = &spans[len(spans)-1]
 		}
 	}
 	return tidy(spans)

@@ -18,11 +18,12 @@ const (
 
 // terms are what a user grants besides the fact, as a form has it.
 type terms struct {
-	Notify, Idle bool
-	Always       bool
-	Rows         []row
-	TZ           string
-	Until        string // a date, the last day; "": no end
+	Status, Devices bool // whether she is there, and each of her devices by itself
+	Notify, Idle    bool
+	Always          bool
+	Rows            []row
+	TZ              string
+	Until           string // a date, the last day; "": no end
 }
 
 // row is one span of times: on the days that are set, or on all if none is.
@@ -47,7 +48,7 @@ func week() []day {
 
 // newTerms shows a grant in a form.
 func newTerms(g presence.Grant) terms {
-	t := terms{Notify: g.Notify, Idle: g.Idle, Always: len(g.Windows) == 0, TZ: g.TZ}
+	t := terms{Status: !g.NoStatus, Devices: !g.NoDevices, Notify: g.Notify, Idle: g.Idle, Always: len(g.Windows) == 0, TZ: g.TZ}
 	for _, w := range g.Windows {
 		r := row{Days: week(), From: w.From, To: w.To}
 		if r.To == "24:00" {
@@ -76,9 +77,10 @@ func (t *terms) addRows() {
 	}
 }
 
-// readTerms takes what was typed, good or not, so that it can be shown again.
-func readTerms(form url.Values) terms {
-	t := terms{Notify: form.Has("notify"), Idle: form.Has("idle"), Always: form.Get("when") != "windows",
+// readTerms takes what was typed, good or not, so that it can be shown again. Status and devices stay as they were
+// where a form does not know them.
+func readTerms(form url.Values, were terms) terms {
+	t := terms{Status: ticked(form, "status", were.Status), Devices: ticked(form, "devices", were.Devices), Notify: form.Has("notify"), Idle: form.Has("idle"), Always: form.Get("when") != "windows",
 		TZ: form.Get("tz"), Until: form.Get("until")}
 	for n := 1; n <= maxRows; n++ {
 		suffix := "-" + strconv.Itoa(n)
@@ -93,6 +95,14 @@ func readTerms(form url.Values) terms {
 	}
 	t.addRows()
 	return t
+}
+
+// ticked reads a box that has a hidden field of the same name beside it; without either it is as it was.
+func ticked(form url.Values, name string, was bool) bool {
+	if !form.Has(name) {
+		return was
+	}
+	return slices.Contains(form[name], "on")
 }
 
 // complaint is what is wrong with a form, as a sentence for the person who filled it in.
@@ -122,6 +132,7 @@ func (t *terms) lay(g *presence.Grant, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	g.NoStatus, g.NoDevices = !t.Status, !t.Devices
 	g.Notify, g.Idle, g.Windows, g.TZ, g.Until = t.Notify, t.Idle, windows, t.TZ, until
 	return nil
 }

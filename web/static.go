@@ -50,7 +50,8 @@ func kindOf(name string) string {
 func (s *Site) staticURL(name string) string { return "/static/" + name + "?v=" + s.static[name].hash }
 
 // getStatic serves a file. Under its versioned address it never changes; under the plain one a browser asks each time
-// and mostly hears that it has not changed. Any page anywhere may import the module presence.js.
+// and mostly hears that it has not changed. Any page anywhere may import the module presence.js, and
+// any worker presence-sw.js.
 func (s *Site) getStatic(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	a, ok := s.static[name]
@@ -65,7 +66,11 @@ func (s *Site) getStatic(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("v") == a.hash {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
-	if name == "presence.js" {
+	switch name {
+	case "presence-sw.js": // also for the whole of this site, and for a worker of another
+		h.Set("Service-Worker-Allowed", "/")
+		fallthrough
+	case "presence.js":
 		h.Set("Access-Control-Allow-Origin", "*")
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	}

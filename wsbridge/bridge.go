@@ -20,18 +20,20 @@ import (
 )
 
 // Config is what a Bridge is made of. Hub and Verifier are needed; zero values of the others mean the
-// defaults of the contract, but for Rate and SocketsPerAddress, where 0 means no limit. An app speaks for many
+// defaults of the contract, but for Rate, Logins and SocketsPerAddress, where 0 means no limit. An app speaks for many
 // users, so it has appShare times as much of Burst and Rate.
 type Config struct {
 	Hub      *presence.Hub
 	Verifier identity.Verifier
 	Attempts *identity.Attempts // limits failed ones for each address; nil: no limit
+	Push     Push               // nil: devices cannot be woken
 	Log      *slog.Logger
 	Now      func() time.Time
 
 	MaxFrame int     // bytes of a frame, in and out (8192)
 	Burst    int     // frames at once (20)
 	Rate     float64 // then frames a second
+	Logins   float64 // of all devices together, a second
 
 	IdentifyTimeout            time.Duration // for the first frame (10 s)
 	Heartbeat                  time.Duration // of silence before a ping (120 s); hello moves it
@@ -101,6 +103,7 @@ type Bridge struct {
 	table   table
 	from    addresses
 	known   known
+	door    *door // immutable
 	apps    channels
 	buffers sync.Pool // of *[]byte, MaxFrame long
 	desks   sync.Pool // of *desk
@@ -113,6 +116,7 @@ type Bridge struct {
 	work    sync.WaitGroup // writers and those who end a conn; added to by readers and loops only
 	stop    chan struct{}  // closed by Shutdown, once, when no conn is left
 	once    sync.Once
+	closing sync.Once
 }
 
 // New starts a bridge. Its goroutines end with Shutdown.
@@ -136,6 +140,7 @@ func newBridge(c Config) *Bridge {
 		start: c.Now(),
 		every: min(max(c.PongTimeout/10, time.Millisecond), time.Second),
 		seed:  maphash.MakeSeed(),
+		door:  newDoor(c.Logins),
 		stop:  make(chan struct{}),
 	}
 	b.patience = b.ticks(c.PongTimeout)
@@ -213,6 +218,14 @@ func unavailable(w http.ResponseWriter, retry int, text string) {
 	http.Error(w, text, http.StatusServiceUnavailable)
 }
 
+// dated adds to "going away" when to come back, where that is known.
+func (b *Bridge) dated(e *Error) *Error {
+	if r := b.cfg.Hub.Draining(); r != nil && e.Errno == GoingAway {
+		e.Retry = r.After
+	}
+	return e
+}
+
 // dispatch starts a writer for each session that has something to write.
 func (b *Bridge) dispatch() {
 	defer b.loops.Done()
@@ -265,9 +278,10 @@ func (b *Bridge) spawn(f func()) {
 // first, the sockets that are left are cut off, and it returns the context's error.
 func (b *Bridge) Shutdown(ctx context.Context) error {
 	b.table.close()
+	b.closing.Do(b.door.close)
 	b.table.each(func(c *conn) {
 		if !c.identified() {
-			b.spawn(func() { c.end(&Error{Errno: GoingAway}) })
+			b.spawn(func() { c.end(b.dated(&Error{Errno: GoingAway})) })
 		}
 	})
 	gone := make(chan struct{})
@@ -303,6 +317,8 @@ type counters struct {
 	apps                atomic.Int64
 	updates             atomic.Uint64
 	accepted, refused   atomic.Uint64
+	sentAway            atomic.Uint64
+	waiting             atomic.Int64 // gauge
 	framesIn, framesOut atomic.Uint64
 	items               atomic.Uint64
 	pings, timeouts     atomic.Uint64
@@ -312,8 +328,10 @@ type counters struct {
 // Stats are counts for the metrics.
 type Stats struct {
 	Sockets, Devices, Apps int // open now; of these identified devices, and apps
+	Waiting                int // devices that wait for the moment to identify themselves, or do so
 	// Counters since start.
 	Accepted, RefusedByAddress uint64
+	SentAway                   uint64 // devices that were told to come back, because too many identified themselves
 	FramesIn, FramesOut        uint64
 	Notifications              uint64 // items written, repeats included
 	Updates                    uint64 // presence, receipts and messages written to apps
@@ -326,7 +344,7 @@ func (b *Bridge) Stats() Stats {
 	c := &b.stats
 	s := Stats{
 		Sockets: int(c.sockets.Load()), Devices: int(c.devices.Load()), Apps: int(c.apps.Load()), Updates: c.updates.Load(),
-		Accepted: c.accepted.Load(), RefusedByAddress: c.refused.Load(),
+		Accepted: c.accepted.Load(), RefusedByAddress: c.refused.Load(), SentAway: c.sentAway.Load(), Waiting: int(c.waiting.Load()),
 		FramesIn: c.framesIn.Load(), FramesOut: c.framesOut.Load(), Notifications: c.items.Load(),
 		Pings: c.pings.Load(), Timeouts: c.timeouts.Load(),
 		Errors: make(map[Errno]uint64),

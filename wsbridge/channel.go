@@ -320,7 +320,7 @@ func (ch *channel) batch(l *presence.Link, d *desk) (more bool, err error) {
 		return more, err
 	}
 	if ended != presence.Alive {
-		c.finishLocked(endError(ended).last(nil, false))
+		c.finishLocked(c.b.dated(endError(ended)).last(nil, false))
 		c.interrupt()
 	}
 	return false, nil

@@ -532,19 +532,19 @@ func TestAppChannelDrains(t *testing.T) {
 	chat := f.joinApp("chat")
 	phone := f.online("phone")
 	chat.expectStatus("online " + uid[ann])
-	f.hub.Drain(7*time.Second, "shutdown")
-	if r := chat.told().Reconnect; r == nil || r.After > 7 {
+	f.hub.Drain(7*time.Second, 0, "shutdown")
+	if r := chat.told().Reconnect; r == nil || r.After != 7 {
 		t.Errorf("%+v", r)
 	}
 	late := f.dialApp("chat")
 	late.say(`{"action":"auth","token":"chat key"}`)
-	late.expect(`{"result":"KO","errno":51,"error":"going away","action":"auth"}`)
+	late.expect(`{"result":"KO","errno":51,"error":"going away","action":"auth","retry_after":7}`)
 	late.ends(4001)
 	phone.say(`{"status":"unavailable"}`) // it serves on
 	chat.expectStatus("unavailable " + uid[ann])
 	f.hub.Close()
 	chat.expectStatus("offline " + uid[ann])
-	chat.expect(`{"result":"KO","errno":51,"error":"going away"}`)
+	chat.expect(`{"result":"KO","errno":51,"error":"going away","retry_after":7}`)
 	chat.ends(4001)
 }
 

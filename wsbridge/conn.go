@@ -83,13 +83,60 @@ func (c *conn) arrived(frame io.Reader, err error) {
 	}
 	c.confirmArrived()
 	if err == nil {
-		err = c.receive(frame, handle)
+		err = c.admit(frame, handle)
 	}
 	if err != nil {
 		c.leave(err)
 		return
 	}
 	go c.wait()
+}
+
+// admit receives a frame, at once but for one by which a device may identify itself: that waits for its moment, or the
+// device for its own.
+func (c *conn) admit(frame io.Reader, handle func([]byte) error) error {
+	if c.app != nil || c.identified() {
+		return c.receive(frame, handle)
+	}
+	if c.b.cfg.Hub.Draining() != nil {
+		return c.receive(frame, c.sendAway(&Error{Errno: GoingAway}))
+	}
+	wait, ok := c.b.door.ask(c.from, c.b.elapsed())
+	if !ok {
+		c.b.stats.sentAway.Add(1)
+		return c.receive(frame, c.sendAway(&Error{Errno: SlowDown, Retry: wait, Close: closeSlowDown}))
+	}
+	c.b.stats.waiting.Add(1)
+	defer c.b.stats.waiting.Add(-1)
+	done, ok := c.b.door.pass(wait)
+	if !ok {
+		return c.receive(frame, c.sendAway(&Error{Errno: GoingAway}))
+	}
+	defer done()
+	if wait > 0 {
+		c.readUntil(time.Now().Add(c.b.cfg.IdentifyTimeout)) // it was us who took the time
+	}
+	return c.receive(frame, handle)
+}
+
+// readUntil sets the deadline for reading, unless somebody is ending the conn.
+func (c *conn) readUntil(t time.Time) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if !c.ended {
+		c.SetReadDeadline(t)
+	}
+}
+
+// sendAway handles the first frame of a device that is not let in, whatever the frame says.
+func (c *conn) sendAway(e *Error) func(frame []byte) error {
+	return func(frame []byte) error {
+		r, bad := c.decode(frame)
+		if bad != nil {
+			return c.refuse(&r, bad.asFirst(), true)
+		}
+		return c.settle(&r, e, true)
+	}
 }
 
 // identified reports whether the peer has shown who it is.
@@ -145,7 +192,7 @@ func (c *conn) settle(r *request, err error, first bool) error {
 	case errors.Is(err, presence.ErrEnded):
 		return nil // the writer says why, and ends the connection
 	case errors.As(err, &e):
-		return c.refuse(r, e, first)
+		return c.refuse(r, c.b.dated(e), first)
 	}
 	return err
 }
@@ -222,6 +269,9 @@ func (c *conn) identify(r *request) error {
 	a := presence.Attach{Email: r.email, Device: r.device, Ticket: r.ticket, Ready: c.b.ready, Tag: c}
 	if a.Device == "" {
 		a.Device = presence.DefaultDevice
+	}
+	if err := c.b.checkPush(r); err != nil {
+		return err
 	}
 	err := error(presence.ErrTicket)
 	if r.ticket != "" {
@@ -320,6 +370,9 @@ func (c *conn) carryOut(r *request) error {
 			return coreError(err)
 		}
 	case statusFrame, helloFrame:
+		if err := c.b.checkPush(r); err != nil {
+			return err
+		}
 		if err := c.reverify(r); err != nil {
 			return err
 		}
@@ -348,6 +401,9 @@ func (c *conn) answer(r *request) error {
 
 // carryOutLocked takes over a hello's options, publishes a status, and answers. wmu is held.
 func (c *conn) carryOutLocked(r *request) error {
+	if err := c.keepPush(r); err != nil {
+		return err
+	}
 	if r.hasStatus {
 		if err := c.session.Load().Publish(r.status, c.idle(r)); err != nil {
 			return coreError(err)
@@ -428,6 +484,7 @@ func (c *conn) greeting(resumable bool) *greeting {
 		device:    c.session.Load().Device(),
 		heartbeat: c.b.seconds(c.pulse.load()),
 		time:      c.b.cfg.Now(),
+		pushKey:   c.b.pushKey(),
 	}
 	if resumable {
 		g.ticket = c.session.Load().Ticket()

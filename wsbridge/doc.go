@@ -33,6 +33,11 @@
 //	watch    → writer → Link.Take → frames, ping behind notices
 //	reader   → decodeAppFrame → Link.NotifyAll, Delivered → answer
 //
+// # Storms
+//
+// A login is the one frame that waits for others: a door gives each of them its moment, evenly spaced, or says
+// when to come back; and so many hands do the work. All that is behind the door has no part in this.
+//
 // # Batteries
 //
 // Between heartbeats nothing is written to an idle device. What may wait for a quiet one is the core's business (see
@@ -42,6 +47,8 @@
 //
 // # Choices where the contract is silent
 //
+//   - The times in reconnect, and in the retry_after of 51, lie behind the drain: before it is over nobody gets in.
+//   - All logins have one rate; above it errno 40, then 4029, whatever else is wrong with the assertion.
 //   - null is the same as leaving a field out. A known field given twice makes the frame malformed.
 //   - An object with members of which none is known is an unknown frame; only {} is a heartbeat.
 //   - An ack is answered like any other request. Acks of an unknown id change nothing.

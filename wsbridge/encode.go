@@ -18,6 +18,7 @@ type greeting struct {
 	time      time.Time
 	ticket    string            // "": none
 	addresses map[string]string // by appid; nil: not asked for
+	pushKey   string            // "": devices cannot be woken
 }
 
 // appendOK appends the answer to a request that was carried out; g only for a hello.
@@ -39,6 +40,10 @@ func appendOK(b []byte, r *request, g *greeting) []byte {
 		}
 		if g.addresses != nil {
 			b = appendAddresses(b, g.addresses)
+		}
+		if g.pushKey != "" {
+			b = append(b, `,"push_key":`...)
+			b = appendString(b, g.pushKey)
 		}
 	}
 	return append(b, '}')

@@ -86,6 +86,7 @@ const (
 	fAdapt
 	fResume
 	fTopic
+	fDevices
 	fields // how many
 )
 
@@ -93,7 +94,7 @@ var fieldNames = [fields]string{
 	"type", "id", "email", "assertion", "device", "status", "idle_since", "ack", "heartbeat", "push", "apps",
 	"ids", "app", "data", "ttl", "allow", "windows", "tz", "until", "notify", "idle",
 	"action", "token", "key", "uid", "source", "message", "url", "collapse_key", "priority",
-	"quiet", "adapt", "resume", "topic",
+	"quiet", "adapt", "resume", "topic", "devices",
 }
 
 var fieldsByName = func() map[string]field {
@@ -132,6 +133,7 @@ type request struct {
 	resumable        bool             // hello: it wants a ticket
 	ticket           string           // hello: in place of an assertion; "": none
 	apps             []string         // hello: those whose addresses are asked for; nil: left out
+	push             []byte           // hello: a subscription, or null; nil: left out
 	seqs             []uint64         // ack: those of its ids that can be ids
 	app              string           // send, consent, subscribe, unsubscribe
 	topic            string           // subscribe, unsubscribe
@@ -153,7 +155,7 @@ func (r *request) identifies() bool {
 // free reports whether the frame costs nothing in the token bucket.
 func (r *request) free() bool { return r.kind == heartbeatFrame || r.kind == ackFrame }
 
-// tokens are the known members of a frame as they are written; nil: left out, or null.
+// tokens are the known members of a frame as they are written; nil: left out, or null (but for push).
 type tokens [fields][]byte
 
 // decodeFrame reads one text frame. On an error the request still has what is to be echoed, as far as the
@@ -222,7 +224,7 @@ func (t *tokens) scan(b []byte) (empty, ok bool) {
 			return false, false
 		}
 		seen[f] = true
-		if token[0] != 'n' {
+		if token[0] != 'n' || f == fPush { // null takes a subscription back
 			t[f] = token
 		}
 	}
@@ -369,7 +371,7 @@ func (t *tokens) helloInto(r *request) *Error {
 		}
 		r.heartbeat = max(seconds, math.SmallestNonzeroFloat64)
 	}
-	if t[fPush] != nil && t[fPush][0] != '{' {
+	if r.push = t[fPush]; r.push != nil && r.push[0] != '{' && r.push[0] != 'n' {
 		return bad(fPush)
 	}
 	if err := t.list(fApps, maxApps, func(app []byte) bool {
@@ -490,6 +492,12 @@ func (t *tokens) consentInto(r *request) *Error {
 		return err
 	}
 	if a.Idle, err = t.choice(fIdle); err != nil {
+		return err
+	}
+	if a.Status, err = t.choice(fStatus); err != nil {
+		return err
+	}
+	if a.Devices, err = t.choice(fDevices); err != nil {
 		return err
 	}
 	if a.TZ, err = t.text(fTZ); err != nil {

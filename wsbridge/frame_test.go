@@ -42,6 +42,9 @@ func seen(r request, e *Error) string {
 		if !r.idleSince.IsZero() {
 			fmt.Fprintf(&b, " idle=%s", r.idleSince.Format(time.RFC3339Nano))
 		}
+		if r.push != nil {
+			fmt.Fprintf(&b, " push=%s", r.push)
+		}
 		if r.seqs != nil {
 			fmt.Fprintf(&b, " seqs=%v", r.seqs)
 		}
@@ -66,7 +69,8 @@ func TestDecodeFrame(t *testing.T) {
 		{`{"status":"offline"}`, `status status=offline`},
 		{`{"type":"hello","email":"a@b","assertion":"x"}`, `hello email=a@b assertion=x type:"hello"`},
 		{`{"type":"hello","email":"a@b","assertion":"x","device":"d","ack":true,"heartbeat":60,"status":"online","push":{"endpoint":"u"},"apps":["chat"],"addresses":1}`,
-			`hello email=a@b assertion=x device=d ack=true heartbeat=60 status=online type:"hello"`},
+			`hello email=a@b assertion=x device=d ack=true heartbeat=60 status=online push={"endpoint":"u"} type:"hello"`},
+		{`{"type":"hello","email":"a@b","assertion":"x","push":null}`, `hello email=a@b assertion=x push=null type:"hello"`},
 		{`{"type":"ack","ids":["n1","n10","x","n01",""]}`, `ack seqs=[1 36] type:"ack"`},
 		{`{"type":"ack","ids":[]}`, `ack type:"ack"`},
 		{`{"type":"send","app":"chat","id":"m1","data":{"a":[1]},"ttl":0}`, `send app=chat id:"m1" type:"send"`},
@@ -280,9 +284,11 @@ func TestAppend(t *testing.T) {
 		{"ok", `{"result":"OK"}`, appendOK(nil, &request{}, nil)},
 		{"ok with echo", `{"result":"OK","id":7,"type":"hello"}`, appendOK(nil, r, nil)},
 		{"greeting", `{"result":"OK","id":7,"type":"hello","session":"s","device":"d","heartbeat":120,"time":"2030-01-02T03:04:05Z"}`,
-			appendOK(nil, r, &greeting{"s", "d", 120, at, "", nil})},
+			appendOK(nil, r, &greeting{"s", "d", 120, at, "", nil, ""})},
 		{"greeting with addresses", `{"result":"OK","session":"s","device":"d","heartbeat":120,"time":"2030-01-02T03:04:05Z","addresses":{"a":"p/t","b":"q/t"}}`,
-			appendOK(nil, &request{}, &greeting{"s", "d", 120, at, "", map[string]string{"b": "q/t", "a": "p/t"}})},
+			appendOK(nil, &request{}, &greeting{"s", "d", 120, at, "", map[string]string{"b": "q/t", "a": "p/t"}, ""})},
+		{"greeting of who can be woken", `{"result":"OK","session":"s","device":"d","heartbeat":120,"time":"2030-01-02T03:04:05Z","push_key":"k"}`,
+			appendOK(nil, &request{}, &greeting{"s", "d", 120, at, "", nil, "k"})},
 		{"ko", `{"result":"KO","errno":34,"error":"Invalid assertion"}`, appendKO(nil, nil, &Error{Errno: Invalid})},
 		{"ko with all", `{"result":"KO","errno":40,"error":"slow down","id":7,"type":"hello","retry_after":2}`,
 			appendKO(nil, r, &Error{Errno: SlowDown, Detail: "not told", Retry: 1001 * time.Millisecond})},

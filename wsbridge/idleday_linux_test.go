@@ -167,11 +167,11 @@ func benchFloor(b *testing.B) {
 func benchReconnect(b *testing.B, proof func(ticket string) string) {
 	f := newFixture(b)
 	s, chat := f.secure(), f.app("chat")
-	d := f.day(b, s, chat, `"resume":true,"assertion":"dev"`)
+	f.day(b, s, chat, `"resume":true,"assertion":"dev"`)
 	var sum traffic
 	for range b.N * dayRounds {
 		ticket := f.hub.Attached(ann, "phone").Ticket()
-		d = f.day(b, s, chat, proof(ticket))
+		d := f.day(b, s, chat, proof(ticket))
 		settle()
 		u := usedBy(b, d.tcp)
 		sum.bytes += u.bytes

@@ -635,6 +635,21 @@ func TestConsent(t *testing.T) {
 	d.say(`{"type":"consent","app":"shop","allow":true,"id":1}`)
 	d.expect(`{"result":"OK","id":1,"type":"consent"}`)
 	shop.expect("online")
+	d.say(`{"type":"consent","app":"shop","allow":true,"devices":false}`)
+	d.expect(`{"result":"OK","type":"consent"}`)
+	shop.expect("offline")
+	shop.expect("online") // as one device
+	d.say(`{"type":"consent","app":"shop","allow":true,"status":false}`)
+	d.expect(`{"result":"OK","type":"consent"}`)
+	shop.expect("offline")
+	if g, _, err := f.store.Grant(ann, "shop"); err != nil || !g.NoDevices || !g.NoStatus {
+		t.Errorf("granted %+v, %v", g, err)
+	}
+	d.say(`{"type":"consent","app":"shop","allow":true,"status":"yes"}`)
+	d.expect(`{"result":"KO","errno":13,"error":"bad value","detail":"status","type":"consent"}`)
+	d.say(`{"type":"consent","app":"shop","allow":true,"status":true}`)
+	d.expect(`{"result":"OK","type":"consent"}`)
+	shop.expect("online")
 	d.say(`{"type":"consent","app":"shop","allow":false}`)
 	d.expect(`{"result":"OK","type":"consent"}`)
 	shop.expect("offline")
@@ -748,7 +763,7 @@ func TestDrain(t *testing.T) {
 	chat := f.app("chat")
 	d, guest := f.online("phone"), f.dial()
 	chat.expect("online")
-	f.hub.Drain(8*time.Second, "update")
+	f.hub.Drain(3*time.Second, 0, "update")
 	var r struct {
 		Reconnect struct {
 			After  int
@@ -756,7 +771,7 @@ func TestDrain(t *testing.T) {
 		}
 	}
 	f.must(json.Unmarshal([]byte(d.hear()), &r))
-	if r.Reconnect.After < 0 || r.Reconnect.After > 8 || r.Reconnect.Reason != "update" {
+	if r.Reconnect.After != 3 || r.Reconnect.Reason != "update" {
 		t.Errorf("%+v", r)
 	}
 	d.say(`{"status":"unavailable"}`) // serving goes on
@@ -764,14 +779,14 @@ func TestDrain(t *testing.T) {
 	chat.expect("unavailable")
 	late := f.dial()
 	late.say(`{"email":"bob@example.org","assertion":"dev","status":"online"}`)
-	late.expect(`{"result":"KO","errno":51,"error":"going away"}`)
+	late.expect(`{"result":"KO","errno":51,"error":"going away","retry_after":3}`)
 	late.ends(4001)
 
 	f.hub.Close()
-	d.expect(`{"result":"KO","errno":51,"error":"going away"}`)
+	d.expect(`{"result":"KO","errno":51,"error":"going away","retry_after":3}`)
 	d.ends(4001)
 	f.must(f.bridge.Shutdown(context.Background()))
-	guest.expect(`{"result":"KO","errno":51,"error":"going away"}`)
+	guest.expect(`{"result":"KO","errno":51,"error":"going away","retry_after":3}`)
 	guest.ends(4001)
 	_, resp, err := websocket.DefaultDialer.Dial(f.url(), nil)
 	if err == nil || resp.StatusCode != http.StatusServiceUnavailable {

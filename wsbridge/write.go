@@ -140,7 +140,7 @@ func (w *outbox) write(o *presence.Outbox) error {
 		}
 	}
 	if o.End != presence.Alive {
-		w.c.finishLocked(endError(o.End).last(nil, false))
+		w.c.finishLocked(w.c.b.dated(endError(o.End)).last(nil, false))
 		w.c.interrupt()
 	}
 	return nil

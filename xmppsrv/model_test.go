@@ -79,6 +79,9 @@ func (m *model) truth(app string) map[string]string {
 			if d.status == presence.Offline {
 				continue
 			}
+			if g.NoDevices && d.status < m.best(user) {
+				continue // all as one: the best
+			}
 			tokens, err := m.hub.Addresses(user, id)
 			m.must(err)
 			_, tag, _ := strings.Cut(tokens[app], "/")
@@ -86,6 +89,14 @@ func (m *model) truth(app string) map[string]string {
 		}
 	}
 	return seen
+}
+
+// best is the status of the user's most reachable device.
+func (m *model) best(user string) (st presence.Status) {
+	for _, id := range gadgets {
+		st = max(st, m.devices[user+"/"+id].status)
+	}
+	return st
 }
 
 // stanza is as much of a presence as the model looks at.
@@ -266,6 +277,7 @@ func (m *model) actions(t *testing.T) map[string]func(*rapid.T) {
 			if rapid.Bool().Draw(rt, "window") {
 				g.Windows = []presence.Window{{From: "12:00", To: "12:20"}, {From: "12:40", To: "13:00"}}
 			}
+			g.NoStatus, g.NoDevices = rapid.IntRange(0, 4).Draw(rt, "status") == 0, rapid.Bool().Draw(rt, "devices")
 			had, asked := m.grants[user+"/"+app], m.apps[app].asked[user]
 			g.Paused = had.Paused
 			g, err := m.hub.Allow(g, presence.ByUser)

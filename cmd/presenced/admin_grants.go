@@ -42,13 +42,15 @@ func (a *admin) listGrants(w http.ResponseWriter, r *http.Request) {
 
 // newGrant is the body of POST /grants.
 type newGrant struct {
-	Email   string            `json:"email"`
-	App     string            `json:"appid"`
-	Windows []presence.Window `json:"windows"`
-	TZ      string            `json:"tz"`
-	Until   *time.Time        `json:"until"`
-	Notify  bool              `json:"notify"`
-	Idle    bool              `json:"idle"`
+	Email     string            `json:"email"`
+	App       string            `json:"appid"`
+	Windows   []presence.Window `json:"windows"`
+	TZ        string            `json:"tz"`
+	Until     *time.Time        `json:"until"`
+	Notify    bool              `json:"notify"`
+	Idle      bool              `json:"idle"`
+	NoStatus  bool              `json:"no_status,omitempty"`
+	NoDevices bool              `json:"no_devices,omitempty"`
 }
 
 // allowed is the answer to POST /grants.
@@ -74,7 +76,8 @@ func (a *admin) allow(r *http.Request) (any, error) {
 	if n.Until != nil && !n.Until.After(a.now()) {
 		return nil, badRequest("until %s is over", timeText(*n.Until))
 	}
-	terms := account.Terms{Windows: n.Windows, TZ: n.TZ, Until: n.Until, Notify: n.Notify, Idle: n.Idle}
+	terms := account.Terms{Windows: n.Windows, TZ: n.TZ, Until: n.Until, Notify: n.Notify, Idle: n.Idle,
+		NoStatus: n.NoStatus, NoDevices: n.NoDevices}
 	g, err := a.desk().Allow(email, n.App, terms, presence.ByAdmin)
 	if err != nil {
 		return nil, err

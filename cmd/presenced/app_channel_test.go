@@ -206,7 +206,7 @@ func TestStopTellsApps(t *testing.T) {
 		said.Write(b)
 	}
 	wantStopped(t, stopped)
-	if s := said.String(); !strings.HasPrefix(s, `{"reconnect":{`) || !strings.HasSuffix(s, `{"result":"KO","errno":51,"error":"going away"}`) {
+	if s := said.String(); !strings.HasPrefix(s, `{"reconnect":{`) || !strings.Contains(s, `{"result":"KO","errno":51,"error":"going away","retry_after":`) {
 		t.Errorf("it said %s", s)
 	}
 }

@@ -25,6 +25,7 @@ func arrows() map[string]struct {
 		"store":                  {[]string{"presence"}, "it implements the core's interfaces and is chosen by main only"},
 		"xmppsrv":                {[]string{"presence", "xmppsrv/adhoc", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core; never to another edge, never to the disk"},
 		"wsbridge":               {[]string{"presence", "identity"}, "an edge talks to the core; never to another edge, never to the disk"},
+		"wsbridge/push":          {[]string{"presence", "identity"}, "waking devices is an edge of its own: push services are peers like any other"},
 		"web":                    {[]string{"presence", "identity", "web/account"}, "pages talk to the core; never to an edge, never to the disk"},
 		"web/account":            {[]string{"presence", "identity"}, "what is done with an account is the same for pages, API and command line, which all call it"},
 		"identity/browseridtest": {nil, "domains and bundles for tests; nothing that is shipped uses it"},
@@ -33,7 +34,7 @@ func arrows() map[string]struct {
 		"xmppsrv/xmlstream":      {nil, "XML is XML, whoever speaks it"},
 		"xmppsrv/gcm":            {[]string{"presence", "xmppsrv/xmlstream"}, "a payload knows neither streams nor connections"},
 		"xmppsrv/ccs":            {[]string{"presence", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core; components are another"},
-		"cmd/presenced": {[]string{"presence", "identity", "store", "xmppsrv", "xmppsrv/adhoc", "xmppsrv/ccs", "xmppsrv/gcm", "xmppsrv/xmlstream", "wsbridge", "web", "web/account"},
+		"cmd/presenced": {[]string{"presence", "identity", "store", "xmppsrv", "xmppsrv/adhoc", "xmppsrv/ccs", "xmppsrv/gcm", "xmppsrv/xmlstream", "wsbridge", "wsbridge/push", "web", "web/account"},
 			"main wires everything"},
 	}
 }

@@ -347,11 +347,13 @@ func pauseCommand(c *cli) *cobra.Command {
 
 // grantFlags are those of `grant allow`.
 type grantFlags struct {
-	windows  []string
-	tz       string
-	until    string
-	noNotify bool
-	idle     bool
+	windows   []string
+	tz        string
+	until     string
+	noNotify  bool
+	noStatus  bool
+	noDevices bool
+	idle      bool
 }
 
 func allowCommand(c *cli) *cobra.Command {
@@ -363,13 +365,15 @@ func allowCommand(c *cli) *cobra.Command {
 	f.StringVar(&g.tz, "tz", "", "time `ZONE` of the windows, such as Europe/Paris (default UTC)")
 	f.StringVar(&g.until, "until", "", "when the grant ends, such as 2030-01-31T12:00:00Z (default: never)")
 	f.BoolVar(&g.noNotify, "no-notify", false, "presence only, no notifications")
+	f.BoolVar(&g.noStatus, "no-status", false, "notifications only: to the app the person is offline, always")
+	f.BoolVar(&g.noDevices, "no-devices", false, "show one device in place of all")
 	f.BoolVar(&g.idle, "idle", false, "tell since when the person is idle, too")
 	return cmd
 }
 
 // read turns the flags into a request.
 func (g grantFlags) read(email, app string) (newGrant, error) {
-	n := newGrant{App: app, TZ: g.tz, Notify: !g.noNotify, Idle: g.idle}
+	n := newGrant{App: app, TZ: g.tz, Notify: !g.noNotify, Idle: g.idle, NoStatus: g.noStatus, NoDevices: g.noDevices}
 	var err error
 	if n.Email, err = emailArg(email); err != nil {
 		return n, err
@@ -428,8 +432,16 @@ func (c *cli) grantList(ctx context.Context, args []string) error {
 	}
 	t := c.newTable("no grants", "EMAIL", "APPID", "ADDRESS", "WHEN", "UNTIL", "NOTIFY", "STATE")
 	return list(ctx, c, "/grants"+query("email", email), t, func(g account.Grant) []string {
-		return []string{g.Email, g.App, g.Address, g.Schedule, never(g.Until), yesNo(g.Notify), g.State}
+		return []string{g.Email, g.App, g.Address, g.Schedule, never(g.Until), yesNo(g.Notify), standing(g)}
 	})
+}
+
+// standing is how the grant stands, and whether it shows all devices as one.
+func standing(g account.Grant) string {
+	if g.Status && !g.Devices {
+		return g.State + ", as one device"
+	}
+	return g.State
 }
 
 func (c *cli) grantVerb(ctx context.Context, verb, email, app, until string) error {

@@ -36,6 +36,8 @@ type Config struct {
 	CCS CCSConfig `toml:"ccs"`
 	// The device channel, wss://HOST/presence.
 	Device DeviceConfig `toml:"device"`
+	// Waking devices that are not connected, by Web Push or UnifiedPush.
+	Push PushConfig `toml:"push"`
 	// What a stranger may grow, and how far.
 	Limits LimitsConfig `toml:"limits"`
 	// How the server stops.
@@ -125,6 +127,18 @@ type DeviceConfig struct {
 	Burst int `toml:"burst"`
 	// Frames a second that a socket may send; 0: no limit.
 	Rate float64 `toml:"rate"`
+	// Devices that may identify themselves in a second, all together; 0: no limit. Of more, some wait for two seconds and the others are told when to come back, so that those who are connected do not wait. New connections are taken at twice this rate.
+	Logins float64 `toml:"logins"`
+}
+
+// PushConfig is the table [push].
+type PushConfig struct {
+	// Wake devices for notifications of high priority, through the push services that they name. These learn that somebody is wanted, and nothing else. Through HTTPS_PROXY where that is set.
+	Enabled bool `toml:"enabled"`
+	// Push to private and loopback addresses, addresses without a name, and ports other than 443 too, for a push service of your own.
+	AllowPrivate bool `toml:"allow_private"`
+	// An e-mail or https URL by which operators of push services reach you; they are told with each push. Empty: the origin.
+	Contact string `toml:"contact"`
 }
 
 // LimitsConfig is the table [limits].
@@ -151,6 +165,8 @@ type LimitsConfig struct {
 type ShutdownConfig struct {
 	// After asking devices to come back later, serve this long before closing; shorter once they all left.
 	Drain Duration `toml:"drain"`
+	// Devices are asked to come back within this time behind the drain, each at another moment; longer where device.logins needs longer to let them all in.
+	Spread Duration `toml:"spread"`
 }
 
 // IdentityConfig is the table [identity].
@@ -226,6 +242,7 @@ func DefaultConfig() Config {
 			MaxFrame:        8192,
 			Burst:           20,
 			Rate:            1.0,
+			Logins:          2000,
 		},
 		Limits: LimitsConfig{
 			NotificationBytes: 4096,
@@ -237,7 +254,7 @@ func DefaultConfig() Config {
 			SocketsPerAddress: 1000,
 			RequestsPerUser:   100,
 		},
-		Shutdown: ShutdownConfig{Drain: duration("10s")},
+		Shutdown: ShutdownConfig{Drain: duration("10s"), Spread: duration("10s")},
 		Identity: IdentityConfig{Token: true},
 		Log:      LogConfig{Level: "info", Format: "text"},
 	}

@@ -35,6 +35,7 @@ func (c *Config) Validate(from origins) error {
 	k.xmpp()
 	k.ccs()
 	k.device()
+	k.push()
 	k.limits()
 	k.identity()
 	k.log()
@@ -76,6 +77,9 @@ func (k *checker) basics() {
 	}
 	if k.c.Shutdown.Drain.Duration < 0 {
 		k.fail("shutdown.drain", "must not be negative", "")
+	}
+	if k.c.Shutdown.Spread.Duration < 0 {
+		k.fail("shutdown.spread", "must not be negative", "")
 	}
 	for _, e := range k.c.Admins {
 		if _, err := presence.NormalEmail(e); err != nil {
@@ -322,6 +326,9 @@ func (k *checker) device() {
 	if !(d.Rate >= 0 && d.Rate < 1e9) {
 		k.fail("device.rate", "must not be negative", "0 turns the limit off")
 	}
+	if !(d.Logins >= 0 && d.Logins < 1e9) {
+		k.fail("device.logins", "must not be negative", "0 turns the limit off")
+	}
 }
 
 func (k *checker) limits() {
@@ -336,6 +343,16 @@ func (k *checker) limits() {
 	k.atLeast("limits.sockets_per_user", l.SocketsPerUser, 1)
 	k.atLeast("limits.sockets_per_address", l.SocketsPerAddress, 1)
 	k.atLeast("limits.requests_per_user", l.RequestsPerUser, 1)
+}
+
+func (k *checker) push() {
+	contact := strings.TrimPrefix(k.c.Push.Contact, "mailto:")
+	if contact == "" || checkOrigin(contact) == nil && strings.HasPrefix(contact, "https:") {
+		return
+	}
+	if _, err := presence.NormalEmail(contact); err != nil {
+		k.fail("push.contact", fmt.Sprintf("%q is neither an e-mail address nor an https URL", k.c.Push.Contact), "write admin@example.org")
+	}
 }
 
 func (k *checker) identity() {

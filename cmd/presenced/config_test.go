@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// protocolDefaults is the configuration as the wire contract lists it (§7): every key with its default. Of ours is
-// http.sidebar_frames.
+// protocolDefaults is the configuration as the wire contract lists it (§7): every key with its default. Of ours are
+// http.sidebar_frames and the table push.
 func protocolDefaults() map[string]any {
 	return map[string]any{
 		"domain": "localhost", "data": "./presenced-data", "origin": "", "insecure": false, "dev": false,
@@ -29,11 +29,12 @@ func protocolDefaults() map[string]any {
 		"ccs.listen": "", "ccs.preprod_listen": "", "ccs.tls_cert": "", "ccs.tls_key": "",
 		"device.identify_timeout": "10s", "device.linger": "10s", "device.heartbeat": "120s",
 		"device.heartbeat_min": "30s", "device.heartbeat_max": "30m", "device.pong_timeout": "10s",
-		"device.max_frame": 8192.0, "device.burst": 20.0, "device.rate": 1.0,
+		"device.max_frame": 8192.0, "device.burst": 20.0, "device.rate": 1.0, "device.logins": 2000.0,
 		"limits.notification_bytes": 4096.0, "limits.queue_per_app": 100.0, "limits.ttl_default": "672h",
 		"limits.ttl_max": "672h", "limits.collapse_keys": 4.0, "limits.sockets_per_user": 20.0,
 		"limits.sockets_per_address": 1000.0, "limits.requests_per_user": 100.0,
-		"shutdown.drain": "10s",
+		"push.enabled": false, "push.allow_private": false, "push.contact": "",
+		"shutdown.drain": "10s", "shutdown.spread": "10s",
 		"identity.token": true, "identity.oidc": []any{},
 		"identity.oidc.name": "", "identity.oidc.issuer": "", "identity.oidc.client_id": "",
 		"identity.oidc.client_secret": "", "identity.oidc.domains": []any{},
@@ -239,6 +240,8 @@ func TestValidateRules(t *testing.T) {
 		{"identity.oidc[0].algorithms", oidc(func(o *OIDCConfig) { o.Algorithms = []string{"HS256"} })},
 		{"identity.oidc[0].ca_file", oidc(func(o *OIDCConfig) { o.CAFile = "/none" })},
 		{"identity.oidc[1].name", func(c *Config) { c.Identity.OIDC = make([]OIDCConfig, 2) }},
+		{"push.contact", func(c *Config) { c.Push.Contact = "not an address" }},
+		{"push.contact", func(c *Config) { c.Push.Contact = "http://example.org" }},
 		{"identity.browserid.ca_file", func(c *Config) { c.Identity.BrowserID.CAFile = "config.go" }},
 		{"identity.browserid.trusted_issuers", func(c *Config) { c.Identity.BrowserID.TrustedIssuers = []string{"*"} }},
 		{"identity.browserid.trusted_issuers", func(c *Config) { c.Identity.BrowserID.TrustedIssuers = []string{"https://login.example.org"} }},

@@ -22,6 +22,7 @@ import (
 	"presenced/store"
 	"presenced/web"
 	"presenced/wsbridge"
+	"presenced/wsbridge/push"
 	"presenced/xmppsrv"
 	"presenced/xmppsrv/adhoc"
 	"presenced/xmppsrv/ccs"
@@ -38,6 +39,7 @@ const (
 	sweepEvery        = time.Minute
 	sweepBatch        = 1000 // expired notifications that are removed at once
 	drainCheck        = 50 * time.Millisecond
+	spreadMost        = time.Hour
 )
 
 // gateway is a running server: the core, the store, the edges and the listeners, wired as a Config says. It
@@ -52,6 +54,7 @@ type gateway struct {
 	hub     *presence.Hub
 	xmpp    *xmppsrv.Server
 	ccs     *ccs.Server
+	push    *push.Pusher // nil: nobody is woken
 	bridge  *wsbridge.Bridge
 	site    *web.Site
 
@@ -148,7 +151,8 @@ func (g *gateway) bind() error {
 	if ln := g.bound["http"]; ln != nil {
 		proxies, err := parsePrefixes(g.cfg.HTTP.TrustedProxies)
 		errs = append(errs, err)
-		g.bound["http"] = newCrowdListener(ln, g.cfg.Limits.SocketsPerAddress+crowdSpare, proxies)
+		crowd := newCrowdListener(ln, g.cfg.Limits.SocketsPerAddress+crowdSpare, proxies)
+		g.bound["http"] = paced(crowd, pacePerLogin*g.cfg.Device.Logins)
 	}
 	var err error
 	if g.socket, err = listenSocket(socketFile(g.cfg)); err != nil {
@@ -211,6 +215,7 @@ func (g *gateway) abandon() error {
 		g.socket.Close()
 		os.Remove(socketFile(g.cfg))
 	}
+	g.stopPush()
 	g.hub.Close()
 	return g.store.Close()
 }
@@ -304,14 +309,21 @@ func (g *gateway) wire() error {
 	if err := g.identify(); err != nil {
 		return err
 	}
+	if err := g.startPush(); err != nil {
+		return err
+	}
 	d, x := &g.cfg.Device, &g.cfg.XMPP
-	g.bridge = wsbridge.New(wsbridge.Config{
+	devices := wsbridge.Config{
 		Hub: g.hub, Verifier: g.verifier, Attempts: g.attempts, Log: g.log, Now: time.Now,
-		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate,
+		MaxFrame: d.MaxFrame, Burst: d.Burst, Rate: d.Rate, Logins: d.Logins,
 		IdentifyTimeout: d.IdentifyTimeout.Duration, PongTimeout: d.PongTimeout.Duration,
 		Heartbeat: d.Heartbeat.Duration, HeartbeatMin: d.HeartbeatMin.Duration, HeartbeatMax: d.HeartbeatMax.Duration,
 		SocketsPerAddress: g.cfg.Limits.SocketsPerAddress, Origin: g.origin, LocalOnly: g.cfg.Dev, TrustedProxies: proxies,
-	})
+	}
+	if g.push != nil { // a nil of its type would be none of the interface's
+		devices.Push = g.push
+	}
+	g.bridge = wsbridge.New(devices)
 	g.xmpp = xmppsrv.New(xmppsrv.Config{
 		Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
 		PingInterval: x.PingInterval.Duration, ResumeTimeout: x.ResumeTimeout.Duration,
@@ -481,6 +493,7 @@ func (g *gateway) Failed() <-chan struct{} { return g.running.Done() }
 // Stop ends the gateway: devices and CCS connections are asked to come back later and are served for up to the configured
 // drain (not at all when there are none), then everything is flushed and closed. It returns the first failure there was.
 func (g *gateway) Stop() error {
+	g.stopPush()
 	g.drain()
 	g.stopping.Store(true)
 	g.site.Close()
@@ -507,11 +520,21 @@ func (g *gateway) Stop() error {
 	return errors.Join(g.group.Wait(), g.store.Close())
 }
 
+// spread is the time within which devices are to come back: as configured, or as long as the next server takes to let
+// them in where that is longer.
+func (g *gateway) spread() time.Duration {
+	spread := g.cfg.Shutdown.Spread.Duration
+	if rate := g.cfg.Device.Logins; rate > 0 {
+		spread = max(spread, min(time.Duration(float64(g.hub.Stats().Sessions)/rate*float64(time.Second)), spreadMost))
+	}
+	return spread
+}
+
 // drain serves on until every device and every CCS connection has left, or its time is over, or a server has failed.
 func (g *gateway) drain() {
 	g.draining.Store(true)
 	limit := g.cfg.Shutdown.Drain.Duration
-	g.hub.Drain(limit, "shutdown")
+	g.hub.Drain(limit, g.spread(), "shutdown")
 	g.ccs.Drain()
 	over := time.NewTimer(limit)
 	defer over.Stop()

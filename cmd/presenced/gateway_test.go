@@ -242,7 +242,7 @@ func TestStopAsksDevicesToLeave(t *testing.T) {
 	go func() { stopped <- g.Stop() }()
 
 	f := d.read()
-	if f.Reconnect == nil || f.Reconnect.After < 0 || f.Reconnect.After > 3600 {
+	if f.Reconnect == nil || f.Reconnect.After < 3600 || f.Reconnect.After > 3610 {
 		t.Fatalf("want reconnect, got %+v", f)
 	}
 	d.send(map[string]any{})
@@ -259,6 +259,23 @@ func TestStopAsksDevicesToLeave(t *testing.T) {
 	d.read()
 	d.Close()
 	wantStopped(t, stopped)
+}
+
+// TestSpreadIsWideEnough: as long as letting them all in takes, if that is more than configured.
+func TestSpreadIsWideEnough(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Device.Logins, cfg.Shutdown.Spread, cfg.Shutdown.Drain = 40, duration("10ms"), duration("0s")
+	g := startTest(t, cfg)
+	for _, name := range []string{"phone", "desk"} {
+		dialDevice(t, websocket.Dialer{}, "ws://"+g.addrs()["http"], "ann@example.org", name, "dev")
+	}
+	if got := g.spread(); got != time.Second/20 {
+		t.Errorf("two devices at 40 a second: %v", got)
+	}
+	g.cfg.Device.Logins = 1e6
+	if got := g.spread(); got != 10*time.Millisecond {
+		t.Errorf("two devices at a million a second: %v", got)
+	}
 }
 
 // TestStopEndsWhoStays: after the drain they are told to come back, and components that the server goes.
@@ -389,25 +406,31 @@ func serveProcess(t *testing.T, cfg Config, args ...string) (*exec.Cmd, serverSt
 
 // TestSignals: the first one ends cleanly while devices leave, a second one at once.
 func TestSignals(t *testing.T) {
-	for _, second := range []bool{false, true} {
-		cfg := testConfig(t)
-		cmd, s, log := serveProcess(t, cfg)
-		d := dialDevice(t, websocket.Dialer{}, "ws://"+s.Listeners["http"], "ann@example.org", "phone", "dev")
-		cmd.Process.Signal(syscall.SIGTERM)
-		if f := d.read(); f.Reconnect == nil {
-			t.Fatalf("want reconnect, got %+v", f)
-		}
-		want := 0
-		if second {
-			want = exitFailed
-			cmd.Process.Signal(os.Interrupt)
-		} else {
-			d.Close()
-		}
-		cmd.Wait()
-		if got := cmd.ProcessState.ExitCode(); got != want {
-			t.Errorf("second signal %v: exit code %d, want %d\n%s", second, got, want, log)
-		}
+	for _, first := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP} {
+		testSignals(t, first, false)
+	}
+	testSignals(t, syscall.SIGTERM, true)
+}
+
+func testSignals(t *testing.T, first os.Signal, second bool) {
+	t.Helper()
+	cfg := testConfig(t)
+	cmd, s, log := serveProcess(t, cfg)
+	d := dialDevice(t, websocket.Dialer{}, "ws://"+s.Listeners["http"], "ann@example.org", "phone", "dev")
+	cmd.Process.Signal(first)
+	if f := d.read(); f.Reconnect == nil {
+		t.Fatalf("want reconnect, got %+v", f)
+	}
+	want := 0
+	if second {
+		want = exitFailed
+		cmd.Process.Signal(os.Interrupt)
+	} else {
+		d.Close()
+	}
+	cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		t.Errorf("second signal %v: exit code %d, want %d\n%s", second, got, want, log)
 	}
 }
 

@@ -61,6 +61,7 @@ type wsFrame struct {
 	Result, Type, Session, Device string
 	Heartbeat                     int
 	Time                          time.Time
+	PushKey                       string `json:"push_key"`
 	Errno                         int
 	Error                         string
 	Notifications                 []struct{ ID, App, Source, Message, Action, Time string }

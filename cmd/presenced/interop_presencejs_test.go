@@ -278,6 +278,42 @@ func TestPresenceJSHonoursReconnect(t *testing.T) {
 	p.kill()
 }
 
+// TestPresenceJSHonoursRetryAfter: a device that is not let in comes back when it was told, not before.
+func TestPresenceJSHonoursRetryAfter(t *testing.T) {
+	const after = 500 * time.Millisecond
+	came, asked := make(chan time.Time, 8), make(chan time.Time, 8)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		came <- time.Now()
+		ws, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.Close()
+		var hello struct{ ID int }
+		ws.ReadJSON(&hello)
+		asked <- time.Now()
+		ws.WriteJSON(map[string]any{"result": "KO", "errno": 40, "error": "slow down", "type": "hello", "id": hello.ID,
+			"retry_after": after.Seconds()})
+		ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(4029, ""), time.Now().Add(patience))
+		ws.ReadMessage()
+	}))
+	defer server.Close()
+	p := startPage(t, map[string]any{"module": presenceJS(t), "server": server.URL, "email": friend,
+		"assertion": "x", "backoff": map[string]any{"base": 1, "cap": 1}})
+	<-came
+	for range 2 {
+		select {
+		case at := <-came:
+			if waited := at.Sub(<-asked); waited < after-5*time.Millisecond { // node rounds its timers
+				t.Errorf("it came back after %v, not %v", waited, after)
+			}
+		case <-time.After(patience):
+			t.Fatal("it does not come back")
+		}
+	}
+	p.kill()
+}
+
 // presenceJS is an address of the module.
 func presenceJS(t *testing.T) string {
 	files := httptest.NewServer(http.FileServer(http.Dir("../../web/static")))

@@ -6,6 +6,7 @@ import (
 	"presenced/presence"
 	"presenced/store"
 	"presenced/wsbridge"
+	"presenced/wsbridge/push"
 	"presenced/xmppsrv"
 	"presenced/xmppsrv/ccs"
 )
@@ -17,14 +18,15 @@ type allStats struct {
 	bridge wsbridge.Stats
 	xmpp   xmppsrv.Stats
 	ccs    ccs.Stats
+	push   push.Stats
 }
 
 // metrics returns how to read the numbers, and the table of them.
 func (g *gateway) metrics() (func() *allStats, []metric) {
 	read := func() *allStats {
-		return &allStats{g.hub.Stats(), g.store.Stats(), g.bridge.Stats(), g.xmpp.Stats(), g.ccs.Stats()}
+		return &allStats{g.hub.Stats(), g.store.Stats(), g.bridge.Stats(), g.xmpp.Stats(), g.ccs.Stats(), g.pushStats()}
 	}
-	return read, slices.Concat(hubMetrics(), storeMetrics(), bridgeMetrics(), xmppMetrics(), ccsMetrics())
+	return read, slices.Concat(hubMetrics(), storeMetrics(), bridgeMetrics(), xmppMetrics(), ccsMetrics(), pushMetrics())
 }
 
 func hubMetrics() []metric {
@@ -83,6 +85,8 @@ func bridgeMetrics() []metric {
 			func(s *allStats) uint64 { return s.bridge.Accepted }),
 		counter("sockets_refused", "WebSockets refused because their address had too many.",
 			func(s *allStats) uint64 { return s.bridge.RefusedByAddress }),
+		counter("logins_sent_away", "Devices told to come back because too many identified themselves at once.",
+			func(s *allStats) uint64 { return s.bridge.SentAway }),
 		counter("frames_received", "Frames from devices and apps.",
 			func(s *allStats) uint64 { return s.bridge.FramesIn }),
 		counter("frames_sent", "Frames to devices and apps.",

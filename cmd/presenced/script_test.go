@@ -24,6 +24,10 @@ import (
 const raceOptions = "atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(stormVariable) != "" {
+		stormProcess()
+		return
+	}
 	if os.Getenv("GORACE") == "" {
 		os.Setenv("GORACE", raceOptions)
 	}

@@ -65,6 +65,9 @@ func (f serveFlags) apply(cfg *Config, from origins, given func(name string) boo
 func (c *cli) serve(ctx context.Context, cfg Config) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // under nohup it is: a terminal that is closed ends nothing
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	defer signal.Stop(signals)
 
 	log := newLogger(c.stderr, cfg.Log)

@@ -28,8 +28,10 @@ type Grant struct {
 	Shown       bool       `json:"shown"`                 // presence is visible now, if there is any
 	Change      *time.Time `json:"next_change,omitempty"` // when that changes by itself; nil: never
 	Schedule    string     `json:"schedule"`              // windows and zone as text
-	State       string     `json:"state"`                 // shown, hidden, paused or invisible, and until when, as text
+	State       string     `json:"state"`                 // shown, hidden, paused, invisible or no status, and until when, as text
 	Created     time.Time  `json:"created,omitzero"`
+	Status      bool       `json:"status"`  // false: it sees her offline, always
+	Devices     bool       `json:"devices"` // false: it sees one in place of all
 }
 
 // GrantOf is the grant as it is now.
@@ -39,7 +41,7 @@ func (d *Desk) GrantOf(g presence.Grant) (Grant, error) {
 	v := Grant{
 		Email: g.Email, App: g.App, Name: app.Name, PUID: g.PUID, Address: d.Address(g),
 		Windows: append([]presence.Window{}, g.Windows...), TZ: g.TZ, Until: g.Until,
-		Notify: g.Notify, Idle: g.Idle, Paused: g.Paused, PausedUntil: g.PausedUntil,
+		Notify: g.Notify, Idle: g.Idle, Status: !g.NoStatus, Devices: !g.NoDevices, Paused: g.Paused, PausedUntil: g.PausedUntil,
 		Shown: s.Shown, Schedule: g.Schedule().String(), State: s.String(), Created: g.Created,
 	}
 	if !s.Change.IsZero() {
@@ -64,6 +66,8 @@ type Terms struct {
 	Until   *time.Time
 	Notify  bool
 	Idle    bool
+	// What is left out of presence: see presence.Grant.
+	NoStatus, NoDevices bool
 }
 
 // Allow grants, or replaces the terms of a grant; a pause stays, it ends by resume only. Errors as of
@@ -71,6 +75,7 @@ type Terms struct {
 func (d *Desk) Allow(email, app string, t Terms, by presence.Actor) (Grant, error) {
 	g, err := d.Hub.Edit(email, app, by, func(g *presence.Grant, _ bool) error {
 		g.Windows, g.TZ, g.Until, g.Notify, g.Idle = t.Windows, t.TZ, t.Until, t.Notify, t.Idle
+		g.NoStatus, g.NoDevices = t.NoStatus, t.NoDevices
 		return nil
 	})
 	if err != nil {

@@ -25,6 +25,9 @@ function socketURL(server = new URL(import.meta.url).origin) {
   return url.href;
 }
 
+const base64 = (buffer) =>
+  btoa(String.fromCharCode(...new Uint8Array(buffer))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+
 const remembered = 1000; // ids of notifications
 const patience = 10_000; // ms for any answer
 const { now } = Date;
@@ -39,11 +42,13 @@ const { now } = Date;
  *  - `request` {app, name, purpose, time}: an app asks to see the user; answer with consent()
  *  - `dropped` {app, count}: so many were lost because too much waited
  *  - `reconnect` {after, reason}: the gateway goes away for a while; it is honoured by itself
+ *  - `push` {endpoint}: the gateway can wake this device, see wake()
  *  - `close` {code, reason, final, retry}: retry in so many ms; final: not by itself, see open()
  *  - `error` PresenceError, or what `assertion()` threw
  */
 export class Presence extends EventTarget {
   #o; #url; #ws; #wish; #told; #hidden; #idle; #watching; #detector;
+  #push; // the subscription that the last hello told
   #turn = 0; #tries = 0; #since = 0; #notBefore = 0; #next = 1;
   #timer; #beat; #every; #again;
   #quiet; #ticket; // ticket: what takes the place of an assertion for a while
@@ -68,6 +73,7 @@ export class Presence extends EventTarget {
    * @param {"online"|"unavailable"|"offline"|null} [o.status="online"] the first status; null: none until setStatus()
    * @param {boolean} [o.auto=true] in a browser: away while the page is hidden, or the user idle where that may be known
    * @param {boolean} [o.notify=false] show notifications, once Notification.requestPermission() was granted
+   * @param {boolean|ServiceWorkerRegistration} [o.push=false] be woken by Web Push while not connected, through the page's service worker or this one, once the user has allowed it; see wake()
    * @param {{base: number, cap: number}} [o.backoff] ms: the n-th wait is random below min(cap, base·2ⁿ)
    * @param {typeof WebSocket} [o.WebSocket] another implementation
    */
@@ -120,7 +126,7 @@ export class Presence extends EventTarget {
     return this.#ask({ type: "send", app, data, ttl, id });
   }
 
-  /** Lets an app see the user, or not, or changes how. @param {{windows?, tz?, until?: string, notify?: boolean, idle?: boolean}} [options] */
+  /** Lets an app see the user, or not, or changes how. @param {{windows?, tz?, until?: string, notify?: boolean, idle?: boolean, status?: boolean, devices?: boolean}} [options] */
   consent(app, allow, options) {
     return this.#ask({ type: "consent", app, allow, ...options });
   }
@@ -129,6 +135,21 @@ export class Presence extends EventTarget {
   ack(...ids) {
     ids.forEach((id) => this.#remember(id));
     if (this.#o.ack && ids.length) this.#write({ type: "ack", ids });
+  }
+
+  /**
+   * Has the gateway wake this device by Web Push while it is not connected, or no longer. Call it from a click: the browser
+   * asks the user. False: it cannot be. It needs a service worker such as presence-sw.js.
+   */
+  async wake(on = true) {
+    if (on) {
+      this.#o.push ||= true;
+      return this.#subscribe(await this.#proof(), true);
+    }
+    await (await this.#subscription())?.unsubscribe();
+    this.#o.push = false;
+    await this.#sayPush(null);
+    return true;
   }
 
   /** Connects at once, if it is not connected: after close(), or where `close` was final. */
@@ -161,6 +182,7 @@ export class Presence extends EventTarget {
     let proof, ws;
     try {
       proof = this.#ticket ? undefined : await this.#proof();
+      this.#push = (await this.#subscription().catch(() => {}))?.toJSON();
       if (turn !== this.#turn) return; // closed meanwhile
       ws = this.#ws = new WebSocket(this.#url);
     } catch (error) {
@@ -183,8 +205,7 @@ export class Presence extends EventTarget {
 
   // Its answer is handled before the next frame is: not by a promise.
   #hello(assertion) {
-    const { email, device, ack, heartbeat } = this.#o;
-    const p = this.#presence(), quiet = this.#quiet, resume = this.#ticket ?? true, ws = this.#ws;
+    const p = this.#presence(), quiet = this.#quiet, resume = this.#ticket ?? true, ws = this.#ws, push = this.#push;
     const ok = (f) => {
       clearTimeout(this.#timer);
       this.#since = now();
@@ -196,16 +217,24 @@ export class Presence extends EventTarget {
       this.#to("connected");
       this.#tell().catch(() => {}); // what changed meanwhile
       if (this.#quiet !== quiet) this.quiet(this.#quiet).catch(() => {});
+      if (this.#o.push) this.#subscribe(assertion).catch((e) => this.#emit("error", e));
     };
     const no = (e) => {
       const stale = this.#ticket;
       if (e.errno) this.#ticket = undefined;
       if (e.errno === 31 && stale) return this.#signIn(ws);
       if (e.errno) this.#refused(e);
-      if (e.errno === 40 || e.errno >= 90) this.#drop(e.message); // in all other cases the gateway ends it
+      if (e.detail === "push") this.#o.push = false; // the gateway would not have it; the rest may be right
+      if (e.detail === "push" || e.errno === 40 || e.errno >= 90) this.#drop(e.message); // in all other cases the gateway ends it
     };
     this.#asked.set(0, { ok, no });
-    this.#write({ type: "hello", id: 0, email, assertion, device, ack, heartbeat, adapt: heartbeat === undefined, quiet, resume, ...p });
+    this.#write({ ...this.#options(assertion), id: 0, resume, push, ...p });
+  }
+
+  // What every hello says of the session: what one leaves out goes back to its default.
+  #options(assertion) {
+    const { email, device, ack, heartbeat } = this.#o;
+    return { type: "hello", email, assertion, device, ack, heartbeat, adapt: heartbeat === undefined, quiet: this.#quiet };
   }
 
   // It was away for too long to be resumed: on the same connection it signs in.
@@ -218,6 +247,39 @@ export class Presence extends EventTarget {
       this.#emit("error", error);
       this.#drop("not begun");
     }
+  }
+
+  async #worker() {
+    const { push } = this.#o;
+    return push === true ? navigator.serviceWorker?.getRegistration() : push || undefined;
+  }
+
+  async #subscription() {
+    return (await this.#worker())?.pushManager?.getSubscription();
+  }
+
+  // Subscribes with the gateway's key where that is not done yet, and tells the gateway, and the worker who it is.
+  async #subscribe(assertion, ask = false) {
+    const key = this.session?.push_key, worker = await this.#worker();
+    if (!key || !worker?.pushManager) return false;
+    let sub = await worker.pushManager.getSubscription();
+    if (sub?.options?.applicationServerKey && base64(sub.options.applicationServerKey) !== key) {
+      await sub.unsubscribe(); // of another gateway, or of one that has lost its key
+      sub = null;
+    }
+    if (!sub && !ask && globalThis.Notification?.permission !== "granted") return false;
+    sub ??= await worker.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
+    const { email } = this.#o, { device } = this.session ?? {};
+    if (assertion) worker.active?.postMessage({ presence: { url: this.#url, email, device, assertion } });
+    if (JSON.stringify(sub) !== JSON.stringify(this.#push)) await this.#sayPush(sub.toJSON());
+    this.#emit("push", { endpoint: sub.endpoint });
+    return true;
+  }
+
+  async #sayPush(push) {
+    const f = await this.#ask({ ...this.#options(await this.#proof()), resume: true, push });
+    this.#ticket = f.resume;
+    this.#push = push ?? undefined;
   }
 
   #write(frame) {
@@ -358,6 +420,7 @@ export class Presence extends EventTarget {
     const back = () => now() < this.#notBefore || this.#check();
     on(globalThis, "online", back); // another network: the old connection may be dead
     on(globalThis, "pageshow", back);
+    on(globalThis.navigator?.serviceWorker, "message", (e) => e.data?.presenced === "waiting" && back()); // it was woken
     on(globalThis.document, "visibilitychange", () => this.#visible() || back());
     if (this.#o.auto && globalThis.document) {
       this.#visible();

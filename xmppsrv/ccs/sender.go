@@ -2,7 +2,6 @@ package ccs
 
 import (
 	"cmp"
-	"errors"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -24,7 +23,7 @@ type sender struct {
 	messages []waiting           // guarded by mu: taken from the link, oldest first; it hands out a bounded number
 	receipts []waiting           // guarded by mu: the same, at most maxHeld and what sessions leave behind
 	empty    time.Time           // guarded by mu: since when there is no session
-	lost     map[print]time.Time // guarded by mu: accepted, and nobody was told; at most maxLate
+	lost     map[print]time.Time // guarded by mu: accepted, and nobody was told; the last maxLate
 	targets  targets             // guarded by mu
 	fanouts  int                 // guarded by mu: messages to topics on their way
 
@@ -111,14 +110,26 @@ func (s *sender) leave(sess *session) {
 	s.holdLocked(back, sess)
 	now := s.srv.cfg.Now()
 	for _, p := range sess.out.unsaid() {
-		if len(s.lost) < maxLate {
-			s.lost[p] = now
+		if len(s.lost) >= maxLate {
+			s.forgetOldestLocked()
 		}
+		s.lost[p] = now
 	}
 	if len(s.sessions) == 0 {
 		s.empty = now
 	}
 	s.ring()
+}
+
+// forgetOldestLocked makes room for one more message that was lost: many servers never send theirs again.
+func (s *sender) forgetOldestLocked() {
+	var oldest print
+	for p, at := range s.lost {
+		if was, ok := s.lost[oldest]; !ok || at.Before(was) {
+			oldest = p
+		}
+	}
+	delete(s.lost, oldest)
 }
 
 // holdLocked puts updates that a session had before those that wait.
@@ -344,8 +355,7 @@ func (s *sender) valid(u *presence.Update) bool {
 	if u.ByEmail {
 		p = presence.Peer{Email: u.Local}
 	}
-	_, err := s.link.Notify(p, presence.Message{Dry: true})
-	return !errors.Is(err, presence.ErrStranger)
+	return s.link.Allowed(p)
 }
 
 // late reports whether an update was for now, and now is over.

@@ -293,7 +293,7 @@ func (s *session) offer(u *presence.Update) bool {
 	var json []byte
 	if u.Kind == presence.Receipt {
 		s.srv.count.receipts.Add(1)
-		json = gcm.AppendReceipt(nil, u, s.send.app, s.srv.cfg.Now())
+		json = gcm.AppendReceipt(nil, u, s.send.app)
 	} else {
 		s.srv.count.upstream.Add(1)
 		json = gcm.AppendUpstream(nil, u, s.send.app)
@@ -353,20 +353,24 @@ func (s *session) receiptLocked(id string) int {
 
 // giveUp returns all that was not acknowledged; the session takes no more.
 func (s *session) giveUp() (list []presence.Update) {
-	list = s.giveBack(-1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	list = s.giveBackLocked(-1)
 	for _, f := range s.receipts {
 		list = append(list, f.u)
 	}
-	s.receipts, s.left = nil, true
+	s.receipts, s.left = nil, true // with the same lock, so that none is taken in between
 	return list
 }
 
 // giveBack returns the messages that were not acknowledged for longer than this.
-func (s *session) giveBack(older time.Duration) (list []presence.Update) {
+func (s *session) giveBack(older time.Duration) []presence.Update {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.giveBackLocked(older)
+}
+
+func (s *session) giveBackLocked(older time.Duration) (list []presence.Update) {
 	now := time.Now()
 	s.unacked = slices.DeleteFunc(s.unacked, func(f flight) bool {
 		old := now.Sub(f.sent) > older

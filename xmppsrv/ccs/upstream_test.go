@@ -193,6 +193,23 @@ func TestRevokedUpstream(t *testing.T) {
 	s.fence()
 }
 
+// That a message from a device had to wait is no message to one: nothing is refused where the user wants no notifications.
+func TestWaitingIsNoRefusal(t *testing.T) {
+	g := start(t)
+	g.allow("ann@example.org", "p1", func(gr *presence.Grant) { gr.Notify = false })
+	ann := g.device("ann@example.org", "phone")
+	s := g.connect()
+	g.must(ann.Send("chat", "m", []byte(`{}`), -1))
+	s.want(upstream(ann.token, "m", `{}`))
+	s.c.Close()
+	g.eventually("it is gone", func() bool { return g.srv.Stats().Sessions == 0 })
+	s = g.connect()
+	s.want(upstream(ann.token, "m", `{}`))
+	if n := g.hub.Stats().Refused; n != 0 {
+		t.Errorf("%d were refused", n)
+	}
+}
+
 // A receipt names the device; it waits for the next connection, and whoever never acknowledges one is not held up.
 func TestReceipts(t *testing.T) {
 	g := start(t)
@@ -221,9 +238,10 @@ func TestReceipts(t *testing.T) {
 	}
 	s.c.Close()
 	g.eventually("it is gone", func() bool { return g.srv.Stats().Sessions == 0 })
-	s = g.connect() // not acknowledged: again
-	if again := parse(t, s.next()); again.ID != "dr2:m-1" {
-		t.Errorf("%+v", again)
+	g.clock.add(time.Minute)
+	s = g.connect() // not acknowledged: again, with the time at which the device confirmed
+	if again := s.next(); again != want {
+		t.Errorf("got  %s\nwant %s", again, want)
 	}
 	s.gcm(`{"to":"gcm.googleapis.com","message_id":"dr2:m-1","message_type":"ack"}`)
 	s.gcm(`{"to":"p1","message_id":"m-2","delivery_receipt_requested":true}`)

@@ -3,7 +3,6 @@ package gcm
 import (
 	"fmt"
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"presenced/presence"
@@ -56,11 +55,11 @@ func UpstreamID(u *presence.Update) string {
 }
 
 // AppendReceipt appends that a device has the message.
-func AppendReceipt(dst []byte, u *presence.Update, app string, now time.Time) []byte {
+func AppendReceipt(dst []byte, u *presence.Update, app string) []byte {
 	dst = appendString(append(dst, `{"category":`...), app)
 	dst = appendString(append(dst, `,"data":{"message_status":"MESSAGE_SENT_TO_DEVICE","original_message_id":`...), u.Ref)
 	dst = appendString(append(dst, `,"device_registration_id":`...), Token(u, u.Device))
-	dst = strconv.AppendInt(append(dst, `,"message_sent_timestamp":"`...), now.UnixMilli(), 10)
+	dst = strconv.AppendInt(append(dst, `,"message_sent_timestamp":"`...), u.Since.UnixMilli(), 10)
 	dst = appendString(append(dst, `"},"message_id":`...), ReceiptPrefix+u.Ref)
 	return append(dst, `,"message_type":"receipt","time_to_live":0,"from":"`+Service+`"}`...)
 }

@@ -202,7 +202,8 @@ func TestConditions(t *testing.T) {
 }
 
 func TestEncode(t *testing.T) {
-	up := &presence.Update{Local: "p1", Tag: "t1", Device: "t2", Ref: "m\"1", ID: 35, Data: []byte(`{"a":1}`)}
+	up := &presence.Update{Local: "p1", Tag: "t1", Device: "t2", Ref: "m\"1", ID: 35, Data: []byte(`{"a":1}`),
+		Since: time.UnixMilli(1430277821658)}
 	for _, c := range []struct{ got, want string }{
 		{string(AppendAck(nil, &Sent{To: "P1", MessageID: "m1"})), `{"message_type":"ack","from":"P1","message_id":"m1"}`},
 		{string(AppendAck(nil, &Sent{To: "P1", MessageID: "m1", Canonical: "p1"})), `{"message_type":"ack","from":"P1","message_id":"m1","registration_id":"p1"}`},
@@ -210,7 +211,7 @@ func TestEncode(t *testing.T) {
 			`{"message_type":"nack","message_id":"m1","from":"x\u000a","error":"BAD_REGISTRATION","error_description":"Invalid token on 'to' field: x\u000a"}`},
 		{string(AppendUpstream(nil, up, "chat")), `{"category":"chat","data":{"a":1},"message_id":"m\"1","from":"p1/t1"}`},
 		{string(AppendUpstream(nil, &presence.Update{Local: "p1", Tag: "t1", ID: 35, Data: []byte(`{}`)}, "chat")), `{"category":"chat","data":{},"message_id":"uz","from":"p1/t1"}`},
-		{string(AppendReceipt(nil, up, "chat", time.UnixMilli(1430277821658))),
+		{string(AppendReceipt(nil, up, "chat")),
 			`{"category":"chat","data":{"message_status":"MESSAGE_SENT_TO_DEVICE","original_message_id":"m\"1","device_registration_id":"p1/t2","message_sent_timestamp":"1430277821658"},"message_id":"dr2:m\"1","message_type":"receipt","time_to_live":0,"from":"gcm.googleapis.com"}`},
 	} {
 		if c.got != c.want {
