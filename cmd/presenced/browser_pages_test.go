@@ -69,7 +69,7 @@ func errorPages(w *scene) {
 		ann.press("To the start")
 		ann.at("/")
 	}
-	ann.complains("404")
+	ann.complains("404", "405")
 }
 
 // pageKinds are all pages, as an administrator sees them who has something on each.
