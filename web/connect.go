@@ -38,8 +38,8 @@ var scopeChoices = []scopeChoice{
 	{account.TokensRead, "See which tokens there are"},
 	{account.TokensWrite, "Make tokens like itself, and take any back"},
 	{account.AuditRead, "See what happened"},
-	{account.AppsRead, "See the apps that I develop, with their secrets"},
-	{account.AppsWrite, "Register, change and remove such apps"},
+	{account.AppsRead, "See the apps that I develop"},
+	{account.AppsWrite, "Register, change and remove such apps, make new secrets for them"},
 }
 
 // lives are the choices of how long a token is good.
