@@ -27,25 +27,30 @@ func (m *model) enqueue(n presence.Notification, now time.Time) uint64 {
 	if !n.Expires.After(now) {
 		return m.seq
 	}
-	var same, keyed []presence.Notification
+	var same []presence.Notification
+	var keys []string
 	replaced := uint64(0)
 	for _, w := range m.waiting {
 		if w.Email != n.Email || w.App != n.App || !w.Expires.After(now) {
 			continue
 		}
 		same = append(same, w)
-		if w.Collapse != "" {
-			keyed = append(keyed, w)
-			if w.Collapse == n.Collapse {
-				replaced = w.Seq
-			}
+		if w.Collapse != "" && !slices.Contains(keys, w.Collapse) {
+			keys = append(keys, w.Collapse)
+		}
+		if w.Collapse != "" && w.Collapse == n.Collapse && w.Device == n.Device {
+			replaced = w.Seq
 		}
 	}
 	switch {
 	case replaced != 0:
 		m.remove(replaced)
-	case n.Collapse != "" && len(keyed) >= m.limits.CollapseKeys:
-		m.remove(keyed[0].Seq)
+	case n.Collapse != "" && !slices.Contains(keys, n.Collapse) && len(keys) >= m.limits.CollapseKeys:
+		for _, w := range same {
+			if w.Collapse == keys[0] {
+				m.remove(w.Seq)
+			}
+		}
 	case len(same) >= m.limits.QueuePerApp:
 		m.remove(same[0].Seq)
 		m.dropped[[2]string{n.Email, n.App}]++

@@ -191,6 +191,31 @@ func TestCollapseReplacesAndKeysAreBounded(t *testing.T) {
 	}
 }
 
+// One key for two devices is two notifications: neither device loses its own to the other. They are one key all the
+// same, and what makes room for a fifth key takes all of the oldest.
+func TestCollapseIsForOneDevice(t *testing.T) {
+	b := newBed(t, Options{Limits: presence.Limits{CollapseKeys: 2}})
+	keyed := func(device, key, text string) {
+		n := b.note(ann, "chat", text)
+		n.Device, n.Collapse = device, key
+		b.put(n)
+	}
+	keyed("phone", "a", "phone-a1")
+	keyed("desk", "a", "desk-a1")
+	keyed("", "a", "all-a1")
+	b.wantTexts(ann, "phone", "phone-a1 all-a1")
+	b.reopen()
+	keyed("phone", "a", "phone-a2")
+	keyed("", "a", "all-a2")
+	b.wantTexts(ann, "phone", "phone-a2 all-a2")
+	b.wantTexts(ann, "desk", "desk-a1 all-a2")
+	keyed("desk", "b", "desk-b1")
+	b.wantTexts(ann, "", "desk-a1 phone-a2 all-a2 desk-b1")
+	keyed("phone", "c", "phone-c1")
+	b.wantTexts(ann, "", "desk-b1 phone-c1")
+	b.must(b.CheckConsistency())
+}
+
 func TestExpiredIsNeitherDeliveredNorCountedNorInTheWay(t *testing.T) {
 	b := newBed(t, Options{Limits: presence.Limits{QueuePerApp: 2, CollapseKeys: 1}})
 	short := func(text string) *presence.Notification {

@@ -47,6 +47,35 @@ func TestDownstream(t *testing.T) {
 	}
 }
 
+// A collapse key replaces what waits for the same token, and takes nothing from the user's other devices.
+func TestCollapse(t *testing.T) {
+	g := start(t)
+	g.allow("ann@example.org", "p1")
+	phone, tablet := g.device("ann@example.org", "phone"), g.device("ann@example.org", "tablet")
+	for _, d := range []*device{phone, tablet} {
+		g.must(d.Subscribe("chat", "news"))
+		d.Close()
+	}
+	s := g.connect()
+	for i, to := range []string{phone.token, phone.token, tablet.token, "/topics/news", phone.token} {
+		id, key := fmt.Sprint("m", i), "sync"
+		if to == "/topics/news" {
+			key = "news"
+		}
+		s.gcm(`{"to":"` + to + `","message_id":"` + id + `","collapse_key":"` + key + `","data":{"a":"b"}}`)
+		s.want(ack(to, id))
+	}
+	for id, want := range map[string]string{"phone": "m3 m4", "tablet": "m2 m3"} {
+		var got []string
+		for _, n := range g.device("ann@example.org", id).mail() {
+			got = append(got, n.Ref)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s got %v, want %s", id, got, want)
+		}
+	}
+}
+
 // The prefix, the id and the type of a message do not matter, and two may come at once.
 func TestSpellings(t *testing.T) {
 	g := start(t)
