@@ -309,23 +309,24 @@ func (s *Session) Next(max int) (Outbox, error) {
 	return o, nil
 }
 
-// mail fills in notifications: those from the disk, then those that never touch it.
+// mail fills in notifications in the order in which they were accepted: those from the disk, and those that never touch
+// it.
 func (s *Session) mail(o *Outbox, max int) (err error) {
 	q, email := s.hub.cfg.Store, s.dev.user.email
-	if o.Notifications, err = q.Pending(email, s.dev.id, s.cursor, max); err != nil {
+	kept, err := q.Pending(email, s.dev.id, s.cursor, max)
+	if err != nil {
 		return err
 	}
 	if q.HasDropped(email) {
 		if o.Dropped, err = q.Dropped(email); err != nil {
-			o.Notifications = nil
 			return err
 		}
 	}
-	if n := len(o.Notifications); n > 0 {
-		s.cursor = o.Notifications[n-1].Seq
-	}
-	if room := max - len(o.Notifications); room > 0 {
-		o.Notifications = append(o.Notifications, s.takeLive(room)...)
+	o.Notifications = s.withLive(kept, max)
+	for i := range o.Notifications {
+		if seq := o.Notifications[i].Seq; seq&transientSeq == 0 {
+			s.cursor = seq
+		}
 	}
 	if len(o.Notifications) == max {
 		o.More = true
@@ -375,22 +376,38 @@ func (s *Session) moreLocked() *more {
 	return s.more
 }
 
-func (s *Session) takeLive(max int) []Notification {
+// withLive puts those that never touch the disk between those that come from there, and returns the first of all, at
+// most max.
+func (s *Session) withLive(kept []Notification, max int) []Notification {
 	t := s.liveOnes()
 	if t == nil {
-		return nil
+		return kept
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := min(max, len(t.waiting))
-	out := make([]Notification, n)
-	for i, l := range t.waiting[:n] {
-		out[i] = l.Notification
-		l.Notification = Notification{Seq: l.Seq, Email: l.Email, App: l.App, PUID: l.PUID, Ref: l.Ref, From: l.From, Receipt: l.Receipt}
-		t.sent = appendBounded(t.sent, l)
+	if len(t.waiting) == 0 {
+		return kept
 	}
-	t.waiting = slices.Delete(t.waiting, 0, n)
+	n := min(max, len(kept)+len(t.waiting))
+	out := make([]Notification, 0, n)
+	for len(out) < n {
+		if len(kept) > 0 && (len(t.waiting) == 0 || !t.waiting[0].Time.Before(kept[0].Time)) {
+			out, kept = append(out, kept[0]), kept[1:]
+		} else {
+			out = append(out, t.takeLocked())
+		}
+	}
 	return out
+}
+
+// takeLocked takes the oldest that waits, and remembers of it what a receipt needs.
+func (t *transients) takeLocked() Notification {
+	l := t.waiting[0]
+	t.waiting = slices.Delete(t.waiting, 0, 1)
+	n := l.Notification
+	l.Notification = Notification{Seq: n.Seq, Email: n.Email, App: n.App, PUID: n.PUID, Ref: n.Ref, From: n.From, Receipt: n.Receipt}
+	t.sent = appendBounded(t.sent, l)
+	return n
 }
 
 func (s *Session) confirmLive(seqs []uint64) (confirmed []Notification) {
