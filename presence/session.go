@@ -59,8 +59,10 @@ type Session struct {
 
 // more is what few sessions have.
 type more struct {
-	live   transients
-	ticket ticket // zero: none. Guarded by the shard
+	live    transients
+	ticket  ticket    // zero: none. Guarded by the shard
+	dropped []Dropped // told and not confirmed. Guarded by the shard
+	forget  *Commit   // of what was confirmed of it; nil: nothing was. Guarded by the shard
 }
 
 const (
@@ -261,8 +263,8 @@ func (s *Session) Renew(credential string, expires time.Time) error {
 
 // Outbox is what a session has to say to its device now, in this order.
 type Outbox struct {
-	Requests      []Request // all that wait for the user's answer
-	Dropped       []Dropped
+	Requests      []Request      // all that wait for the user's answer
+	Dropped       []Dropped      // for ConfirmDropped
 	Notifications []Notification // oldest first
 	Reconnect     *Reconnect
 	End           End  // not Alive: say why and close
@@ -317,10 +319,8 @@ func (s *Session) mail(o *Outbox, max int) (err error) {
 	if err != nil {
 		return err
 	}
-	if q.HasDropped(email) {
-		if o.Dropped, err = q.Dropped(email); err != nil {
-			return err
-		}
+	if o.Dropped, err = s.tellDropped(); err != nil {
+		return err
 	}
 	o.Notifications = s.withLive(kept, max)
 	for i := range o.Notifications {
@@ -374,6 +374,57 @@ func (s *Session) moreLocked() *more {
 		s.more = new(more)
 	}
 	return s.more
+}
+
+// tellDropped returns what was discarded and the device was not told in this session.
+func (s *Session) tellDropped() ([]Dropped, error) {
+	h, email := s.hub, s.dev.user.email
+	if !h.cfg.Store.HasDropped(email) || s.knowsDropped() {
+		return nil, nil
+	}
+	ds, err := h.cfg.Store.Dropped(email)
+	if len(ds) == 0 || err != nil {
+		return nil, err
+	}
+	sh := h.shard(email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s.moreLocked().dropped = ds
+	return ds, nil
+}
+
+// knowsDropped reports whether the device was told, until that is confirmed and forgotten.
+func (s *Session) knowsDropped() bool {
+	sh := s.hub.shard(s.dev.user.email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.more == nil {
+		return false
+	}
+	if c := s.more.forget; c != nil && c.Ended() {
+		s.more.dropped, s.more.forget = nil, nil
+	}
+	return s.more.dropped != nil
+}
+
+// ConfirmDropped takes note that the device knows what [Outbox].Dropped said; until then the next session says it again. It
+// does not wait for the disk.
+func (s *Session) ConfirmDropped() {
+	email := s.dev.user.email
+	sh := s.hub.shard(email)
+	sh.mu.Lock()
+	var told []Dropped
+	if s.more != nil && s.more.forget == nil {
+		told = s.more.dropped
+	}
+	sh.mu.Unlock()
+	if told == nil {
+		return
+	}
+	c := s.hub.cfg.Store.ForgetDropped(email, told)
+	sh.mu.Lock()
+	s.more.forget = c
+	sh.mu.Unlock()
 }
 
 // withLive puts those that never touch the disk between those that come from there, and returns the first of all, at

@@ -289,21 +289,33 @@ func (g *group) countDropped(user userKey, email, app string) error {
 	return b.Put(k, be64(n+1))
 }
 
-// takeDropped reads and deletes the counters of email.
-func (g *group) takeDropped(user userKey, email string) (ds []presence.Dropped, err error) {
+// forgetDropped takes off the counters of email what a device was told of them, or leaves them as they are.
+func (g *group) forgetDropped(user userKey, email string, told []presence.Dropped) error {
 	b := inDropped.of(g.tx)
-	for _, k := range keysOf(b, prefixOf(email), 0) {
-		_, app := splitPair(k)
-		ds = append(ds, presence.Dropped{App: app, Count: binary.BigEndian.Uint64(b.Get(k))})
-		if err := b.Delete(k); err != nil {
-			return nil, err
+	for _, d := range told {
+		k := pair(email, d.App)
+		v := b.Get(k)
+		if v == nil || binary.BigEndian.Uint64(v) < d.Count {
+			continue
+		}
+		g.dirty = true
+		err := b.Delete(k)
+		if left := binary.BigEndian.Uint64(v) - d.Count; left > 0 {
+			err = b.Put(k, be64(left))
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if len(ds) > 0 {
-		g.dirty = true
-	}
+	g.dropped = append(g.dropped, mark{user: user, on: len(keysOf(b, prefixOf(email), 1)) > 0})
+	return nil
+}
+
+// removeDropped removes all counters of email.
+func (g *group) removeDropped(user userKey, email string) error {
+	b := inDropped.of(g.tx)
 	g.dropped = append(g.dropped, mark{user: user})
-	return ds, nil
+	return deleteKeys(b, keysOf(b, prefixOf(email), 0))
 }
 
 // confirm removes those of seqs (sorted) that are the user's and for anyone or for device.

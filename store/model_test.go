@@ -92,11 +92,10 @@ func (m *model) purge(email, app string) {
 	})
 }
 
-func (m *model) takeDropped(email string) (ds []presence.Dropped) {
+func (m *model) droppedOf(email string) (ds []presence.Dropped) {
 	for _, app := range modelApps {
 		if n := m.dropped[[2]string{email, app}]; n > 0 {
 			ds = append(ds, presence.Dropped{App: app, Count: n})
-			delete(m.dropped, [2]string{email, app})
 		}
 	}
 	return ds
@@ -243,8 +242,16 @@ func TestQueueIsLikeTheModel(t *testing.T) {
 				email := rapid.SampledFrom(modelUsers).Draw(t, "email")
 				got, err := x.Dropped(email)
 				ok(t, err)
-				if want := x.m.takeDropped(email); !slices.Equal(got, want) {
+				if want := x.m.droppedOf(email); !slices.Equal(got, want) || x.HasDropped(email) != (want != nil) {
 					t.Fatalf("dropped %v, want %v", got, want)
+				}
+			},
+			"told of dropped": func(t *rapid.T) {
+				email, app := rapid.SampledFrom(modelUsers).Draw(t, "email"), rapid.SampledFrom(modelApps).Draw(t, "app")
+				told := uint64(rapid.IntRange(1, 3).Draw(t, "told"))
+				ok(t, x.ForgetDropped(email, []presence.Dropped{{App: app, Count: told}}).Wait())
+				if k := [2]string{email, app}; x.m.dropped[k] >= told {
+					x.m.dropped[k] -= told
 				}
 			},
 			"reopen": func(t *rapid.T) { x.reopen() },

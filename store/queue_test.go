@@ -164,6 +164,19 @@ func TestOldestGoesWhenFullAndIsCounted(t *testing.T) {
 	if want := []presence.Dropped{{App: "chat", Count: 2}}; !slices.Equal(ds, want) {
 		t.Errorf("dropped %v, want %v", ds, want)
 	}
+	b.put(b.note(ann, "chat", "more"))
+	b.must(b.ForgetDropped(ann, ds).Wait()) // what has come since is not forgotten
+	b.must(b.ForgetDropped(ann, ds).Wait()) // nor when another device was told as well
+	b.reopen()
+	ds, err = b.Dropped(ann)
+	b.must(err)
+	if want := []presence.Dropped{{App: "chat", Count: 1}}; !slices.Equal(ds, want) {
+		t.Errorf("dropped %v, want %v", ds, want)
+	}
+	b.must(b.ForgetDropped(ann, ds).Wait())
+	if b.HasDropped(ann) {
+		t.Error("what was told is not forgotten")
+	}
 	b.reopen()
 	if ds, err := b.Dropped(ann); err != nil || ds != nil || b.HasDropped(ann) {
 		t.Errorf("dropped again: %v, %v", ds, err)
