@@ -26,8 +26,10 @@ func TestDraining(t *testing.T) {
 	g.srv.Drain()
 	g.srv.Drain()
 	s.want(control)
-	s.gcm(`{"to":"p1","message_id":"m-2"}`)
-	s.want(nack("p1", "m-2", "CONNECTION_DRAINING", "Connection draining"))
+	for _, fields := range []string{"", `,"dry_run":true`} {
+		s.gcm(`{"to":"p1","message_id":"m-2"` + fields + `}`)
+		s.want(nack("p1", "m-2", "CONNECTION_DRAINING", "Connection draining"))
+	}
 	s.gcm(`{"to":"p1"}`)
 	if e := s.next(); !strings.Contains(e, `type="error"`) {
 		t.Error(e)

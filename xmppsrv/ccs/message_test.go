@@ -112,10 +112,12 @@ func TestNacks(t *testing.T) {
 		{"p2", `"data":{}`, "DEVICE_UNREGISTERED", `The user allows no notifications`},
 		{"", `"message_type":"ack"`, "BAD_ACK", `Bad ack: the field 'to' is missing`},
 	} {
-		s.gcm(`{"to":"` + c.to + `","message_id":"m",` + c.fields + `}`)
-		s.want(nack(c.to, "m", c.code, c.text))
+		for _, dry := range []string{"", `,"dry_run":true`} { // which is refused for the same reasons
+			s.gcm(`{"to":"` + c.to + `","message_id":"m",` + c.fields + dry + `}`)
+			s.want(nack(c.to, "m", c.code, c.text))
+		}
 	}
-	if n := g.srv.Stats().Nacked; n["INVALID_JSON"] != 5 || n["DEVICE_UNREGISTERED"] != 3 {
+	if n := g.srv.Stats().Nacked; n["INVALID_JSON"] != 10 || n["DEVICE_UNREGISTERED"] != 6 {
 		t.Errorf("counted %v", n)
 	}
 }
@@ -217,8 +219,10 @@ func TestTargetRate(t *testing.T) {
 		s.gcm(`{"to":"p1","message_id":"m"}`)
 		s.want(ack("p1", "m"))
 	}
-	s.gcm(`{"to":"p1","message_id":"m"}`)
-	s.want(nack("p1", "m", "DEVICE_MESSAGE_RATE_EXCEEDED", "Downstream message rate exceeded for this registration id"))
+	for _, fields := range []string{"", `,"dry_run":true`} {
+		s.gcm(`{"to":"p1","message_id":"m"` + fields + `}`)
+		s.want(nack("p1", "m", "DEVICE_MESSAGE_RATE_EXCEEDED", "Downstream message rate exceeded for this registration id"))
+	}
 	s.gcm(`{"to":"p2","message_id":"m"}`)
 	s.want(ack("p2", "m"))
 	g.clock.add(time.Hour)
@@ -232,9 +236,11 @@ func TestStorageFails(t *testing.T) {
 	g.allow("ann@example.org", "p1")
 	s := g.connect()
 	g.must(g.db.Close())
-	s.gcm(`{"to":"p1","message_id":"m"}`)
-	if p := parse(t, s.next()); p.Error != "SERVICE_UNAVAILABLE" || p.Text == "" {
-		t.Errorf("%+v", p)
+	for _, to := range []string{"p1", "/topics/news"} {
+		for _, fields := range []string{"", `,"dry_run":true`} {
+			s.gcm(`{"to":"` + to + `","message_id":"m"` + fields + `}`)
+			s.want(nack(to, "m", "SERVICE_UNAVAILABLE", "The storage is not available"))
+		}
 	}
 }
 
