@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,10 +204,12 @@ func sum(m map[string]int) (n int) {
 // slowStore holds commits back until it is told.
 type slowStore struct {
 	presence.Store
-	hold chan struct{}
+	hold  chan struct{}
+	asked atomic.Int32
 }
 
 func (s *slowStore) Enqueue(n *presence.Notification) *presence.Commit {
+	s.asked.Add(1)
 	c, out := s.Store.Enqueue(n), presence.NewCommit()
 	go func() {
 		<-s.hold
@@ -219,7 +222,9 @@ func (s *slowStore) Enqueue(n *presence.Notification) *presence.Commit {
 // Its id alone does not make it the same.
 func TestSentAgain(t *testing.T) {
 	hold := make(chan struct{})
-	g := start(t, func(c *setup) { c.Store = func(s presence.Store) presence.Store { return &slowStore{s, hold} } })
+	g := start(t, func(c *setup) {
+		c.Store = func(s presence.Store) presence.Store { return &slowStore{Store: s, hold: hold} }
+	})
 	g.allow("ann@example.org", "p1")
 	ann := g.device("ann@example.org", "phone")
 	s := g.connect()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"presenced/presence"
@@ -265,4 +266,38 @@ func TestWindow(t *testing.T) {
 	}
 	g.must(<-sent)
 	s.fence()
+}
+
+// A hundred messages without an answer are taken, and no more is read until one is answered; acknowledgements of what
+// devices sent go on at the limit.
+func TestUnansweredIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowStore{hold: make(chan struct{})}
+		g := start(t, func(c *setup) {
+			c.Pipes, c.Store = newPipes(), func(s presence.Store) presence.Store { slow.Store = s; return slow }
+		})
+		g.allow("ann@example.org", "p1")
+		ann := g.device("ann@example.org", "phone")
+		s := g.connect()
+		g.must(ann.Send("chat", "up", []byte(`{}`), -1))
+		s.want(upstream(ann.token, "up", `{}`))
+		for i := range 100 {
+			s.gcm(fmt.Sprintf(`{"to":"p1","message_id":"m%d"}`, i))
+		}
+		s.gcm(ackUp(ann.token, "up"))
+		synctest.Wait()
+		if ms, err := g.db.UpstreamOf("chat", 0, 1); err != nil || len(ms) > 0 {
+			t.Errorf("the acknowledgement is not seen at the limit: %v, %v", ms, err)
+		}
+		go s.c.Write([]byte(message(`{"to":"p1","message_id":"m100"}`)))
+		synctest.Wait()
+		if n := slow.asked.Load(); n != 100 {
+			t.Errorf("%d are taken without an answer, want 100", n)
+		}
+		close(slow.hold)
+		for i := range 101 {
+			s.want(ack("p1", fmt.Sprint("m", i)))
+		}
+		s.fence()
+	})
 }
