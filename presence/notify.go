@@ -162,14 +162,16 @@ func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Delivery{hub: h, n: n, dry: m.Dry}
-	if d.dry {
+	d := &Delivery{hub: h, n: n}
+	switch {
+	case m.Dry:
 		return d, nil
+	case n.isLasting():
+		d.commit = h.cfg.Store.Enqueue(n)
+	default:
+		d.live = true
 	}
 	h.notified.Add(1)
-	if n.isLasting() {
-		d.commit = h.cfg.Store.Enqueue(n)
-	}
 	return d, nil
 }
 
@@ -276,7 +278,7 @@ type Delivery struct {
 	commit *Commit // nil: nothing to wait for
 	n      *Notification
 	all    []*Notification // of several: all, n is the last; nil: n alone
-	dry    bool            // there is nothing to hand on
+	live   bool            // n never touches the disk, and waits for nothing but its turn
 }
 
 // Wait blocks until the notification is accepted: it is on disk, and the user's devices are woken, or it has TTL 0 and is
@@ -293,7 +295,7 @@ func (d *Delivery) Wait() error {
 		for _, n := range d.all {
 			d.pass(n)
 		}
-	case !d.dry:
+	case d.commit != nil || d.live:
 		d.pass(d.n)
 	}
 	return nil
