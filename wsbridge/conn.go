@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,11 +52,20 @@ type debts struct {
 }
 
 const (
-	flagRunning uint32 = 1 << iota // a writer is there
-	flagAgain                      // it has to look once more
-	flagPing                       // it has to send a ping
-	flagRetry                      // the store failed: the sweep has to start it
-	flagHeld                       // the heartbeat has held
+	flagRunning  uint32 = 1 << iota // a writer is there
+	flagAgain                       // it has to look once more
+	flagPing                        // it has to send a ping
+	flagRetry                       // the store failed: the sweep has to start it
+	flagHeld                        // the heartbeat has held
+	flagDropping                    // a ping with droppedPing went out
+	flagDropped                     // and its pong came
+)
+
+// A frame that tells what was discarded is known by a pong to have arrived: as an item of this number, or in ack mode,
+// where items wait for none, by a ping of its own.
+const (
+	droppedSeq  = 0
+	droppedPing = "dropped"
 )
 
 // Bounds of a writer.
@@ -546,6 +556,11 @@ func (c *conn) onPing(payload string) error {
 func (c *conn) onPong(payload string) error {
 	c.in = 0
 	c.held()
+	if payload == droppedPing && c.flags.And(^flagDropping)&flagDropping != 0 {
+		c.flags.Or(flagDropped)
+		c.kick()
+		return nil
+	}
 	if n, err := strconv.ParseUint(payload, 10, 32); err == nil && c.pongTo(uint32(n)) {
 		c.kick()
 		return nil
@@ -578,13 +593,20 @@ func (c *conn) pongTo(mark uint32) bool {
 // confirmArrived confirms what pongs said. mu is held meanwhile, so that whoever comes later knows that it is
 // done.
 func (c *conn) confirmArrived() {
+	if c.flags.Load()&flagDropped != 0 && c.flags.And(^flagDropped)&flagDropped != 0 {
+		c.session.Load().ConfirmDropped()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d := c.debts
 	if d == nil || d.arrived == 0 {
 		return
 	}
-	c.session.Load().Confirm(d.open[:d.arrived:d.arrived])
+	arrived := d.open[:d.arrived:d.arrived]
+	if slices.Contains(arrived, droppedSeq) {
+		c.session.Load().ConfirmDropped()
+	}
+	c.session.Load().Confirm(arrived)
 	d.open = d.open[d.arrived:]
 	d.arrived = 0
 	c.forgive()
