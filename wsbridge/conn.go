@@ -179,6 +179,9 @@ func (c *conn) greet(frame []byte) error {
 // handle handles a frame of an identified device. It returns an error only where the connection is to end.
 func (c *conn) handle(frame []byte) error {
 	r, e := c.decode(frame)
+	if s := c.session.Load(); s != nil && r.kind != ackFrame { // an ack is no reason to wake up for more
+		defer s.Awake()
+	}
 	if e != nil {
 		return c.refuse(&r, e, false)
 	}
@@ -380,9 +383,6 @@ func (c *conn) carryOut(r *request) error {
 		c.confirmAcked(r.seqs)
 	case quietFrame:
 		c.session.Load().SetQuiet(r.quiet)
-	}
-	if r.kind != ackFrame { // an ack is no reason to wake up for more
-		defer c.session.Load().Awake()
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
