@@ -702,7 +702,7 @@ func (c *conn) farewell(err error) {
 func (c *conn) log(e *Error) {
 	c.b.stats.errnos[e.Errno].Add(1)
 	level := slog.LevelDebug
-	if now := c.b.tick.Load(); e.ours() && c.b.loud.Swap(now) != now { // a broken disk breaks for all
+	if e.ours() {
 		level = slog.LevelError
 	}
 	to, app := "to a device", slog.Attr{}
