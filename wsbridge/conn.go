@@ -315,14 +315,13 @@ func (c *conn) attach(r *request, a presence.Attach) error {
 }
 
 // verify asks who the assertion speaks for, and wants it to be this e-mail on this device. A token of
-// another device is as good as none. An address from which too much was refused lately is not heard.
+// another device is as good as none. From an address from which too much was refused lately, only what is quick to
+// check is heard.
 func (c *conn) verify(email, device, assertion string) (identity.Identity, *Error) {
-	if wait, ok := c.b.cfg.Attempts.Allow(c.from.addr()); !ok {
-		return identity.Identity{}, c.tooMany(wait)
-	}
+	verifier, wait := c.b.cfg.Attempts.Ask(c.from.addr(), c.b.cfg.Verifier)
 	ctx, cancel := context.WithTimeout(c.b.ctx, c.b.cfg.IdentifyTimeout)
 	defer cancel()
-	id, err := c.b.cfg.Verifier.Verify(ctx, email, assertion)
+	id, err := verifier.Verify(ctx, email, assertion)
 	switch {
 	case err != nil:
 	case id.Email != email:
@@ -331,6 +330,9 @@ func (c *conn) verify(email, device, assertion string) (identity.Identity, *Erro
 		err = &identity.Error{Kind: identity.Invalid, Cause: errors.New("the token is of another device")}
 	default:
 		return id, nil
+	}
+	if wait > 0 {
+		return identity.Identity{}, c.tooMany(wait)
 	}
 	c.b.cfg.Attempts.Refused(c.from.addr(), err)
 	return id, identityError(err)

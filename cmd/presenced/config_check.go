@@ -51,6 +51,28 @@ func (c *Config) ValidateOffline(from origins) error {
 	return errors.Join(k.errs...)
 }
 
+// Warnings are what does not keep a server from running and is hardly meant, for a valid c.
+func (c *Config) Warnings(from origins) (ws []*problem) {
+	if len(c.HTTP.TrustedProxies) == 0 && c.isBehindProxy() {
+		ws = append(ws, &problem{Where: from["origin"], Key: "http.trusted_proxies",
+			Text: "nobody is trusted, but to " + c.Origin + " one gets only through something in front of this server: " +
+				"all have its address, and limits.sockets_per_address and failed attempts count for all together",
+			Hint: `have it set X-Forwarded-For and name it, such as trusted_proxies = ["127.0.0.1"]`})
+	}
+	return ws
+}
+
+// isBehindProxy reports whether the public origin cannot be this server itself: it is on another machine's side of
+// loopback, or has TLS that is not done here.
+func (c *Config) isBehindProxy() bool {
+	u, err := url.Parse(c.Origin)
+	if err != nil || c.Origin == "" || isLoopback(u.Hostname()) {
+		return false
+	}
+	host, _, err := splitListen(c.HTTP.Listen)
+	return err == nil && isLoopback(host) || u.Scheme == "https" && c.HTTP.TLSCert == ""
+}
+
 // checker collects what is wrong with c.
 type checker struct {
 	c    *Config

@@ -300,6 +300,31 @@ func TestValidateAllows(t *testing.T) {
 	}
 }
 
+// A warning is about what can be known: an origin that is not this server itself.
+func TestWarnsOfOneAddressForAll(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		set  func(*Config)
+		want bool
+	}{
+		{"default", func(*Config) {}, false},
+		{"loopback by a name", func(c *Config) { c.Origin = "https://localhost:8443" }, false},
+		{"from outside to loopback", func(c *Config) { c.Origin = "http://presence.example.org" }, true},
+		{"TLS by something else", func(c *Config) { c.Origin, c.HTTP.Listen = "https://presence.example.org", ":80" }, true},
+		{"no TLS", func(c *Config) { c.Origin, c.HTTP.Listen = "http://presence.example.org", ":80" }, false},
+		{"TLS here", func(c *Config) { c.Origin, c.HTTP.Listen, c.HTTP.TLSCert = "https://presence.example.org", ":443", "cert.pem" }, false},
+		{"named", func(c *Config) {
+			c.Origin, c.HTTP.TrustedProxies = "https://presence.example.org", []string{"127.0.0.1"}
+		}, false},
+	} {
+		c := DefaultConfig()
+		tt.set(&c)
+		if got := c.Warnings(nil); (len(got) > 0) != tt.want {
+			t.Errorf("%s: %v, want a warning: %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 // TestLayers: defaults, file, environment, flags; the later one counts.
 func TestLayers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "p.toml")
