@@ -312,7 +312,9 @@ func TestWarnsOfOneAddressForAll(t *testing.T) {
 		{"from outside to loopback", func(c *Config) { c.Origin = "http://presence.example.org" }, true},
 		{"TLS by something else", func(c *Config) { c.Origin, c.HTTP.Listen = "https://presence.example.org", ":80" }, true},
 		{"no TLS", func(c *Config) { c.Origin, c.HTTP.Listen = "http://presence.example.org", ":80" }, false},
-		{"TLS here", func(c *Config) { c.Origin, c.HTTP.Listen, c.HTTP.TLSCert = "https://presence.example.org", ":443", "cert.pem" }, false},
+		{"TLS here", func(c *Config) {
+			c.Origin, c.HTTP.Listen, c.HTTP.TLSCert = "https://presence.example.org", ":443", "cert.pem"
+		}, false},
 		{"named", func(c *Config) {
 			c.Origin, c.HTTP.TrustedProxies = "https://presence.example.org", []string{"127.0.0.1"}
 		}, false},
