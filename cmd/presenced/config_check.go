@@ -309,6 +309,8 @@ func (k *checker) ccs() {
 			k.fail(key, "needs a certificate: this wire has no form without TLS", "set ccs.tls_cert and ccs.tls_key")
 		}
 	}
+	k.atLeast("ccs.burst", c.Burst, 1)
+	k.rate("ccs.rate", c.Rate)
 	if c.Listen == "" && c.PreprodListen == "" && c.TLSCert != "" {
 		k.fail("ccs.tls_cert", "is used by ccs.listen and ccs.preprod_listen only, which are off", "set ccs.listen, such as 127.0.0.1:5235")
 	}
@@ -345,11 +347,14 @@ func (k *checker) device() {
 	k.positive("device.pong_timeout", d.PongTimeout)
 	k.atLeast("device.max_frame", d.MaxFrame, minFrame)
 	k.atLeast("device.burst", d.Burst, 1)
-	if !(d.Rate >= 0 && d.Rate < 1e9) {
-		k.fail("device.rate", "must not be negative", "0 turns the limit off")
-	}
-	if !(d.Logins >= 0 && d.Logins < 1e9) {
-		k.fail("device.logins", "must not be negative", "0 turns the limit off")
+	k.rate("device.rate", d.Rate)
+	k.rate("device.logins", d.Logins)
+}
+
+// rate checks something a second.
+func (k *checker) rate(key string, r float64) {
+	if !(r >= 0 && r < 1e9) {
+		k.fail(key, "must not be negative", "0 turns the limit off")
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // protocolDefaults is the configuration as the wire contract lists it (§7): every key with its default. Of ours are
-// http.sidebar_frames and the table push.
+// http.sidebar_frames, ccs.burst, ccs.rate and the table push.
 func protocolDefaults() map[string]any {
 	return map[string]any{
 		"domain": "localhost", "data": "./presenced-data", "origin": "", "insecure": false, "dev": false,
@@ -27,6 +27,7 @@ func protocolDefaults() map[string]any {
 		"xmpp.client_ca": "", "xmpp.max_stanza": 65536.0, "xmpp.handshake_timeout": "10s",
 		"xmpp.resume_timeout": "300s", "xmpp.ping_interval": "120s", "xmpp.show_version": true,
 		"ccs.listen": "", "ccs.preprod_listen": "", "ccs.tls_cert": "", "ccs.tls_key": "",
+		"ccs.burst": 5000.0, "ccs.rate": 100.0,
 		"device.identify_timeout": "10s", "device.linger": "10s", "device.heartbeat": "120s",
 		"device.heartbeat_min": "30s", "device.heartbeat_max": "30m", "device.pong_timeout": "10s",
 		"device.max_frame": 8192.0, "device.burst": 20.0, "device.rate": 1.0, "device.logins": 2000.0,
@@ -250,6 +251,8 @@ func TestValidateRules(t *testing.T) {
 		{"ccs.listen", func(c *Config) { c.CCS.Listen = "5235" }},
 		{"ccs.tls_key", func(c *Config) { c.CCS.Listen, c.CCS.TLSKey = "127.0.0.1:1", "key.pem" }},
 		{"ccs.tls_cert", func(c *Config) { c.CCS.TLSCert, c.CCS.TLSKey = "cert.pem", "key.pem" }},
+		{"ccs.burst", func(c *Config) { c.CCS.Burst = 0 }},
+		{"ccs.rate", func(c *Config) { c.CCS.Rate = -1 }},
 		{"log.level", func(c *Config) { c.Log.Level = "verbose" }},
 		{"log.format", func(c *Config) { c.Log.Format = "xml" }},
 	} {
