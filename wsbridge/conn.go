@@ -189,6 +189,9 @@ func (c *conn) greet(frame []byte) error {
 // handle handles a frame of an identified device. It returns an error only where the connection is to end.
 func (c *conn) handle(frame []byte) error {
 	r, e := c.decode(frame)
+	if s := c.session.Load(); s != nil && r.kind != ackFrame { // an ack is no reason to wake up for more
+		defer s.Awake()
+	}
 	if e != nil {
 		return c.refuse(&r, e, false)
 	}
@@ -322,14 +325,13 @@ func (c *conn) attach(r *request, a presence.Attach) error {
 }
 
 // verify asks who the assertion speaks for, and wants it to be this e-mail on this device. A token of
-// another device is as good as none. An address from which too much was refused lately is not heard.
+// another device is as good as none. From an address from which too much was refused lately, only what is quick to
+// check is heard.
 func (c *conn) verify(email, device, assertion string) (identity.Identity, *Error) {
-	if wait, ok := c.b.cfg.Attempts.Allow(c.from.addr()); !ok {
-		return identity.Identity{}, c.tooMany(wait)
-	}
+	verifier, wait := c.b.cfg.Attempts.Ask(c.from.addr(), c.b.cfg.Verifier)
 	ctx, cancel := context.WithTimeout(c.b.ctx, c.b.cfg.IdentifyTimeout)
 	defer cancel()
-	id, err := c.b.cfg.Verifier.Verify(ctx, email, assertion)
+	id, err := verifier.Verify(ctx, email, assertion)
 	switch {
 	case err != nil:
 	case id.Email != email:
@@ -338,6 +340,9 @@ func (c *conn) verify(email, device, assertion string) (identity.Identity, *Erro
 		err = &identity.Error{Kind: identity.Invalid, Cause: errors.New("the token is of another device")}
 	default:
 		return id, nil
+	}
+	if wait > 0 {
+		return identity.Identity{}, c.tooMany(wait)
 	}
 	c.b.cfg.Attempts.Refused(c.from.addr(), err)
 	return id, identityError(err)
@@ -390,9 +395,6 @@ func (c *conn) carryOut(r *request) error {
 		c.confirmAcked(r.seqs)
 	case quietFrame:
 		c.session.Load().SetQuiet(r.quiet)
-	}
-	if r.kind != ackFrame { // an ack is no reason to wake up for more
-		defer c.session.Load().Awake()
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -724,7 +726,7 @@ func (c *conn) farewell(err error) {
 func (c *conn) log(e *Error) {
 	c.b.stats.errnos[e.Errno].Add(1)
 	level := slog.LevelDebug
-	if now := c.b.tick.Load(); e.ours() && c.b.loud.Swap(now) != now { // a broken disk breaks for all
+	if e.ours() {
 		level = slog.LevelError
 	}
 	to, app := "to a device", slog.Attr{}
