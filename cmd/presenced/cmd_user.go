@@ -181,12 +181,15 @@ func (c *cli) tokenAdd(ctx context.Context, email string, n tokenFlags) error {
 		}
 		return c.print(got, func(w io.Writer) {
 			how := "A device sends it as its assertion."
-			facts(w, "email", got.Email, "device", tokenFor(account.Token{Device: got.Device, Name: got.Name, Scopes: got.Scopes}), "token", got.Token,
-				"expires", never(got.Expires))
+			pairs := []string{"email", got.Email, "for", tokenFor(account.Token{Device: got.Device, Name: got.Name, Scopes: got.Scopes}),
+				"token", got.Token, "expires", never(got.Expires)}
 			if len(got.Scopes) > 0 {
 				how = "Programs send it as Authorization: Bearer."
-				facts(w, "scopes", strings.Join(got.Scopes, " "))
+				pairs = append(pairs, "scopes", strings.Join(got.Scopes, " "))
+			} else if got.Device == "" {
+				how += " With it she can sign in to the pages, too."
 			}
+			facts(w, pairs...)
 			fmt.Fprintln(w, "\nThe token is not shown again. "+how)
 		})
 	})
@@ -197,7 +200,10 @@ func tokenFor(v account.Token) string {
 	if len(v.Scopes) > 0 {
 		return strings.TrimSpace("API " + v.Name)
 	}
-	return anyDevice(v.Device)
+	if v.Device == "" {
+		return "any device"
+	}
+	return v.Device
 }
 
 func anyDevice(d string) string {
@@ -219,7 +225,7 @@ func (c *cli) tokenList(ctx context.Context, email, device string) error {
 	if err != nil {
 		return err
 	}
-	t := c.newTable("no tokens", "DEVICE", "HASH", "CREATED", "EXPIRES", "SCOPES")
+	t := c.newTable("no tokens", "FOR", "HASH", "CREATED", "EXPIRES", "SCOPES")
 	return list(ctx, c, pathOf("users", email, "tokens")+query("device", device), t, func(v account.Token) []string {
 		return []string{tokenFor(v), v.Hash[:12], timeText(v.Created), never(v.Expires), strings.Join(v.Scopes, ",")}
 	})
