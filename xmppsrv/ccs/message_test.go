@@ -188,8 +188,10 @@ func TestTargetRate(t *testing.T) {
 		s.gcm(`{"to":"p1","message_id":"m"}`)
 		s.want(ack("p1", "m"))
 	}
-	s.gcm(`{"to":"p1","message_id":"m"}`)
-	s.want(nack("p1", "m", "DEVICE_MESSAGE_RATE_EXCEEDED", "Downstream message rate exceeded for this registration id"))
+	for _, to := range []string{"p1", "P1", "p1@gw.example"} { // the same token, however it is spelt
+		s.gcm(`{"to":"` + to + `","message_id":"m"}`)
+		s.want(nack(to, "m", "DEVICE_MESSAGE_RATE_EXCEEDED", "Downstream message rate exceeded for this registration id"))
+	}
 	s.gcm(`{"to":"p2","message_id":"m"}`)
 	s.want(ack("p2", "m"))
 	g.clock.add(time.Hour)
