@@ -63,6 +63,7 @@ type Server struct {
 	pongWait  time.Duration // for any byte after a ping; immutable
 	maxKept   int           // maxKeptBytes; other in tests
 	holdWait  time.Duration // likewise
+	snapshot  time.Duration // snapshotWait; likewise
 
 	closing   chan struct{}   // closed when Shutdown begins
 	running   context.Context // ends then too; immutable
@@ -85,6 +86,7 @@ func New(c Config) *Server {
 		pongWait:  min(c.PingInterval, maxPongWait),
 		maxKept:   maxKeptBytes,
 		holdWait:  holdWait,
+		snapshot:  snapshotWait,
 		decoy:     rand.Text(),
 		gate:      gate{max: c.MaxWaiting, maxEach: c.MaxWaitingPerAddress, each: make(map[netip.Prefix]int)},
 		closing:   make(chan struct{}),

@@ -113,6 +113,7 @@ func pageNotified(w *interop) {
 	p.wait(event{Event: "notification", Body: "first", From: appDomain})
 	app.receipt(w, "first")
 	p.do(do("hold"))
+	p.wait(event{Event: "holding"}) // the command and the notification come by different ways
 	app.notify(w, "second")
 	id := p.wait(event{Event: "notification", Body: "second"}).ID
 	w.gateway.kill() // it is not confirmed
