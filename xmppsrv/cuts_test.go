@@ -48,7 +48,7 @@ const (
 // Nor do workers that share an app, whose users move from one to the other at each cut.
 func TestNothingIsLostOverCutsOfWorkers(t *testing.T) {
 	g := start(t, func(c *setup) { c.Limits.QueuePerApp, c.Limits.UpstreamPerApp = workerNotes, usersMessages })
-	g.srv.HoldWait(400 * time.Millisecond) // who has no user to be told of hears a ping
+	g.srv.HoldWait(400 * time.Millisecond)     // who has no user to be told of hears a ping
 	g.srv.SnapshotWait(250 * time.Millisecond) // who resumes late waits for it
 	g.app("team", presence.Share)
 	b := newBooks(g, "team", workerNotes, usersMessages, "ann", "bob", "cat", "dan", "eve", "fay", "gil", "hal")

@@ -423,10 +423,9 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 
 // A component whose old connection is stuck is back at once.
 func TestReplacedWhileStalled(t *testing.T) {
-	g := start(t, func(c *setup) { c.PingInterval = time.Second })
+	g := start(t)
 	stall(g.connect("chat"))
 	p := g.connect("chat")
-	p.alive = true
 	p.fence()
 	g.logs("reason=replaced")
 	if n := g.srv.Stats().Sessions; n != 1 {
