@@ -154,6 +154,9 @@ const (
 	stranger  = "carol@example.org" // is a user, and did not
 )
 
+// pingsOften is for stories of pings: so often a component is asked, and so long it has for the answer.
+const pingsOften = "PRESENCED_XMPP_PING_INTERVAL=3s"
+
 // interop is one story's world: a gateway, an app that friend allowed, and a token for each device.
 type interop struct {
 	t *testing.T
@@ -525,7 +528,7 @@ func upstream(w *interop) {
 }
 
 func pings(w *interop) {
-	w.restart("PRESENCED_XMPP_PING_INTERVAL=3s") // and as long for the answer
+	w.restart(pingsOften)
 	app := w.app()
 	app.do(do("ping", "to", "localhost", "id", "q1"))
 	app.next(event{Event: "result", ID: "q1"})
