@@ -34,7 +34,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
-	patience = 10 * time.Second // for something that must come; never waited for when all is well
+	patience = 60 * time.Second // for something that must come; never waited for when all is well
 	linger   = 10 * time.Second // of the hub's clock
 	ann      = "ann@example.org"
 	origin   = "https://presence.example.org"
