@@ -31,7 +31,10 @@ func (c *cli) configCheck(_ context.Context, args []string) error {
 	if err == nil {
 		err = cfg.Validate(from)
 	}
-	warnings := append([]*problem{}, cfg.expired(from, time.Now())...)
+	warnings := append([]*problem{}, cfg.expired(from, time.Now())...) // a server tells of them when it loads them
+	if err == nil {
+		warnings = append(warnings, cfg.Warnings(from)...)
+	}
 	if !c.json {
 		for _, p := range warnings {
 			fmt.Fprintln(c.stderr, "presenced: warning:", p)
