@@ -1,6 +1,8 @@
 package presence
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"sync"
@@ -46,7 +48,7 @@ type Session struct {
 	dev        *device //
 	ready      *Ready
 	tag        any
-	credential uint64 // hash
+	credential uint64 // its mark. Guarded by the shard
 	attached   moment
 	expires    moment        // of the credential; 0: never. Guarded by the shard
 	cursor     uint64        // owned by Next: the last Seq handed out
@@ -106,7 +108,7 @@ func (h *Hub) Attach(a Attach) (*Session, error) {
 	if a.Ticket != "" && !h.knowsTicket(&a, now) { // before anything is read for a stranger
 		return nil, ErrTicket
 	}
-	s := &Session{hub: h, ready: a.Ready, tag: a.Tag, credential: h.placing.of(a.Credential),
+	s := &Session{hub: h, ready: a.Ready, tag: a.Tag, credential: CredentialMark(a.Credential),
 		attached: now, expires: momentOf(a.Expires)}
 	isNew, err := h.attach(s, a, now)
 	if err != nil {
@@ -252,7 +254,7 @@ func (s *Session) Renew(credential string, expires time.Time) error {
 	if s.dev.session != s {
 		return ErrEnded
 	}
-	fresh := h.placing.of(credential)
+	fresh := CredentialMark(credential)
 	if h.revoked.has(fresh) {
 		return ErrCredential
 	}
@@ -532,6 +534,21 @@ func (s *Session) finish(why End) {
 
 // Tag returns what Attach was given.
 func (s *Session) Tag() any { return s.tag }
+
+// Credential is the mark of what the session stands on now.
+func (s *Session) Credential() uint64 {
+	sh := s.hub.shard(s.dev.user.email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return s.credential
+}
+
+// CredentialMark is what is kept of a credential to know it again, the same at any time. Of two with one mark, which
+// nobody can make, one is taken for the other.
+func CredentialMark(credential string) uint64 {
+	sum := sha256.Sum256([]byte(credential))
+	return binary.BigEndian.Uint64(sum[:])
+}
 
 // Email and Device identify the session.
 func (s *Session) Email() string  { return s.dev.user.email }

@@ -67,7 +67,8 @@ const (
 
 // Notice is an answer or an end of consent that an app must hear of, now or when it returns.
 type Notice struct {
-	ID    uint64 // given by the store, growing
+	ID    uint64    // given by the store, growing
+	Time  time.Time // when the store got it
 	App   string
 	Kind  Kind // Subscribed or Unsubscribed
 	Local string
@@ -76,10 +77,11 @@ type Notice struct {
 	To      string // who at the app asked; "": nobody did
 }
 
-// Notices keeps them in order for each app until they are dropped.
+// Notices keeps them in order for each app until they are dropped. How many and for how long may be bounded: the oldest
+// go first.
 type Notices interface {
 	NoticesOf(app string, max int) ([]Notice, error)
-	PutNotice(n *Notice) error // fills in n.ID
+	PutNotice(n *Notice) error // fills in n.ID and n.Time
 	DropNotices(app string, ids []uint64) error
 }
 

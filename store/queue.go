@@ -142,7 +142,7 @@ func (s *Store) Urgent(email, device string) (anyone, alone time.Time) {
 	return moment(a), moment(b)
 }
 
-// Sweep deletes at most max notifications, messages to apps, sessions and events that have expired at now, in commits
+// Sweep deletes at most max notifications, messages to apps, sessions, notices and events that have expired at now, in commits
 // of at most 1,000, and returns how many. Events are looked through a part at a time, from call to call.
 // Call it again while it returns max. When nothing has expired it writes nothing.
 func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
@@ -164,7 +164,7 @@ func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
 	if removed == max {
 		return removed, nil
 	}
-	for _, sweep := range []func(time.Time, int) (int, error){s.sweepUpstream, s.sweepSessions, s.trimActivity} {
+	for _, sweep := range []func(time.Time, int) (int, error){s.sweepUpstream, s.sweepSessions, s.sweepNotices, s.trimActivity} {
 		n, err := sweep(now, min(slice, max-removed))
 		if removed += n; err != nil || removed == max {
 			return removed, err

@@ -101,6 +101,7 @@ type userExport struct {
 	Audit         []presence.AuditEntry `json:"audit"`
 	Activity      []presence.Event      `json:"activity"`     // newest first
 	Sessions      []presence.WebSession `json:"web_sessions"` // on the pages
+	Push          []account.Wakeable    `json:"push"`
 }
 
 func (a *admin) exportUser(r *http.Request) (any, error) {
@@ -126,7 +127,9 @@ func (a *admin) exportUser(r *http.Request) (any, error) {
 	x.Activity = append([]presence.Event{}, activity...)
 	sessions, err2 := a.store.SessionsOf(u.Email)
 	x.Sessions = append([]presence.WebSession{}, sessions...)
-	return x, errors.Join(err, err1, err2)
+	push, err3 := a.desk().Wakeable(u.Email)
+	x.Push = push
+	return x, errors.Join(err, err1, err2, err3)
 }
 
 // hideUser takes ?until=.

@@ -72,6 +72,7 @@ func TestCCS(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.CCS.TLSCert, cfg.CCS.TLSKey = writeCertificate(t, t.TempDir(), "ccs")
 	cfg.CCS.Listen, cfg.CCS.PreprodListen = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.CCS.Burst, cfg.CCS.Rate = 2, 0.001
 	g := startTest(t, cfg)
 	var app credentials
 	onData(t, cfg, &app, "app", "add", "Chat", "--component", "chat.example.org")
@@ -91,6 +92,11 @@ func TestCCS(t *testing.T) {
 	}
 	var servers []*ccsServer
 	for _, name := range []string{"ccs", "ccs_preprod"} {
+		if _, ok := g.bound[name].(*goneListener); !ok {
+			t.Errorf("%s does not notice app servers that are gone", name)
+		}
+	}
+	for _, name := range []string{"ccs", "ccs_preprod"} {
 		c := dialCCS(t, g.addrs()[name], app.AppID, app.APIKey)
 		servers = append(servers, c)
 		c.gcm(fmt.Sprintf(`{"to":"%s","message_id":"%s","notification":{"body":"hello"}}`, token, name))
@@ -98,6 +104,8 @@ func TestCCS(t *testing.T) {
 		for f := d.read(); len(f.Notifications) == 0 || f.Notifications[0].Message != "hello"; f = d.read() {
 		}
 	}
+	servers[0].gcm(fmt.Sprintf(`{"to":"%s","message_id":"3","notification":{"body":"hello"}}`, token))
+	servers[0].wait(`"error":"DEVICE_MESSAGE_RATE_EXCEEDED"`)
 	stopped := make(chan error, 1)
 	go func() { stopped <- g.Stop() }()
 	for _, c := range servers {

@@ -231,6 +231,17 @@ func TestTargetRate(t *testing.T) {
 	s.want(ack("p1", "m"))
 }
 
+// A rate of 0 limits nobody.
+func TestNoTargetRate(t *testing.T) {
+	g := start(t, func(c *setup) { c.TargetBurst = 1 })
+	g.allow("ann@example.org", "p1")
+	s := g.connect()
+	for range 3 {
+		s.gcm(`{"to":"p1","message_id":"m"}`)
+		s.want(ack("p1", "m"))
+	}
+}
+
 // A message that could not be stored was not accepted.
 func TestStorageFails(t *testing.T) {
 	g := start(t)
