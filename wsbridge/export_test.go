@@ -8,8 +8,8 @@ func (b *Bridge) HeartbeatOf(email, device string) time.Duration {
 	return time.Duration(c.pulse.load().ticks()) * b.every
 }
 
-// IsSilent reports whether nothing was heard of a device in this tick.
-func (b *Bridge) IsSilent(email, device string) bool {
-	seen, ok := b.table.heard(b.cfg.Hub.Attached(email, device).Tag().(*conn))
-	return ok && seen < b.tick.Load()
+// SilenceOf is for how long a device that is connected was not heard, by the clock of liveness.
+func (b *Bridge) SilenceOf(email, device string) time.Duration {
+	seen, _ := b.table.heard(b.cfg.Hub.Attached(email, device).Tag().(*conn))
+	return time.Duration(b.tick.Load()-seen) * b.every
 }

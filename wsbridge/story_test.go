@@ -135,7 +135,11 @@ func TestTooLateToIdentify(t *testing.T) {
 	d.ends(4530)
 
 	// The deadline is for identifying only.
-	d = f.online("phone")
+	f.until("somebody was quick enough", func() bool {
+		d = f.dial()
+		d.ws.WriteMessage(websocket.TextMessage, []byte(`{"email":"`+ann+`","assertion":"dev","status":"online"}`)) // or it has ended
+		return <-d.frames == okay
+	})
 	d.drip(`{"status":"unavailable"}`, 60*time.Millisecond)
 	d.expect(okay)
 }
@@ -763,7 +767,7 @@ func TestNoSignOfLife(t *testing.T) {
 }
 
 func quick(c *wsbridge.Config) {
-	c.Heartbeat, c.PongTimeout = 20*time.Millisecond, 100*time.Millisecond
+	c.Heartbeat, c.PongTimeout = 50*time.Millisecond, 500*time.Millisecond
 }
 
 // What is urgent does not wait for the heartbeat of a device that is dead: it ends, and what it did not confirm is for
@@ -777,7 +781,7 @@ func TestUrgentFindsTheDead(t *testing.T) {
 			dead := f.dial(silent)
 			dead.say(hello)
 			dead.hear()
-			f.until("the hello is a while ago", func() bool { return f.bridge.IsSilent(ann, "phone") })
+			f.until("the hello is a while ago", func() bool { return f.bridge.SilenceOf(ann, "phone") > 0 })
 			chat.send(ann, presence.Message{Message: "urgent", TTL: -1, High: true})
 			dead.notifications()
 			dead.ends(4008)
@@ -807,7 +811,7 @@ func TestPongIsLife(t *testing.T) {
 func TestAnyByteIsLife(t *testing.T) {
 	f := newFixture(t, quick)
 	d := f.online("phone", silent)
-	d.drip(`{"status":"unavailable"}`, 500*time.Millisecond)
+	d.drip(`{"status":"unavailable"}`, 1500*time.Millisecond)
 	d.expect(okay)
 }
 
@@ -1055,7 +1059,7 @@ func TestOrigins(t *testing.T) {
 
 // A device that stops reading harms only itself.
 func TestFrozenDevice(t *testing.T) {
-	f := newFixture(t, func(c *wsbridge.Config) { c.Heartbeat, c.PongTimeout = time.Second, 300*time.Millisecond })
+	f := newFixture(t, func(c *wsbridge.Config) { c.Heartbeat, c.PongTimeout = time.Second, time.Second })
 	chat := f.app("chat")
 	f.online("frozen", func(dev *device, d *websocket.Dialer, _ http.Header) {
 		dev.freeze = 1

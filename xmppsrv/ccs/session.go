@@ -1,6 +1,7 @@
 package ccs
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"slices"
@@ -215,7 +216,7 @@ func (s *session) accept(sent *gcm.Sent, p print) {
 
 // notify hands a message to the core; the settler does the waiting.
 func (s *session) notify(sent *gcm.Sent, json []byte) {
-	if !s.send.mayReach(sent.Target()) {
+	if !s.send.mayReach(cmp.Or(sent.Canonical, sent.Target())) { // however it is spelt
 		s.refuse(sent, gcm.TooOften())
 		return
 	}

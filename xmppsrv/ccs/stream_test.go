@@ -164,7 +164,7 @@ func TestNoTLS(t *testing.T) {
 
 // Who does not log in is not waited for, whether he speaks or not.
 func TestSlowLogin(t *testing.T) {
-	g := start(t, func(c *setup) { c.HandshakeTimeout = 50 * time.Millisecond })
+	g := start(t, func(c *setup) { c.HandshakeTimeout = time.Second }) // TLS has to be done by then
 	s := g.dial()
 	s.send(openStream)
 	s.header()
@@ -175,7 +175,12 @@ func TestSlowLogin(t *testing.T) {
 // Connections of a sender, streams without login: all are bounded, and the others notice nothing.
 func TestBounds(t *testing.T) {
 	g := start(t, func(c *setup) { c.MaxConnections, c.MaxWaitingPerAddress = 2, 1 })
-	one, two := g.connect(), g.connect()
+	in := func() *server { // one that is no longer among those without login
+		s := g.connect()
+		g.eventually("nobody waits", func() bool { return g.srv.Stats().Waiting == 0 })
+		return s
+	}
+	one, two := in(), in()
 	three := g.dial()
 	three.send(openStream)
 	three.header()
