@@ -677,6 +677,26 @@ func TestUpstream(t *testing.T) {
 }
 
 // A message that was not acknowledged comes again after a restart too, and says that the app may know it.
+// What expires between being read and being handed out is not handed out.
+func TestUpstreamExpires(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.allow("ann@example.org", "chat")
+	phone := f.attach("ann@example.org", "phone")
+	for i := range 3 {
+		f.must(phone.Send("chat", fmt.Sprint(i), []byte(`{}`), time.Second))
+	}
+	chat, one := f.link("chat"), make([]presence.Update, 1)
+	if n := chat.Take(one); n != 1 || one[0].Ref != "0" || !chat.Waits(one[0].ID) {
+		t.Fatalf("%d: %+v", n, one)
+	}
+	f.clock.add(time.Second)
+	if n := chat.Take(one); n != 0 || chat.Waits(one[0].ID) {
+		t.Errorf("%d are handed out too late, or the first waits still: %+v", n, one)
+	}
+}
+
 func TestUpstreamAfterRestart(t *testing.T) {
 	dir := t.TempDir()
 	f := newFixtureAt(t, dir)
