@@ -288,6 +288,36 @@ func TestLettersAreBoundedInBytes(t *testing.T) {
 	}
 }
 
+// Connections to CCS do not end for what they do not take: the oldest is forgotten, the newest is there, within the same
+// bound.
+func TestLettersOfCCSAreForgotten(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.allow("ann@example.org", "chat")
+	l, err := f.hub.Link("chat", presence.CCSLink)
+	f.must(err)
+	defer l.Close()
+	phone := f.online("ann@example.org", "phone")
+	data := []byte(`"` + strings.Repeat("x", 4000) + `"`)
+	const sent = 1000
+	for i := range sent {
+		f.must(phone.Send("chat", fmt.Sprint(i), data, 0))
+	}
+	var refs []string
+	for _, u := range take(l) {
+		refs = append(refs, u.Ref)
+	}
+	if l.Ended() != presence.Alive || len(refs) > 270 || len(refs) < 150 {
+		t.Fatalf("%d messages wait, the link: %v", len(refs), l.Ended())
+	}
+	for i, ref := range refs {
+		if want := fmt.Sprint(sent - len(refs) + i); ref != want {
+			t.Fatalf("%d: message %s, want %s", i, ref, want)
+		}
+	}
+}
+
 // A component that is away is no reason to keep a message from a socket that is there.
 func TestSocketBeatsDetachedComponent(t *testing.T) {
 	f := newFixture(t)
