@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -47,6 +48,17 @@ type stormOrder struct {
 	Devices int
 	AtOnce  int    // of these; 0: all
 	Address string // where the storm goes to
+
+	Cert, Key string // files of the server's, for a storm over TLS; "": without
+}
+
+// dial connects to the server, from an address if there is one.
+func (o *stormOrder) dial(address string, from net.Addr) (net.Conn, error) {
+	c, err := (&net.Dialer{LocalAddr: from}).Dial("tcp", address)
+	if err != nil || o.Cert == "" {
+		return c, err
+	}
+	return tls.Client(c, &tls.Config{InsecureSkipVerify: true}), nil // whether it is the right server is the crowd's own cost
 }
 
 // stormResult is what a storm was like for those who made it.
@@ -63,7 +75,8 @@ type stormResult struct {
 // those wait for the answer to a heartbeat, before and during the storm. The server, the crowd and those who are
 // connected are three processes. Floor: a bare echo that is asked in the same way at the same time. "tcp" has as many
 // devices as there are descriptors in a process here; the crowd of "memory" has no sockets and lives within the server's
-// process. "open" is without device.logins, for comparison.
+// process. "tls" is "tcp" over TLS, those who are connected too, whose echo has none; the crowd shares the machine, and
+// shaking hands is as much work for it as for the server. "open" is without device.logins, for comparison.
 //
 //	go test ./cmd/presenced/ -run '^$' -bench LoginStorm -benchtime 1x
 func BenchmarkLoginStorm(b *testing.B) {
@@ -72,15 +85,22 @@ func BenchmarkLoginStorm(b *testing.B) {
 		devices int
 		logins  float64
 		memory  bool
+		tls     bool
 	}{
-		{"tcp", 19000, DefaultConfig().Device.Logins, false},
-		{"tcp-open", 19000, 0, false},
-		{"memory", 20000, DefaultConfig().Device.Logins, true},
-		{"memory-open", 20000, 0, true},
+		{"tcp", 19000, DefaultConfig().Device.Logins, false, false},
+		{"tcp-open", 19000, 0, false, false},
+		{"tls", 19000, DefaultConfig().Device.Logins, false, true},
+		{"tls-open", 19000, 0, false, true},
+		{"memory", 20000, DefaultConfig().Device.Logins, true, false},
+		{"memory-open", 20000, 0, true, false},
 	} {
 		b.Run(v.name, func(b *testing.B) {
 			for range b.N {
-				storm(b, stormOrder{Data: b.TempDir(), Logins: v.logins, Devices: v.devices}, v.memory)
+				o := stormOrder{Data: b.TempDir(), Logins: v.logins, Devices: v.devices}
+				if v.tls {
+					o.Cert, o.Key = writeCertificate(b, o.Data, "storm")
+				}
+				storm(b, o, v.memory)
 			}
 		})
 	}
@@ -115,7 +135,7 @@ func storm(b *testing.B, o stormOrder, memory bool) {
 	server.read(b, &address)
 	p := newOnlookers()
 	p.start(b, func(i int) (net.Conn, *bufio.Reader, error) {
-		return stormLogin(func() (net.Conn, error) { return net.Dial("tcp", address) }, o.Devices+i)
+		return stormLogin(func() (net.Conn, error) { return o.dial(address, nil) }, o.Devices+i)
 	})
 	floor := newOnlookers()
 	echo := startEcho(b)
@@ -300,8 +320,7 @@ func stormProcess() {
 	out := json.NewEncoder(os.Stdout)
 	if o.Address != "" {
 		r, _ := makeStorm(o, func(i int) (net.Conn, error) {
-			d := net.Dialer{LocalAddr: stormAddress(127, i)} // each from an address of its own
-			return d.Dial("tcp", o.Address)
+			return o.dial(o.Address, stormAddress(127, i)) // each from an address of its own
 		})
 		out.Encode(r)
 		io.Copy(io.Discard, os.Stdin)
@@ -328,6 +347,7 @@ func stormServer(o stormOrder) (*gateway, *memoryNet) {
 	cfg := DefaultConfig()
 	cfg.Data, cfg.Device.Logins = filepath.Join(o.Data, "data"), o.Logins
 	cfg.HTTP.Listen, cfg.XMPP.Listen, cfg.Admin.Listen = "127.0.0.1:0", "", ""
+	cfg.HTTP.TLSCert, cfg.HTTP.TLSKey = o.Cert, o.Key
 	g, err := startGateway(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		log.Fatal(err)
