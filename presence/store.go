@@ -126,8 +126,10 @@ type Queue interface {
 	Waiting(email string) (map[string]int, error)
 	// WaitingFrom counts what waits from the app, for anyone.
 	WaitingFrom(app string) (int, error)
-	// Dropped returns and forgets, in one commit, how many were discarded because a queue was full.
+	// Dropped returns how many of the user's were discarded because a queue was full.
 	Dropped(email string) ([]Dropped, error)
+	// ForgetDropped takes off what a device was told. Where less is left, because another was told too, nothing changes.
+	ForgetDropped(email string, told []Dropped) *Commit
 	// Overflowed counts since the store was opened how many of the app's notifications were discarded because a
 	// queue was full.
 	Overflowed(app string) uint64
@@ -161,6 +163,16 @@ func (c *Commit) Resolve(err error) {
 
 // Done is closed when the commit has ended.
 func (c *Commit) Done() <-chan struct{} { return c.done }
+
+// Ended reports whether it has.
+func (c *Commit) Ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
 
 // Wait blocks until the commit has ended and tells how.
 func (c *Commit) Wait() error {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"slices"
 	"time"
 
@@ -108,21 +109,21 @@ func (s *Store) WaitingFrom(app string) (int, error) {
 	return s.index.countFrom(app, nanos(s.now())), nil
 }
 
-// Dropped returns and forgets the counters; see [presence.Queue].
+// Dropped returns the user's counters; see [presence.Queue]. Where there are none it is answered from memory.
 func (s *Store) Dropped(email string) ([]presence.Dropped, error) {
 	if !s.HasDropped(email) {
 		return nil, nil
 	}
+	return collect(s, inDropped, prefixOf(email), func(_ *bbolt.Tx, k, v []byte) (presence.Dropped, error) {
+		_, app := splitPair(k)
+		return presence.Dropped{App: app, Count: binary.BigEndian.Uint64(v)}, nil
+	})
+}
+
+// ForgetDropped takes off what was told; see [presence.Queue]. told must not be changed before the commit has ended.
+func (s *Store) ForgetDropped(email string, told []presence.Dropped) *presence.Commit {
 	user := s.index.user(email)
-	var taken []presence.Dropped
-	err := s.committer.hand(op{do: func(g *group) (err error) {
-		taken, err = g.takeDropped(user, email)
-		return err
-	}}).Wait()
-	if err != nil {
-		return nil, err
-	}
-	return taken, nil
+	return s.committer.hand(op{do: func(g *group) error { return g.forgetDropped(user, email, told) }})
 }
 
 // HasDropped tells without I/O whether Dropped would return any.

@@ -7,6 +7,7 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/presence/errno"
 	"presenced/web/account"
 )
 
@@ -28,9 +29,9 @@ func (c *caller) kind() limitKind {
 }
 
 var (
-	errNoToken  = &Error{Status: http.StatusUnauthorized, Errno: 30, Text: "A token is needed: Authorization: Bearer TOKEN."}
-	errBadToken = &Error{Status: http.StatusUnauthorized, Errno: 34, Text: "This token is not known, or was revoked. Those for one device are not for this API."}
-	errOldToken = &Error{Status: http.StatusUnauthorized, Errno: 31, Text: "This token has expired."}
+	errNoToken  = &Error{Status: http.StatusUnauthorized, Errno: errno.NotIdentified, Text: "A token is needed: Authorization: Bearer TOKEN."}
+	errBadToken = &Error{Status: http.StatusUnauthorized, Errno: errno.Invalid, Text: "This token is not known, or was revoked. Those for one device are not for this API."}
+	errOldToken = &Error{Status: http.StatusUnauthorized, Errno: errno.Expired, Text: "This token has expired."}
 )
 
 // recognise finds out who calls. Where there is an Authorization header nothing else counts, so that a cookie never
@@ -64,7 +65,7 @@ func (a *api) bearer(r *http.Request, header string) (*caller, error) {
 	case err != errBadToken && err != errOldToken:
 		return c, err
 	case wait > 0:
-		return nil, &Error{Status: http.StatusTooManyRequests, Errno: 40, Text: "Too many wrong tokens from this address.", Retry: wait}
+		return nil, &Error{Status: http.StatusTooManyRequests, Errno: errno.SlowDown, Text: "Too many wrong tokens from this address.", Retry: wait}
 	}
 	a.site.cfg.Attempts.Failed(addr)
 	return nil, err

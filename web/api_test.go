@@ -60,7 +60,7 @@ func (a *answer) json(v any) *answer {
 func (a *answer) refused(status, errno int, field string) *answer {
 	a.t.Helper()
 	var p problem
-	if a.want(status).json(&p); p.Errno != errno || p.Field != field || p.Status != status {
+	if a.want(status).json(&p); int(p.Errno) != errno || p.Field != field || p.Status != status {
 		a.t.Errorf("%s %s: %s, want errno %d and field %q", a.Request.Method, a.Request.URL, a.body, errno, field)
 	}
 	return a

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 	"presenced/web/account"
 )
 
@@ -149,7 +150,7 @@ func (s *Site) deviceOf(r *http.Request, email string) (string, error) {
 	return "", errNoDevice
 }
 
-var errNoDevice = &Error{Status: http.StatusNotFound, Errno: 60, Text: "You have no such device."}
+var errNoDevice = &Error{Status: http.StatusNotFound, Errno: errno.NoApp, Text: "You have no such device."}
 
 func (s *Site) renameDevice(r *http.Request, email string) error {
 	device, err := s.deviceOf(r, email)
@@ -208,7 +209,7 @@ func tokenHash(name string) (hash [32]byte, ok bool) {
 	return [32]byte(b), true
 }
 
-var errNotConfirmed = &Error{Status: http.StatusUnprocessableEntity, Errno: 13,
+var errNotConfirmed = &Error{Status: http.StatusUnprocessableEntity, Errno: errno.BadValue,
 	Text: "Nothing was erased: the e-mail address you typed is not yours. Please go back and try again."}
 
 // erase forgets her, if she typed her e-mail: sessions and tokens first, so that who is ended does not come back.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 // Push keeps where devices can be woken while they are not connected.
@@ -22,7 +23,7 @@ func (b *Bridge) checkPush(r *request) error {
 		return nil
 	}
 	if err := b.cfg.Push.Check(r.push); err != nil {
-		return &Error{Errno: BadValue, Detail: fieldNames[fPush], Cause: err}
+		return &Error{Errno: errno.BadValue, Detail: fieldNames[fPush], Cause: err}
 	}
 	return nil
 }

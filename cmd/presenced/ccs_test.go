@@ -48,16 +48,16 @@ func (c *ccsServer) gcm(json string) {
 	c.send(`<message id=""><gcm xmlns="google:mobile:data">` + json + `</gcm></message>`)
 }
 
-// wait reads until this has come, and forgets what is before it.
-func (c *ccsServer) wait(want string) {
+// wait reads until this has come, and returns what is before it.
+func (c *ccsServer) wait(want string) string {
 	c.t.Helper()
 	c.conn.SetReadDeadline(time.Now().Add(patience))
 	buf := make([]byte, 4096)
 	for {
-		if _, rest, ok := strings.Cut(c.came.String(), want); ok {
+		if before, rest, ok := strings.Cut(c.came.String(), want); ok {
 			c.came.Reset()
 			c.came.WriteString(rest)
-			return
+			return before
 		}
 		n, err := c.conn.Read(buf)
 		if err != nil {

@@ -21,6 +21,7 @@ func protocolDefaults() map[string]any {
 		"domain": "localhost", "data": "./presenced-data", "origin": "", "insecure": false, "dev": false,
 		"admins": []any{}, "admin_jids": []any{},
 		"http.listen": "127.0.0.1:8080", "http.tls_cert": "", "http.tls_key": "", "http.acme_hosts": []any{},
+		"http.acme_directory": "", "http.acme_email": "", "http.acme_ca_file": "",
 		"http.trusted_proxies": []any{}, "http.sidebar_frames": []any{},
 		"admin.listen": "127.0.0.1:8081",
 		"xmpp.listen":  "127.0.0.1:5347", "xmpp.tls_listen": "", "xmpp.tls_cert": "", "xmpp.tls_key": "",
@@ -142,7 +143,7 @@ func TestConfigErrorsSayWhere(t *testing.T) {
 		{name: "bad value", file: "[log]\nlevel = \"loud\"\n", want: []string{":2:1: log.level: \"loud\" is none of"}},
 		{name: "bad value in an inline table", file: "log = {level = \"loud\"}\n", want: []string{":1:8: log.level"}},
 		{name: "bad value by dots", file: "log.level = \"loud\"\n", want: []string{":1:1: log.level"}},
-		{name: "not available", file: "[http]\nacme_hosts = [\"a.example\"]\n", want: []string{":2:1: http.acme_hosts: not available"}},
+		{name: "a name without a domain", file: "[http]\nacme_hosts = [\"gateway\"]\n", want: []string{":2:1: http.acme_hosts: no authority knows the name \"gateway\""}},
 		{name: "no certificate", file: "[ccs]\nlisten = \"127.0.0.1:5235\"\n", want: []string{":2:1: ccs.listen: needs a certificate", "ccs.tls_cert"}},
 		{name: "oidc", file: "[[identity.oidc]]\nname = \"x\"\nissuer = \"https://x\"\nclient_id = \"c\"\n\n" +
 			"[[identity.oidc]]\nname = \"x\"\nissuer = \"http://x\"\nalgorithms = [\"none\", \"HS256\"]\n",
@@ -215,7 +216,15 @@ func TestValidateRules(t *testing.T) {
 		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"*"} }},
 		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"https://a.example.org;script-src"} }},
 		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"https://*.example.org"} }},
-		{"http.acme_hosts", func(c *Config) { c.HTTP.ACMEHosts = []string{"presence.example.org"} }},
+		{"http.acme_hosts", func(c *Config) { c.HTTP.ACMEHosts = []string{"Presence.example.org"} }},
+		{"http.acme_hosts", func(c *Config) { c.HTTP.ACMEHosts = []string{"192.0.2.1"} }},
+		{"http.acme_hosts", func(c *Config) { c.HTTP.ACMEHosts, c.HTTP.TLSCert = []string{"presence.example.org"}, "cert.pem" }},
+		{"http.acme_directory", func(c *Config) { c.HTTP.ACMEDirectory = "https://ca.example.org/directory" }},
+		{"http.acme_directory", func(c *Config) {
+			c.HTTP.ACMEHosts, c.HTTP.ACMEDirectory = []string{"a.example.org"}, "http://ca.example.org"
+		}},
+		{"http.acme_email", func(c *Config) { c.HTTP.ACMEEmail = "root@example.org" }},
+		{"http.acme_ca_file", func(c *Config) { c.HTTP.ACMEHosts, c.HTTP.ACMECAFile = []string{"a.example.org"}, "/none" }},
 		{"xmpp.max_stanza", func(c *Config) { c.XMPP.MaxStanza = 9999 }},
 		{"xmpp.client_ca", func(c *Config) { c.XMPP.ClientCA = "ca.pem" }},
 		{"xmpp.handshake_timeout", func(c *Config) { c.XMPP.HandshakeTimeout = duration("0s") }},
@@ -317,6 +326,9 @@ func TestWarnsOfOneAddressForAll(t *testing.T) {
 		{"no TLS", func(c *Config) { c.Origin, c.HTTP.Listen = "http://presence.example.org", ":80" }, false},
 		{"TLS here", func(c *Config) {
 			c.Origin, c.HTTP.Listen, c.HTTP.TLSCert = "https://presence.example.org", ":443", "cert.pem"
+		}, false},
+		{"TLS by ACME", func(c *Config) {
+			c.Origin, c.HTTP.Listen, c.HTTP.ACMEHosts = "https://presence.example.org", ":443", []string{"presence.example.org"}
 		}, false},
 		{"named", func(c *Config) {
 			c.Origin, c.HTTP.TrustedProxies = "https://presence.example.org", []string{"127.0.0.1"}

@@ -218,6 +218,9 @@ func listenSocket(path string) (net.Listener, error) {
 
 // abandon undoes what a start did that failed later.
 func (g *gateway) abandon() error {
+	if g.cancel != nil {
+		g.cancel()
+	}
 	for _, l := range g.bound {
 		l.Close()
 	}
@@ -232,15 +235,9 @@ func (g *gateway) abandon() error {
 
 // serve makes the edges and starts every goroutine.
 func (g *gateway) serve() error {
-	tlsHTTP, err := g.certificate(g.cfg.HTTP.TLSCert, g.cfg.HTTP.TLSKey, "")
-	if err != nil {
-		return err
-	}
-	tlsXMPP, err := g.certificate(g.cfg.XMPP.TLSCert, g.cfg.XMPP.TLSKey, g.cfg.XMPP.ClientCA)
-	if err != nil {
-		return err
-	}
-	tlsCCS, err := g.certificate(g.cfg.CCS.TLSCert, g.cfg.CCS.TLSKey, "")
+	ctx, cancel := context.WithCancel(context.Background())
+	g.cancel = cancel
+	secured, err := g.secure(ctx)
 	if err != nil {
 		return err
 	}
@@ -252,12 +249,10 @@ func (g *gateway) serve() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	g.group, g.running = errgroup.WithContext(ctx)
-	g.cancel = cancel
 	events := g.hub.Watch("") // before anything can happen
 
-	g.serveHTTP("http", g.bound["http"], pages, tlsHTTP, requestTimeout)
+	g.serveHTTP("http", g.bound["http"], pages, secured.http, requestTimeout)
 	g.serveHTTP("admin socket", g.socket, g.admin().handler(), nil, 0) // an import takes its time
 	if l := g.bound["admin"]; l != nil {
 		g.serveHTTP("admin", l, g.monitor(), nil, profileTimeout)
@@ -266,28 +261,21 @@ func (g *gateway) serve() error {
 		g.goServe("xmpp", func() error { return g.xmpp.Serve(l) })
 	}
 	if l := g.bound["xmpp_tls"]; l != nil {
-		g.goServe("xmpp_tls", func() error { return g.xmpp.Serve(tls.NewListener(l, tlsXMPP)) })
+		g.goServe("xmpp_tls", func() error { return g.xmpp.Serve(tls.NewListener(l, secured.xmpp)) })
 	}
 	for _, name := range []string{"ccs", "ccs_preprod"} {
 		if l := g.bound[name]; l != nil {
-			g.group.Go(func() error { return g.ccs.Serve(tls.NewListener(l, tlsCCS)) }) // it ends when it drains
+			g.group.Go(func() error { return g.ccs.Serve(tls.NewListener(l, secured.ccs)) }) // it ends when it drains
+		}
+	}
+	if secured.acme != nil {
+		for _, host := range secured.acme.hosts {
+			g.group.Go(func() error { secured.acme.keep(g.running, host); return nil })
 		}
 	}
 	g.group.Go(func() error { drive(g.running, g.hub, time.Now, g.sweep); return nil })
 	g.group.Go(func() error { keepHistory(g.running, events, g.store, g.log); return nil })
 	return nil
-}
-
-// certificate is the TLS side of a listener; nil without a file. clientCA may be empty.
-func (g *gateway) certificate(cert, key, clientCA string) (*tls.Config, error) {
-	if cert == "" {
-		return nil, nil
-	}
-	c, err := newCertificate(cert, key, clientCA, g.log, time.Now)
-	if err != nil {
-		return nil, err
-	}
-	return c.config(), nil
 }
 
 // originAt is the public origin: as configured, else made from the address that HTTP is served on.
@@ -296,11 +284,14 @@ func (c *Config) originAt(addr net.Addr) string {
 		return c.Origin
 	}
 	scheme := "http"
-	if c.HTTP.TLSCert != "" {
+	if c.HTTP.tls() {
 		scheme = "https"
 	}
 	host := addr.String()
-	if t, ok := addr.(*net.TCPAddr); ok && t.IP.IsUnspecified() {
+	switch t, ok := addr.(*net.TCPAddr); {
+	case len(c.HTTP.ACMEHosts) > 0:
+		host = c.HTTP.ACMEHosts[0] // the authority found it at port 443
+	case ok && t.IP.IsUnspecified():
 		host = net.JoinHostPort(c.Domain, fmt.Sprint(t.Port))
 	}
 	return scheme + "://" + host

@@ -85,6 +85,10 @@ type frame struct {
 	RetryAfter    float64 `json:"retry_after"`
 	Reconnect     *struct{ After float64 }
 	Notifications []struct{ ID, Message string }
+	Dropped       []struct {
+		App   string
+		Count int
+	}
 }
 
 // dialDevice connects and identifies; it fails the test if the gateway does not take it.

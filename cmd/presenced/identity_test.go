@@ -20,12 +20,37 @@ import (
 type journal struct {
 	mu   sync.Mutex
 	text strings.Builder
+	more chan struct{} // closed when there is more, by wait's order; nil: nobody waits
 }
 
 func (j *journal) Write(p []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.more != nil {
+		close(j.more)
+		j.more = nil
+	}
 	return j.text.Write(p)
+}
+
+// wait returns when want was logged. One at a time.
+func (j *journal) wait(t *testing.T, want string) {
+	t.Helper()
+	late := time.After(patience)
+	for {
+		j.mu.Lock()
+		text, more := j.text.String(), make(chan struct{})
+		j.more = more
+		j.mu.Unlock()
+		if strings.Contains(text, want) {
+			return
+		}
+		select {
+		case <-more:
+		case <-late:
+			t.Fatalf("%q was not logged:\n%s", want, text)
+		}
+	}
 }
 
 func (j *journal) String() string {
@@ -88,9 +113,9 @@ ca_file = %q
 	url := "ws://" + g.addrs()["http"]
 	bundle := func(audience string) string {
 		return browseridtest.Bundle{Issuer: world.Addr(), IdP: idp, User: user, Email: "ann@example.org",
-			Audience: audience, Now: time.Now(), For: 3 * time.Second}.String()
+			Audience: audience, Now: time.Now(), For: 5 * time.Second}.String()
 	}
-	soon := issuer.Token(oidctest.Claims{"exp": time.Now().Add(3 * time.Second).Unix()})
+	soon := issuer.Token(oidctest.Claims{"exp": time.Now().Add(5 * time.Second).Unix()})
 	one := dialDevice(t, websocket.Dialer{}, url, "ann@example.org", "oidc", soon)
 	two := dialDevice(t, websocket.Dialer{}, url, "ann@example.org", "browserid", bundle(g.origin))
 	var refused []string
