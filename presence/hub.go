@@ -322,6 +322,34 @@ func (h *Hub) Drain(serve, spread time.Duration, reason string) {
 	}
 }
 
+// Dismiss ends some sessions, at most n, as Close does with all. It is for a hub that drains, so that the ends do not
+// come in one moment.
+func (h *Hub) Dismiss(n int) {
+	now := h.now()
+	for i := range h.shards {
+		if n <= 0 {
+			return
+		}
+		n -= h.dismissShard(&h.shards[i], n, now)
+	}
+}
+
+func (h *Hub) dismissShard(sh *shard, most int, now moment) (n int) {
+	sh.mu.Lock()
+	defer h.unlock(sh)
+	for _, u := range sh.users {
+		for d := u.devices; d != nil && n < most; {
+			next := d.next // the step may unlink d
+			if d.session != nil {
+				n++
+				h.endSessionLocked(sh, d.session, EndDraining, now)
+			}
+			d = next
+		}
+	}
+	return n
+}
+
 // Draining is what somebody who comes now is to be told: when to come back, another time at each call; nil: the hub
 // does not drain.
 func (h *Hub) Draining() *Reconnect {

@@ -493,6 +493,42 @@ func TestCloseTellsEveryoneIsGone(t *testing.T) {
 	expect(t, chat, "offline "+g.PUID)
 }
 
+// Sessions of a server that stops may end a few at a time, each as at the end.
+func TestDismiss(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.allow("user0@example.org", "chat")
+	chat := f.link("chat")
+	all := []*presence.Session{f.online("user0@example.org", "desk")}
+	for i := range 9 {
+		all = append(all, f.online(fmt.Sprintf("user%d@example.org", i), "phone"))
+	}
+	f.hub.Drain(time.Second, 0, "restart")
+	left := len(all)
+	for _, n := range []int{-1, 0, 4, 5, 6} {
+		f.hub.Dismiss(n)
+		left = max(left-max(n, 0), 0)
+		ended := 0
+		for _, s := range all {
+			if s.Ended() == presence.EndDraining {
+				ended++
+			}
+		}
+		if ended != len(all)-left || f.hub.Stats().Sessions != left {
+			t.Errorf("after %d: %d have ended, %d are there, want %d", n, ended, f.hub.Stats().Sessions, left)
+		}
+	}
+	if lost := f.hub.Stats().Lingering; lost != 0 {
+		t.Errorf("%d linger", lost)
+	}
+	for _, u := range take(chat) {
+		if u.Status != presence.Offline {
+			t.Errorf("the app was told %+v", u)
+		}
+	}
+}
+
 // What is remembered of a device answers a probe also after a restart.
 func TestProbeAfterRestart(t *testing.T) {
 	dir := t.TempDir()
