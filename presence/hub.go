@@ -360,9 +360,8 @@ func (h *Hub) closeShard(sh *shard, now moment) {
 	}
 }
 
-// endDevicesLocked ends all of a user's sessions, and the lingers.
+// endDevicesLocked ends all of a user's sessions, and the lingers. Tickets are the caller's.
 func (h *Hub) endDevicesLocked(sh *shard, u *user, why End, now moment) {
-	sh.lost.forget(u.email, nil)
 	for d := u.devices; d != nil; {
 		next := d.next // the step may unlink d
 		if d.session != nil {
