@@ -517,7 +517,10 @@ func (c *call) mayHandOn(n *account.NewToken) error {
 				Text: "A token cannot make one that may do more than it may: " + scope + "."}
 		}
 	}
-	if c.token == nil || c.token.Expires.IsZero() {
+	if c.token == nil {
+		return c.site.limitToken(c.r, n)
+	}
+	if c.token.Expires.IsZero() {
 		return nil
 	}
 	if n.Expires.IsZero() || n.Expires.After(c.token.Expires) {

@@ -82,25 +82,28 @@ func (s *Site) verify(r *http.Request, c credentials) (identity.Identity, error)
 		}
 		c.Email = email
 	}
-	return s.attempt(r, func() (identity.Identity, error) {
-		return s.cfg.Verifier.Verify(r.Context(), c.Email, c.Assertion)
-	})
+	v, retry := s.cfg.Attempts.Ask(s.clientAddr(r), s.cfg.Verifier)
+	id, err := v.Verify(r.Context(), c.Email, c.Assertion)
+	if err != nil && retry > 0 {
+		return identity.Identity{}, errTooManyTries(retry)
+	}
+	return s.judge(r, id, err)
 }
 
-// attempt runs a verification within the limit of failures for the address it comes from.
-func (s *Site) attempt(r *http.Request, verify func() (identity.Identity, error)) (identity.Identity, error) {
-	addr := s.clientAddr(r)
-	if retry, ok := s.cfg.Attempts.Allow(addr); !ok {
-		return identity.Identity{}, &Error{Status: http.StatusTooManyRequests, Errno: errno.SlowDown, Retry: max(retry, time.Second),
-			Text: "Too many tries from your network have failed. Please wait a moment."}
-	}
-	id, err := verify()
+// judge counts a verification that failed against the address it comes from.
+func (s *Site) judge(r *http.Request, id identity.Identity, err error) (identity.Identity, error) {
 	if err == nil {
 		id.Email, err = presence.NormalEmail(id.Email)
 		return id, err
 	}
-	s.cfg.Attempts.Refused(addr, err)
+	s.cfg.Attempts.Refused(s.clientAddr(r), err)
 	return identity.Identity{}, err
+}
+
+// errTooManyTries is for an address above the limit of failures.
+func errTooManyTries(retry time.Duration) error {
+	return &Error{Status: http.StatusTooManyRequests, Errno: errno.SlowDown, Retry: max(retry, time.Second),
+		Text: "Too many tries from your network have failed. Please wait a moment."}
 }
 
 func (s *Site) postLogin(w http.ResponseWriter, r *http.Request) {

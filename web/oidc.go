@@ -110,10 +110,11 @@ func (s *Site) finishFlow(w http.ResponseWriter, r *http.Request) (next string, 
 	if q.Get("code") == "" { // RFC 6749 §4.1.2.1; what it says is not shown, because others may have written it
 		return "", &Error{Status: http.StatusUnauthorized, Errno: errno.Invalid, Text: "You were not signed in there."}
 	}
-	id, err := s.attempt(r, func() (identity.Identity, error) {
-		return o.Exchange(r.Context(), q.Get("code"), f.Verifier, f.Nonce, s.callback(o))
-	})
-	if err != nil {
+	if retry, ok := s.cfg.Attempts.Allow(s.clientAddr(r)); !ok {
+		return "", errTooManyTries(retry)
+	}
+	id, err := o.Exchange(r.Context(), q.Get("code"), f.Verifier, f.Nonce, s.callback(o))
+	if id, err = s.judge(r, id, err); err != nil {
 		return "", err
 	}
 	return f.Next, s.signIn(r.Context(), id)

@@ -98,7 +98,6 @@ type Bridge struct {
 	seed     maphash.Seed
 	key      [32]byte // from which session ids are derived
 
-	loud    atomic.Uint32 // tick of the last line in the log about our own trouble
 	tick    atomic.Uint32 // written by the sweep; the clock of liveness
 	serial  atomic.Uint32
 	table   table

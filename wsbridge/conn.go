@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,11 +53,20 @@ type debts struct {
 }
 
 const (
-	flagRunning uint32 = 1 << iota // a writer is there
-	flagAgain                      // it has to look once more
-	flagPing                       // it has to send a ping
-	flagRetry                      // the store failed: the sweep has to start it
-	flagHeld                       // the heartbeat has held
+	flagRunning  uint32 = 1 << iota // a writer is there
+	flagAgain                       // it has to look once more
+	flagPing                        // it has to send a ping
+	flagRetry                       // the store failed: the sweep has to start it
+	flagHeld                        // the heartbeat has held
+	flagDropping                    // a ping with droppedPing went out
+	flagDropped                     // and its pong came
+)
+
+// A frame that tells what was discarded is known by a pong to have arrived: as an item of this number, or in ack mode,
+// where items wait for none, by a ping of its own.
+const (
+	droppedSeq  = 0
+	droppedPing = "dropped"
 )
 
 // Bounds of a writer.
@@ -180,6 +190,9 @@ func (c *conn) greet(frame []byte) error {
 // handle handles a frame of an identified device. It returns an error only where the connection is to end.
 func (c *conn) handle(frame []byte) error {
 	r, e := c.decode(frame)
+	if s := c.session.Load(); s != nil && r.kind != ackFrame { // an ack is no reason to wake up for more
+		defer s.Awake()
+	}
 	if e != nil {
 		return c.refuse(&r, e, false)
 	}
@@ -313,14 +326,13 @@ func (c *conn) attach(r *request, a presence.Attach) error {
 }
 
 // verify asks who the assertion speaks for, and wants it to be this e-mail on this device. A token of
-// another device is as good as none. An address from which too much was refused lately is not heard.
+// another device is as good as none. From an address from which too much was refused lately, only what is quick to
+// check is heard.
 func (c *conn) verify(email, device, assertion string) (identity.Identity, *Error) {
-	if wait, ok := c.b.cfg.Attempts.Allow(c.from.addr()); !ok {
-		return identity.Identity{}, c.tooMany(wait)
-	}
+	verifier, wait := c.b.cfg.Attempts.Ask(c.from.addr(), c.b.cfg.Verifier)
 	ctx, cancel := context.WithTimeout(c.b.ctx, c.b.cfg.IdentifyTimeout)
 	defer cancel()
-	id, err := c.b.cfg.Verifier.Verify(ctx, email, assertion)
+	id, err := verifier.Verify(ctx, email, assertion)
 	switch {
 	case err != nil:
 	case id.Email != email:
@@ -329,6 +341,9 @@ func (c *conn) verify(email, device, assertion string) (identity.Identity, *Erro
 		err = &identity.Error{Kind: identity.Invalid, Cause: errors.New("the token is of another device")}
 	default:
 		return id, nil
+	}
+	if wait > 0 {
+		return identity.Identity{}, c.tooMany(wait)
 	}
 	c.b.cfg.Attempts.Refused(c.from.addr(), err)
 	return id, identityError(err)
@@ -381,9 +396,6 @@ func (c *conn) carryOut(r *request) error {
 		c.confirmAcked(r.seqs)
 	case quietFrame:
 		c.session.Load().SetQuiet(r.quiet)
-	}
-	if r.kind != ackFrame { // an ack is no reason to wake up for more
-		defer c.session.Load().Awake()
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -547,6 +559,11 @@ func (c *conn) onPing(payload string) error {
 func (c *conn) onPong(payload string) error {
 	c.in = 0
 	c.held()
+	if payload == droppedPing && c.flags.And(^flagDropping)&flagDropping != 0 {
+		c.flags.Or(flagDropped)
+		c.kick()
+		return nil
+	}
 	if n, err := strconv.ParseUint(payload, 10, 32); err == nil && c.pongTo(uint32(n)) {
 		c.kick()
 		return nil
@@ -579,13 +596,20 @@ func (c *conn) pongTo(mark uint32) bool {
 // confirmArrived confirms what pongs said. mu is held meanwhile, so that whoever comes later knows that it is
 // done.
 func (c *conn) confirmArrived() {
+	if c.flags.Load()&flagDropped != 0 && c.flags.And(^flagDropped)&flagDropped != 0 {
+		c.session.Load().ConfirmDropped()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d := c.debts
 	if d == nil || d.arrived == 0 {
 		return
 	}
-	c.session.Load().Confirm(d.open[:d.arrived:d.arrived])
+	arrived := d.open[:d.arrived:d.arrived]
+	if slices.Contains(arrived, droppedSeq) {
+		c.session.Load().ConfirmDropped()
+	}
+	c.session.Load().Confirm(arrived)
 	d.open = d.open[d.arrived:]
 	d.arrived = 0
 	c.forgive()
@@ -703,7 +727,7 @@ func (c *conn) farewell(err error) {
 func (c *conn) log(e *Error) {
 	c.b.stats.errnos[e.Errno].Add(1)
 	level := slog.LevelDebug
-	if now := c.b.tick.Load(); e.Errno.Ours() && c.b.loud.Swap(now) != now { // a broken disk breaks for all
+	if e.Errno.Ours() {
 		level = slog.LevelError
 	}
 	to, app := "to a device", slog.Attr{}

@@ -135,7 +135,11 @@ func TestTooLateToIdentify(t *testing.T) {
 	d.ends(4530)
 
 	// The deadline is for identifying only.
-	d = f.online("phone")
+	f.until("somebody was quick enough", func() bool {
+		d = f.dial()
+		d.ws.WriteMessage(websocket.TextMessage, []byte(`{"email":"`+ann+`","assertion":"dev","status":"online"}`)) // or it has ended
+		return <-d.frames == okay
+	})
 	d.drip(`{"status":"unavailable"}`, 60*time.Millisecond)
 	d.expect(okay)
 }
@@ -488,6 +492,51 @@ func TestDroppedIsSaidFirst(t *testing.T) {
 	}
 }
 
+// What was discarded is said until the device is known to have heard it, also where acks confirm notifications; then
+// never again.
+func TestDroppedIsSaidUntilItArrives(t *testing.T) {
+	for _, ack := range []bool{false, true} {
+		t.Run(fmt.Sprint("ack ", ack), func(t *testing.T) {
+			f := newFixture(t)
+			chat := f.app("chat")
+			for i := range 103 {
+				chat.notify("", fmt.Sprint(i))
+			}
+			hello := fmt.Sprintf(`{"type":"hello","email":"ann@example.org","device":"phone","assertion":"dev","ack":%v}`, ack)
+			connect := func(options ...option) *device {
+				d := f.dial(options...)
+				d.say(hello)
+				d.hear()
+				return d
+			}
+			d := connect(silent)
+			d.expect(`{"dropped":[{"app":"chat","count":3}]}`)
+			d.drop()
+			f.until("the loss is noticed", func() bool { return f.hub.Stats().Sessions == 0 })
+			d = connect()
+			d.expect(`{"dropped":[{"app":"chat","count":3}]}`)
+			d.texts(100)
+			f.until("it has arrived", func() bool { return !f.store.HasDropped(ann) })
+			if ack { // all of them wait still
+				chat.notify("", "more")
+				f.until("it is told of more", func() bool { return d.hear() == `{"dropped":[{"app":"chat","count":1}]}` })
+				f.until("it has arrived", func() bool { return !f.store.HasDropped(ann) })
+			}
+			d.drop()
+			f.until("the loss is noticed", func() bool { return f.hub.Stats().Sessions == 0 })
+			chat.notify("", "last")
+			d = connect()
+			want := `{"notifications":[`
+			if ack { // and one more since
+				want = `{"dropped":[{"app":"chat","count":1}]}`
+			}
+			if first := d.hear(); !strings.HasPrefix(first, want) {
+				t.Errorf("told %.80s first, want %s", first, want)
+			}
+		})
+	}
+}
+
 // More than may be open at once waits for pongs, and then goes on.
 func TestManyForAnInstantDevice(t *testing.T) {
 	f := newFixture(t)
@@ -718,7 +767,7 @@ func TestNoSignOfLife(t *testing.T) {
 }
 
 func quick(c *wsbridge.Config) {
-	c.Heartbeat, c.PongTimeout = 20*time.Millisecond, 100*time.Millisecond
+	c.Heartbeat, c.PongTimeout = 50*time.Millisecond, 500*time.Millisecond
 }
 
 func TestPongIsLife(t *testing.T) {
@@ -737,7 +786,7 @@ func TestPongIsLife(t *testing.T) {
 func TestAnyByteIsLife(t *testing.T) {
 	f := newFixture(t, quick)
 	d := f.online("phone", silent)
-	d.drip(`{"status":"unavailable"}`, 500*time.Millisecond)
+	d.drip(`{"status":"unavailable"}`, 1500*time.Millisecond)
 	d.expect(okay)
 }
 
@@ -985,7 +1034,7 @@ func TestOrigins(t *testing.T) {
 
 // A device that stops reading harms only itself.
 func TestFrozenDevice(t *testing.T) {
-	f := newFixture(t, func(c *wsbridge.Config) { c.Heartbeat, c.PongTimeout = time.Second, 300*time.Millisecond })
+	f := newFixture(t, func(c *wsbridge.Config) { c.Heartbeat, c.PongTimeout = time.Second, time.Second })
 	chat := f.app("chat")
 	f.online("frozen", func(dev *device, d *websocket.Dialer, _ http.Header) {
 		dev.freeze = 1

@@ -114,6 +114,10 @@ type CCSConfig struct {
 	TLSCert string `toml:"tls_cert"`
 	// Private key of tls_cert, in PEM.
 	TLSKey string `toml:"tls_key"`
+	// Messages that an app may send to one registration token at once before rate counts; of more it is told DEVICE_MESSAGE_RATE_EXCEEDED.
+	Burst int `toml:"burst"`
+	// Messages a second that an app may send to one registration token; 0: no limit.
+	Rate float64 `toml:"rate"`
 }
 
 // DeviceConfig is the table [device].
@@ -241,6 +245,7 @@ func DefaultConfig() Config {
 			PingInterval:     duration("120s"),
 			ShowVersion:      true,
 		},
+		CCS: CCSConfig{Burst: 5000, Rate: 100},
 		Device: DeviceConfig{
 			IdentifyTimeout: duration("10s"),
 			Linger:          duration("10s"),

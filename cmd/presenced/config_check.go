@@ -50,6 +50,43 @@ func (c *Config) ValidateOffline(from origins) error {
 	return errors.Join(k.errs...)
 }
 
+// Warnings are what does not keep a server from running and is hardly meant, for a valid c.
+func (c *Config) Warnings(from origins) (ws []*problem) {
+	if len(c.HTTP.TrustedProxies) == 0 && c.isBehindProxy() {
+		ws = append(ws, &problem{Where: from["origin"], Key: "http.trusted_proxies",
+			Text: "nobody is trusted, but to " + c.Origin + " one gets only through something in front of this server: " +
+				"all have its address, and limits.sockets_per_address and failed attempts count for all together",
+			Hint: `have it set X-Forwarded-For and name it, such as trusted_proxies = ["127.0.0.1"]`})
+	}
+	return ws
+}
+
+// isBehindProxy reports whether the public origin cannot be this server itself: it is on another machine's side of
+// loopback, or has TLS that is not done here.
+func (c *Config) isBehindProxy() bool {
+	u, err := url.Parse(c.Origin)
+	if err != nil || c.Origin == "" || isLoopback(u.Hostname()) {
+		return false
+	}
+	host, _, err := splitListen(c.HTTP.Listen)
+	return err == nil && isLoopback(host) || u.Scheme == "https" && !c.HTTP.tls()
+}
+
+// expired names each certificate whose time is over at now: a server runs with it, and nobody connects.
+func (c *Config) expired(from origins, now time.Time) []*problem {
+	var over []*problem
+	for table, files := range map[string][2]string{
+		"http": {c.HTTP.TLSCert, c.HTTP.TLSKey}, "xmpp": {c.XMPP.TLSCert, c.XMPP.TLSKey}, "ccs": {c.CCS.TLSCert, c.CCS.TLSKey},
+	} {
+		key := table + ".tls_cert"
+		if pair, err := tls.LoadX509KeyPair(files[0], files[1]); err == nil && now.After(pair.Leaf.NotAfter) {
+			over = append(over, &problem{Where: from[key], Key: key, Text: files[0] + " has expired on " + timeText(pair.Leaf.NotAfter)})
+		}
+	}
+	slices.SortFunc(over, func(a, b *problem) int { return strings.Compare(a.Key, b.Key) })
+	return over
+}
+
 // checker collects what is wrong with c.
 type checker struct {
 	c    *Config
@@ -311,6 +348,8 @@ func (k *checker) ccs() {
 			k.fail(key, "needs a certificate: this wire has no form without TLS", "set ccs.tls_cert and ccs.tls_key, or http.acme_hosts")
 		}
 	}
+	k.atLeast("ccs.burst", c.Burst, 1)
+	k.rate("ccs.rate", c.Rate)
 	if c.Listen == "" && c.PreprodListen == "" && c.TLSCert != "" {
 		k.fail("ccs.tls_cert", "is used by ccs.listen and ccs.preprod_listen only, which are off", "set ccs.listen, such as 127.0.0.1:5235")
 	}
@@ -347,11 +386,14 @@ func (k *checker) device() {
 	k.positive("device.pong_timeout", d.PongTimeout)
 	k.atLeast("device.max_frame", d.MaxFrame, minFrame)
 	k.atLeast("device.burst", d.Burst, 1)
-	if !(d.Rate >= 0 && d.Rate < 1e9) {
-		k.fail("device.rate", "must not be negative", "0 turns the limit off")
-	}
-	if !(d.Logins >= 0 && d.Logins < 1e9) {
-		k.fail("device.logins", "must not be negative", "0 turns the limit off")
+	k.rate("device.rate", d.Rate)
+	k.rate("device.logins", d.Logins)
+}
+
+// rate checks something a second.
+func (k *checker) rate(key string, r float64) {
+	if !(r >= 0 && r < 1e9) {
+		k.fail(key, "must not be negative", "0 turns the limit off")
 	}
 }
 

@@ -73,6 +73,14 @@ type gateway struct {
 	stopping atomic.Bool // errors of servers are expected from here on
 }
 
+// listen opens one listener.
+func listen(name, addr string) (net.Listener, error) {
+	if name == "ccs" || name == "ccs_preprod" {
+		return listenGone(addr, peerGone)
+	}
+	return net.Listen("tcp", addr)
+}
+
 // listenerNames are the names of the addresses in logs and in the status, in their order.
 func listenerNames() []string {
 	return []string{"http", "xmpp", "xmpp_tls", "ccs", "ccs_preprod", "admin"}
@@ -141,7 +149,7 @@ func (g *gateway) bind() error {
 		if l.addr == "" {
 			continue
 		}
-		ln, err := net.Listen("tcp", l.addr)
+		ln, err := listen(l.name, l.addr)
 		if err != nil {
 			errs = append(errs, bindProblem(l.key, l.addr, l.flag, err))
 			continue
@@ -321,7 +329,7 @@ func (g *gateway) wire() error {
 		ShowVersion: x.ShowVersion, Version: programVersion().Version, Log: g.log, Now: time.Now, Commands: engine,
 	})
 	g.ccs = ccs.New(ccs.Config{Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
-		WriteTimeout: x.PingInterval.Duration, Log: g.log, Now: time.Now})
+		WriteTimeout: x.PingInterval.Duration, TargetBurst: g.cfg.CCS.Burst, TargetRate: g.cfg.CCS.Rate, Log: g.log, Now: time.Now})
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // Config is what a Server is made of. Hub and Domain are needed; zero values of the rest are the documented
-// defaults.
+// defaults, but for TargetRate.
 type Config struct {
 	Hub              *presence.Hub
 	Domain           string        // the gateway's own, lower case
@@ -30,7 +30,7 @@ type Config struct {
 	MaxWaiting           int     // connections without a resource (1024)
 	MaxWaitingPerAddress int     // of one address, an IPv6 network of 64 bits counting as one (64)
 	TargetBurst          int     // messages to one token at once (5000)
-	TargetRate           float64 // and each second behind them (100)
+	TargetRate           float64 // and each second behind them; 0: no limit
 }
 
 func (c *Config) fill() {
@@ -42,7 +42,6 @@ func (c *Config) fill() {
 	c.MaxWaiting = cmp.Or(c.MaxWaiting, 1024)
 	c.MaxWaitingPerAddress = cmp.Or(c.MaxWaitingPerAddress, 64)
 	c.TargetBurst = cmp.Or(c.TargetBurst, 5000)
-	c.TargetRate = cmp.Or(c.TargetRate, 100)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
