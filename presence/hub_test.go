@@ -393,6 +393,11 @@ func TestRefusals(t *testing.T) {
 		{g.PUID, presence.Message{Message: string(long), TTL: -1}, presence.ErrTooLarge},
 		{g.PUID, presence.Message{Message: "x", TTL: 673 * time.Hour}, presence.ErrTTL},
 		{mute.PUID, presence.Message{Message: "x", TTL: -1}, presence.ErrNotAllowed},
+		{g.PUID, presence.Message{Ref: strings.Repeat("r", 1025), TTL: -1}, presence.ErrBadValue},
+		{g.PUID, presence.Message{Collapse: strings.Repeat("c", 257), TTL: -1}, presence.ErrBadValue},
+		{g.PUID, presence.Message{From: strings.Repeat("f", 3072), TTL: -1}, presence.ErrBadValue},
+		{g.PUID, presence.Message{Message: string(long[1:]), TTL: 672 * time.Hour, Dry: true,
+			Ref: strings.Repeat("r", 1024), Collapse: strings.Repeat("c", 256), From: strings.Repeat("f", 3071)}, nil},
 	} {
 		if _, err := chat.Notify(presence.Peer{PUID: c.puid}, c.m); !errors.Is(err, c.want) {
 			t.Errorf("%v, want %v", err, c.want)
