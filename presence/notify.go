@@ -162,16 +162,17 @@ func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Dry {
-		return &Delivery{hub: h, n: n}, nil
+	d := &Delivery{hub: h, n: n}
+	switch {
+	case m.Dry:
+		return d, nil
+	case n.isLasting():
+		d.commit = h.cfg.Store.Enqueue(n)
+	default:
+		d.live = true
 	}
 	h.notified.Add(1)
-	if !n.isLasting() {
-		h.giveLive(n)
-		h.tellNotified(n)
-		return &Delivery{hub: h, n: n}, nil
-	}
-	return &Delivery{hub: h, n: n, commit: h.cfg.Store.Enqueue(n)}, nil
+	return d, nil
 }
 
 // compose makes the notification, if the grant and the limits allow it.
@@ -277,10 +278,12 @@ type Delivery struct {
 	commit *Commit // nil: nothing to wait for
 	n      *Notification
 	all    []*Notification // of several: all, n is the last; nil: n alone
+	live   bool            // n never touches the disk, and waits for nothing but its turn
 }
 
-// Wait blocks until the notification is accepted (it is on disk, or it has TTL 0 and was handed to whoever
-// is there) and wakes the user's devices. It must be called once. ErrStorage: it was not accepted.
+// Wait blocks until the notification is accepted: it is on disk, and the user's devices are woken, or it has TTL 0 and is
+// handed to whoever is there. It must be called once; what waits in the order of the calls of Notify reaches the devices
+// in that order. ErrStorage: it was not accepted.
 func (d *Delivery) Wait() error {
 	if d.commit != nil {
 		if err := d.commit.Wait(); err != nil {
@@ -292,7 +295,7 @@ func (d *Delivery) Wait() error {
 		for _, n := range d.all {
 			d.pass(n)
 		}
-	case d.commit != nil:
+	case d.commit != nil || d.live:
 		d.pass(d.n)
 	}
 	return nil

@@ -63,9 +63,9 @@
 //	topics             appid 00 topic 00 email 00 device    puid of the grant under which the device subscribed
 //	topics_by_user     email 00 appid 00 topic 00 device    the same
 //	devices            email 00 device             JSON presence.DeviceRecord
-//	push               email 00 device             JSON presence.Subscription; only of devices that are remembered
+//	push               email 00 device             JSON presence.PushSubscription; only of devices that are remembered
 //	push_by_endpoint   SHA-256 of the endpoint     email 00 device
-//	notices            appid 00 be64 id            JSON presence.Notice; 100,000 are kept for an app
+//	notices            appid 00 be64 id            JSON presence.Notice; 100,000 and 90 days are kept for an app
 //	notice_seq         appid                       be64 last id; ids of an app count up without a gap
 //	requests           email 00 appid              JSON presence.Request
 //	requests_by_app    appid 00 email              nothing

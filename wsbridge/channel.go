@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 // channel is what a conn has beside where an app is on the other side: a link in place of a session. Reader,
@@ -113,12 +114,12 @@ func (g *gate) writeFramesLocked(frames []byte, count int) error {
 func (ch *channel) identify(r *request) error {
 	c := ch.c
 	if !ch.accepts(r.key) {
-		return &Error{Errno: Invalid, Cause: errors.New("the key of an app")}
+		return &Error{Errno: errno.Invalid, Cause: errors.New("the key of an app")}
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.ended { // Shutdown was faster
-		return &Error{Errno: GoingAway}
+		return &Error{Errno: errno.GoingAway}
 	}
 	l, err := c.b.cfg.Hub.Link(ch.id, presence.SocketLink)
 	if errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrTooMany) {
@@ -132,7 +133,7 @@ func (ch *channel) identify(r *request) error {
 	c.b.apps.enter(ch)
 	c.b.stats.apps.Add(1)
 	if !ch.accepts(r.key) { // changed in between
-		return &Error{Errno: Invalid}
+		return &Error{Errno: errno.Invalid}
 	}
 	c.SetReadDeadline(time.Time{})
 	c.b.table.watch(c, fixedBeat(c.b.ticks(c.b.cfg.Heartbeat)))
@@ -200,7 +201,7 @@ func (ch *channel) leave() {
 
 // refused notes an error for the app's developer. What a stranger does is not the app's.
 func (ch *channel) refused(e *Error) {
-	if l := ch.link.Load(); l != nil && e.Errno != Replaced && e.Errno != GoingAway {
+	if l := ch.link.Load(); l != nil && e.Errno != errno.Replaced && e.Errno != errno.GoingAway {
 		l.Refused("errno "+strconv.Itoa(int(e.Errno)), strings.TrimSuffix(e.Errno.String()+": "+e.Detail, ": "))
 	}
 }
@@ -211,7 +212,7 @@ func (ch *channel) carryOut(r *request) error {
 	switch r.kind {
 	case authFrame: // once more
 		if !ch.accepts(r.key) {
-			return &Error{Errno: Invalid}
+			return &Error{Errno: errno.Invalid}
 		}
 		answer = appendOK(nil, r, nil)
 	case ackFrame:

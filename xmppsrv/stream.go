@@ -158,7 +158,7 @@ func endOf(err error) end {
 	case errors.As(err, &se):
 		return se.why
 	case errors.As(err, &xe):
-		return xmlEnds[xe.Kind]
+		return endXML + end(xe.Kind)
 	}
 	return endGone
 }

@@ -35,9 +35,16 @@ func maskedApp(a presence.App) presence.App {
 }
 
 func (a *admin) listApps(*http.Request) (any, error) {
-	list := []presence.App{}
+	list := []shownApp{}
 	for _, app := range a.hub.Apps() {
-		list = append(list, maskedApp(app))
+		stats, err := a.hub.AppStats(app.ID)
+		if errors.Is(err, presence.ErrNoApp) { // removed meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, shownApp{maskedApp(app), stats})
 	}
 	return list, nil
 }

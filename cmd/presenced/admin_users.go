@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"presenced/presence"
@@ -101,6 +102,7 @@ type userExport struct {
 	Audit         []presence.AuditEntry `json:"audit"`
 	Activity      []presence.Event      `json:"activity"`     // newest first
 	Sessions      []presence.WebSession `json:"web_sessions"` // on the pages
+	Push          []account.Wakeable    `json:"push"`
 }
 
 func (a *admin) exportUser(r *http.Request) (any, error) {
@@ -126,7 +128,9 @@ func (a *admin) exportUser(r *http.Request) (any, error) {
 	x.Activity = append([]presence.Event{}, activity...)
 	sessions, err2 := a.store.SessionsOf(u.Email)
 	x.Sessions = append([]presence.WebSession{}, sessions...)
-	return x, errors.Join(err, err1, err2)
+	push, err3 := a.desk().Wakeable(u.Email)
+	x.Push = push
+	return x, errors.Join(err, err1, err2, err3)
 }
 
 // hideUser takes ?until=.
@@ -185,7 +189,9 @@ func (a *admin) listTokens(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.desk().Tokens(email, device)
+	tokens, err := a.desk().Tokens(email, device)
+	slices.SortStableFunc(tokens, func(a, b account.Token) int { return a.Created.Compare(b.Created) })
+	return tokens, err
 }
 
 // newToken is the answer to POST /users/{email}/tokens, the only one that shows a token.

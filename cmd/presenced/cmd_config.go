@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -30,14 +31,21 @@ func (c *cli) configCheck(_ context.Context, args []string) error {
 	if err == nil {
 		err = cfg.Validate(from)
 	}
+	warnings := append([]*problem{}, cfg.expired(from, time.Now())...) // a server tells of them when it loads them
+	if err == nil {
+		warnings = append(warnings, cfg.Warnings(from)...)
+	}
 	if !c.json {
+		for _, p := range warnings {
+			fmt.Fprintln(c.stderr, "presenced: warning:", p)
+		}
 		if err == nil {
 			fmt.Fprintln(c.stdout, "ok")
 		}
 		return err
 	}
 	problems := append([]*problem{}, problemsOf(err)...)
-	if e := c.printJSON(map[string]any{"ok": err == nil, "errors": problems}); e != nil {
+	if e := c.printJSON(map[string]any{"ok": err == nil, "errors": problems, "warnings": warnings}); e != nil {
 		return e
 	}
 	if err != nil {

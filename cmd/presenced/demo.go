@@ -37,9 +37,9 @@ but the people. Exits with 0 only if every step happened.`
 		}
 		return c.demo(ctx, httpAddr, xmppAddr)
 	}
-	cmd.Flags().DurationVar(&limit, "for", 0, "end after this `DURATION` (default: at Ctrl-C)")
-	cmd.Flags().StringVar(&httpAddr, "http", "127.0.0.1:0", "`ADDR` for devices (default: a free port)")
-	cmd.Flags().StringVar(&xmppAddr, "xmpp", "127.0.0.1:0", "`ADDR` for components (default: a free port)")
+	cmd.Flags().Var((*durationFlag)(&limit), "for", "end after this `DURATION` (default: at Ctrl-C)")
+	cmd.Flags().StringVar(&httpAddr, "http", "127.0.0.1:0", "`ADDR` for devices; port 0 is a free one")
+	cmd.Flags().StringVar(&xmppAddr, "xmpp", "127.0.0.1:0", "`ADDR` for components; port 0 is a free one")
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package push_test
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -93,7 +94,7 @@ func TestSubscriptionsEnd(t *testing.T) {
 	for name, end := range map[string]func(f *fixture, d *device){
 		"404":           func(f *fixture, d *device) { f.refuseOnce(d, http.StatusNotFound) },
 		"410":           func(f *fixture, d *device) { f.refuseOnce(d, http.StatusGone) },
-		"null":          func(f *fixture, d *device) { f.must(f.pusher.Register(d.email, d.name, nil)) },
+		"null":          func(f *fixture, d *device) { f.must(f.pusher.Register(d.email, d.name, 0, nil)) },
 		"device":        func(f *fixture, d *device) { f.must(f.store.RemoveDevice(d.email, d.name)) },
 		"user":          func(f *fixture, d *device) { f.must(f.store.RemoveUser(d.email)) },
 		"signed out":    func(f *fixture, d *device) { _, err := f.store.RevokeTokens(d.email, d.name); f.must(err) },
@@ -141,7 +142,7 @@ func (f *fixture) endToken(d *device) {
 func (f *fixture) another(d *device) error {
 	s := f.attach("bob@example.org", "browser")
 	defer s.Close()
-	return f.pusher.Register("bob@example.org", "browser", d.subscription())
+	return f.pusher.Register("bob@example.org", "browser", 0, d.subscription())
 }
 
 // What fails is tried again, later each time, until the push service takes it.
@@ -216,6 +217,59 @@ func TestTarpit(t *testing.T) {
 	<-stuck
 }
 
+// A push service that answers nobody has the workers for a few attempts, however many use it; then for one at a time.
+// When it answers again, they are woken.
+func TestSilentService(t *testing.T) {
+	silent := newService(t)
+	f := newFixture(t, func(c *push.Config) {
+		c.Roots.AddCert(silent.Certificate())
+		c.Timeout, c.RetryMin, c.RetryMax = 50*time.Millisecond, 500*time.Millisecond, time.Second
+	})
+	silent.answers(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	const users = 20
+	for i := range users {
+		email := fmt.Sprintf("user%d@example.org", i)
+		f.deviceAt(silent, email, "phone")
+		f.notify(email, "", urgent())
+	}
+	f.nothing() // who comes behind them in the line, and has another, has been woken
+	if n := len(silent.pushes); n > users/2 {
+		t.Errorf("%d attempts at the one that is silent", n)
+	}
+	silent.answers(created)
+	f.until(func(s push.Stats) bool { return s.Woken == users+1 })
+}
+
+// A user whose devices take long has a worker for a while, not until all of them are through.
+func TestManySlowDevices(t *testing.T) {
+	const timeout = 2 * time.Second
+	slow := newService(t)
+	f := newFixture(t, func(c *push.Config) {
+		c.Roots.AddCert(slow.Certificate())
+		c.Timeout = timeout
+	})
+	answer := make(chan struct{})
+	slow.answers(func(w http.ResponseWriter, _ *http.Request) {
+		<-answer
+		w.WriteHeader(http.StatusCreated)
+	})
+	for i := range 3 {
+		f.deviceAt(slow, ann, fmt.Sprint("phone", i))
+	}
+	f.notify(ann, "", urgent())
+	begun := (<-slow.pushes).at
+	bob := f.device("bob@example.org", "phone")
+	f.notify(bob.email, "", urgent())
+	time.AfterFunc(time.Until(begun.Add(timeout/2)), func() { close(answer) })
+	his := f.service.expect(bob).at
+	f.until(func(s push.Stats) bool { return s.Woken == 4 })
+	for range 2 {
+		if (<-slow.pushes).at.Before(his) {
+			t.Error("somebody had to wait for all of her devices")
+		}
+	}
+}
+
 // After a restart those are woken who were not, and nobody twice.
 func TestRestart(t *testing.T) {
 	f := newFixture(t)
@@ -287,7 +341,7 @@ func TestNotPublic(t *testing.T) {
 	f.config.Resolver = privateNames(t)
 	f.start()
 	s := f.attach(ann, "phone")
-	f.must(f.pusher.Register(ann, "phone", []byte(strings.Replace(string(d.subscription()), f.service.URL, "https://push.example.org", 1))))
+	f.must(f.pusher.Register(ann, "phone", 0, []byte(strings.Replace(string(d.subscription()), f.service.URL, "https://push.example.org", 1))))
 	s.Close()
 	f.until(func(s push.Stats) bool { return s.Dropped == 1 })
 	if len(f.service.pushes) != 0 {
@@ -343,7 +397,7 @@ func TestBadSubscriptions(t *testing.T) {
 			t.Errorf("%s is taken: %s", name, bad)
 		}
 	}
-	if err := f.pusher.Register(ann, "desk", []byte(good)); err == nil {
+	if err := f.pusher.Register(ann, "desk", 0, []byte(good)); err == nil {
 		t.Error("a device that is not known can be woken")
 	}
 	padded := strings.NewReplacer("-", "+", "_", "/").Replace(good[strings.Index(good, `"p256dh"`):])

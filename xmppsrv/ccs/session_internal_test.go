@@ -1,8 +1,12 @@
 package ccs
 
 import (
+	"io"
+	"net"
 	"runtime"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"presenced/presence"
@@ -49,4 +53,31 @@ func TestLastLostAreRemembered(t *testing.T) {
 	if len(send.lost) > maxLate || !send.wasLost(named(maxLate+9)) || !send.wasLost(named(10)) || send.wasLost(named(9)) {
 		t.Errorf("%d are remembered, not the last", len(send.lost))
 	}
+}
+
+// Answers repeat what they answer, which may be long. Who sends much of that and reads nothing is not read from, though
+// places are free: what waits for it is bounded in bytes too.
+func TestLongAnswersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		o := newOutbox(&conn{Conn: ours, count: &counters{}}, time.Hour)
+		go o.run(func() {})
+		var added atomic.Int64
+		go func() {
+			for long := make([]byte, maxAnswers); o.place(); added.Add(1) {
+				o.add(long, answer{place: true})
+			}
+		}()
+		synctest.Wait()
+		const most = 2 // one that is being written, one that waits
+		if n := added.Load(); n > most {
+			t.Errorf("%d answers of %d bytes wait", n, maxAnswers)
+		}
+		io.CopyN(io.Discard, theirs, 10*maxAnswers)
+		synctest.Wait()
+		if n := added.Load(); n < 10 || n > 10+most {
+			t.Errorf("%d answers after 10 were read", n)
+		}
+		theirs.Close()
+	})
 }
