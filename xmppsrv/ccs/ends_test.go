@@ -79,19 +79,24 @@ func TestShutdownWithStalledPeer(t *testing.T) {
 	go func() { // pings until nothing is taken any more
 		defer close(stuck)
 		for {
-			s.c.SetWriteDeadline(time.Now().Add(time.Second))
 			if _, err := s.c.Write([]byte(strings.Repeat("<iq type='get' id='0123456789' to='gcm.googleapis.com'><ping xmlns='urn:xmpp:ping'/></iq>", 500))); err != nil {
 				return
 			}
 		}
 	}()
-	<-stuck
+	for still, last := 0, g.srv.Stats(); still < 20; still++ { // it answers no more, each time that it had the processor
+		time.Sleep(50 * time.Millisecond)
+		if now := g.srv.Stats(); now.BytesOut != last.BytesOut || now.BytesIn != last.BytesIn || now.BytesIn < 100<<10 {
+			still, last = 0, now
+		}
+	}
 	g.hub.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	if err := g.srv.Shutdown(ctx); err != context.DeadlineExceeded {
 		t.Errorf("Shutdown: %v", err)
 	}
+	<-stuck
 }
 
 // While one connection does not read, the others of the app and other apps go on.
