@@ -201,14 +201,14 @@ func (s *shift) leaves(l *Link) bool { return l == s.gone || s.share && l.away.L
 func (s *shift) moveUserLocked(sh *shard, u *user, g *grant) {
 	for d := g.firstLocked(); d != nil; {
 		next := d.next
-		owed := s.sortViewsLocked(d, g)
+		before := s.sortViewsLocked(d, g)
 		for _, l := range s.app.links() {
-			told := Offline
+			var last lastWord
 			if l == s.owner(u.email, l.kind) {
-				told = owed[l.kind]
+				last = before[l.kind]
 			}
-			if s.app.concerns(l, u.email) && (d.status() != Offline || told != Offline) {
-				s.hub.snapshotLocked(d, g, l, told)
+			if s.app.concerns(l, u.email) && (d.status() != Offline || last.told != Offline) {
+				s.hub.snapshotLocked(d, g, l, last)
 			}
 		}
 		if len(d.views) == 0 {
@@ -219,9 +219,15 @@ func (s *shift) moveUserLocked(sh *shard, u *user, g *grant) {
 	}
 }
 
-// sortViewsLocked takes the views off the device that links should not have of it, and returns what, for each
-// kind, one that told of it until now had told. A link that may come back keeps its view, silent, and goes on where it was.
-func (s *shift) sortViewsLocked(d *device, g *grant) (owed [linkKinds]Status) {
+// lastWord is what the link that told of a device until now said of it last.
+type lastWord struct {
+	told  Status
+	stale bool // it said something, and not what is so now
+}
+
+// sortViewsLocked takes the views off the device that links should not have of it, and returns for each kind the last
+// word of the one that told of it until now. A link that may come back keeps its view, silent, and goes on where it was.
+func (s *shift) sortViewsLocked(d *device, g *grant) (last [linkKinds]lastWord) {
 	links := s.app.links()
 	d.views = slices.DeleteFunc(d.views, func(v *view) bool {
 		if v.grant != g {
@@ -234,27 +240,37 @@ func (s *shift) sortViewsLocked(d *device, g *grant) (owed [linkKinds]Status) {
 			}
 			return false
 		}
-		owed[v.link.kind] = max(owed[v.link.kind], v.leaveLocked())
+		if atomic.LoadUint32(&v.state)&viewMoved == 0 {
+			last[v.link.kind].stale = v.isBehind()
+		}
+		last[v.link.kind].told = max(last[v.link.kind].told, v.leaveLocked())
 		return !here || atomic.LoadUint32(&v.state)&viewParked == 0
 	})
-	return owed
+	return last
 }
 
-// snapshotLocked shows a device to a link that has no view of it. told is what the app has been told by another
-// link: where this one has told nothing, it tells what is true now in any case.
-func (h *Hub) snapshotLocked(d *device, g *grant, l *Link, told Status) {
+// snapshotLocked shows a device to a link that has no view of it, or takes it up again with one that has. Where the app
+// has heard from another link what this one has not told, or what is not so any more, it tells what is true now in any
+// case. Nobody takes from the link.
+func (h *Hub) snapshotLocked(d *device, g *grant, l *Link, last lastWord) {
 	v, isNew := h.addViewLocked(d, g, l)
 	if isNew {
 		v.news = false
 	}
-	if told != Offline { // if the link is away: it answers for what was told, until another does
+	if last.told != Offline || last.stale { // if the link is away: it answers for what was told, until another does
 		v.returnLocked()
 	}
-	owes := told != Offline && v.known() == Offline
-	if owes {
-		v.told = v.told&heard | owing | uint8(told)
+	owes := last.told != Offline && v.known() == Offline
+	switch {
+	case owes:
+		v.told = v.told&heard | owing | uint8(last.told)
+	case last.stale && !isNew:
+		v.told |= owing
 	}
-	if isNew || owes {
+	if last.stale {
+		v.told |= stale
+	}
+	if isNew || owes || last.stale {
 		l.push(v)
 	}
 }
@@ -398,11 +414,13 @@ func (v *view) leaveLocked() (told Status) {
 	return v.known()
 }
 
-// returnLocked lets a view speak again. If its device has changed meanwhile it tells what is so now in any case: the app
-// may have heard something else from another link in between. Nobody takes from the link.
-func (v *view) returnLocked() {
-	const parkedAndQueued = viewParked | viewQueued
-	if atomic.AndUint32(&v.state, ^(viewMoved|viewParked))&parkedAndQueued == parkedAndQueued && v.known() != Offline {
-		v.told |= owing
-	}
+// isBehind reports whether what the app has heard last of the device, by this view or by the one before it, is not so
+// any more.
+func (v *view) isBehind() bool {
+	now, _ := v.visible()
+	saysWhatItKnows := v.news || v.told&(heard|owing) != 0 // else it is there since it took over, and has said nothing
+	return v.told&stale != 0 || saysWhatItKnows && v.known() != now
 }
+
+// returnLocked lets a view speak again.
+func (v *view) returnLocked() { atomic.AndUint32(&v.state, ^(viewMoved | viewParked)) }

@@ -33,10 +33,11 @@ const (
 const (
 	heard = 0x80 // the app was told something
 	owing = 0x40 // not by this link: the status is what another had told, and this one tells what is so now
+	stale = 0x20 // another link had told what is not so any more, and this one has told nothing since
 )
 
 // known is the status that the app knows of.
-func (v *view) known() Status { return Status(v.told &^ (heard | owing)) }
+func (v *view) known() Status { return Status(v.told &^ (heard | owing | stale)) }
 
 // push puts the view on its link's list unless it is there. The view's shard is locked, so nobody else
 // pushes it; its taker may clear viewQueued meanwhile, but only after having taken it. So the plain write
