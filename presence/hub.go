@@ -52,7 +52,8 @@ type Hub struct {
 	working    sync.WaitGroup  // the receipts goroutine
 
 	firstSent                               atomic.Uint64 // the lowest number of a message that a device sent to this hub
-	transient                               atomic.Uint64 // numbers of notifications with TTL 0
+	transient                               atomic.Uint64 // numbers of notifications with TTL 0; it begins with the time, so that none comes twice
+	trails                                  atomic.Uint64 // the last one's number
 	published, notified, confirmed, refused atomic.Uint64
 }
 
@@ -72,6 +73,7 @@ func New(c Config) (*Hub, error) {
 	}
 	h.nextWake.Store(int64(maxMoment))
 	h.firstSent.Store(math.MaxUint64)
+	h.transient.Store(uint64(c.Now().UnixNano()) &^ transientSeq)
 	apps, err := c.Store.Apps()
 	if err != nil {
 		return nil, fmt.Errorf("loading apps: %w", err)

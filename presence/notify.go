@@ -20,7 +20,8 @@ type Message struct {
 	TTL      time.Duration // negative: the default; 0: now or never
 	Collapse string
 	High     bool
-	Dry      bool // accepted or refused as usual, and then forgotten
+	Dry      bool  // accepted or refused as usual, and then forgotten
+	Once     *Once // nil: it is a new one, whatever it says
 }
 
 const (
@@ -89,21 +90,23 @@ func (l *Link) NotifyAll(all []Addressed) (*Delivery, error) {
 			return nil, err
 		}
 	}
-	return h.enqueueAll(ns), nil
+	return h.enqueueAll(ns, nil), nil
 }
 
-// enqueueAll hands notifications on. Those that never touch the disk wait for the others.
-func (h *Hub) enqueueAll(ns []*Notification) *Delivery {
-	d := &Delivery{hub: h, n: ns[len(ns)-1], all: ns}
+// enqueueAll hands notifications on, if what once stands for was not sent before. Those that never touch the disk wait
+// for the others.
+func (h *Hub) enqueueAll(ns []*Notification, once *Once) *Delivery {
+	d := &Delivery{hub: h, n: ns[len(ns)-1], all: ns, once: once}
 	var lasting []*Notification
 	for _, n := range ns {
 		if n.isLasting() {
 			lasting = append(lasting, n)
 		}
 	}
-	h.notified.Add(uint64(len(ns)))
 	if len(lasting) > 0 {
-		d.commit = h.cfg.Store.EnqueueAll(lasting)
+		d.commit = h.cfg.Store.EnqueueAll(lasting, once)
+	} else {
+		h.said(once)
 	}
 	return d
 }
@@ -162,16 +165,21 @@ func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Dry {
-		return &Delivery{hub: h, n: n}, nil
+	d := &Delivery{hub: h, n: n, once: m.Once}
+	switch {
+	case m.Dry:
+	case !n.isLasting():
+		if !h.said(m.Once) {
+			h.notified.Add(1)
+			h.giveLive(n)
+			h.tellNotified(n)
+		}
+	case m.Once == nil:
+		d.commit = h.cfg.Store.Enqueue(n)
+	default:
+		d.commit = h.cfg.Store.EnqueueAll([]*Notification{n}, m.Once)
 	}
-	h.notified.Add(1)
-	if !n.isLasting() {
-		h.giveLive(n)
-		h.tellNotified(n)
-		return &Delivery{hub: h, n: n}, nil
-	}
-	return &Delivery{hub: h, n: n, commit: h.cfg.Store.Enqueue(n)}, nil
+	return d, nil
 }
 
 // compose makes the notification, if the grant and the limits allow it.
@@ -277,6 +285,7 @@ type Delivery struct {
 	commit *Commit // nil: nothing to wait for
 	n      *Notification
 	all    []*Notification // of several: all, n is the last; nil: n alone
+	once   *Once           // nil: nobody asked
 }
 
 // Wait blocks until the notification is accepted (it is on disk, or it has TTL 0 and was handed to whoever
@@ -288,6 +297,7 @@ func (d *Delivery) Wait() error {
 		}
 	}
 	switch {
+	case d.once != nil && d.once.Again:
 	case d.all != nil:
 		for _, n := range d.all {
 			d.pass(n)
@@ -300,6 +310,7 @@ func (d *Delivery) Wait() error {
 
 // pass hands an accepted notification to whoever is there.
 func (d *Delivery) pass(n *Notification) {
+	d.hub.notified.Add(1)
 	if n.isLasting() {
 		d.hub.noteQueued(n)
 		d.hub.wakeUser(n)

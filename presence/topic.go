@@ -94,6 +94,12 @@ func (l *Link) NotifyTopic(q TopicQuery, m Message) (n int, err error) {
 		return 0, nil
 	}
 	m.Receipt = false // a receipt is about one device
+	once := m.Once    // for all of it: what a crash interrupts is sent again from the beginning
+	m.Once = nil
+	if once != nil && l.hub.cfg.Store.Sent(once) {
+		once.Again = true
+		return 0, l.hub.remember(once, m.TTL > 0)
+	}
 	topics := q.Topics()
 	for i, topic := range topics {
 		for after := (Subscriber{}); ; {
@@ -114,7 +120,7 @@ func (l *Link) NotifyTopic(q TopicQuery, m Message) (n int, err error) {
 			}
 		}
 	}
-	return n, nil
+	return n, l.hub.remember(once, m.TTL > 0)
 }
 
 // notifySubscribers notifies those of the list that are meant, but for those with one of the topics before: they were

@@ -44,6 +44,7 @@ const (
 	inActivity        bucket = "activity"
 	inTopics          bucket = "topics"
 	inTopicsByUser    bucket = "topics_by_user"
+	inTrails          bucket = "trails"
 	inPush            bucket = "push"
 	inPushByEndpoint  bucket = "push_by_endpoint"
 )
@@ -53,7 +54,7 @@ func allBuckets() []bucket {
 	return []bucket{inMeta, inApps, inAppsByComponent, inUsers, inGrants, inGrantsByApp, inGrantsByPUID, inGrantsByUntil,
 		inAudit, inTokens, inTokensByEmail, inDevices, inNotices, inNoticeSeq, inRequests, inRequestsByApp, inUpstream, inUpstreamByUser, inUpstreamByUntil,
 		inQueue, inDropped, inPurged, inSessions, inSessionsByEmail, inSessionsByUntil, inActivity,
-		inTopics, inTopicsByUser, inPush, inPushByEndpoint}
+		inTopics, inTopicsByUser, inTrails, inPush, inPushByEndpoint}
 }
 
 // of returns the bucket in tx; it exists since Open.

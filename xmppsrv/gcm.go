@@ -32,6 +32,7 @@ func (s *session) gcm(st *stanza, json []byte) (handled bool) {
 	}
 	m := sent.Msg
 	m.From = from
+	m.Once = s.trail.Once([]byte(from + "\x00" + to + "\x00" + string(json)))
 	d, err := s.link.Notify(sent.Peer, m)
 	if err != nil {
 		s.nack(from, to, &sent, gcm.Refused(err))

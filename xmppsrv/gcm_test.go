@@ -63,3 +63,22 @@ func TestGCMIsCounted(t *testing.T) {
 		t.Error(all)
 	}
 }
+
+// What comes again over the next connection, because its ack was lost, is acknowledged and nothing else.
+func TestGCMSentAgain(t *testing.T) {
+	g := start(t)
+	g.allow("ann@example.org", "p1")
+	ann := g.device("ann@example.org", "phone")
+	for range 2 {
+		c := g.connect("chat")
+		c.hello()
+		c.next() // ann is there
+		c.send("<message from='chat.example' to='p1@gw.example'><gcm xmlns='google:mobile:data'>{\"message_id\":\"m\"}</gcm></message>")
+		c.want("<message from='p1@gw.example' to='chat.example'><gcm xmlns='google:mobile:data'>" +
+			`{"message_type":"ack","from":"p1@gw.example","message_id":"m","registration_id":"p1"}</gcm></message>`)
+		c.c.Close()
+	}
+	if o, err := ann.Next(10); err != nil || len(o.Notifications) != 1 {
+		t.Errorf("%+v, %v", o.Notifications, err)
+	}
+}

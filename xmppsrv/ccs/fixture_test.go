@@ -46,6 +46,7 @@ type gateway struct {
 	db    *store.Store
 	srv   *ccs.Server
 	addr  string
+	path  string // of the data file
 	roots *x509.CertPool
 	log   *logged
 	clock *clock
@@ -128,7 +129,8 @@ func start(t testing.TB, change ...func(*setup)) *gateway {
 		f(&cfg)
 	}
 	var err error
-	g.db, err = store.Open(cfg.Path, store.Options{Limits: cfg.Limits})
+	g.path = cfg.Path
+	g.db, err = store.Open(cfg.Path, store.Options{Limits: cfg.Limits, Now: g.clock.Now})
 	g.must(err)
 	g.hub, err = presence.New(presence.Config{Store: cfg.Store(g.db), Now: g.clock.Now, Limits: cfg.Limits, Linger: time.Second})
 	g.must(err)

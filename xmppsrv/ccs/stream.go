@@ -222,7 +222,7 @@ func (st *stream) enter(app presence.App, key, domain string, id []byte, request
 		resource = string(bytes.TrimSpace(e.Text()))
 	}
 	sess := newSession(st, app.ID+"@"+st.domain(domain)+"/"+resourceFor(resource))
-	sess.out.add(appendBound(nil, id, sess.jid), answer{}) // the writer begins when there is a session
+	sess.out.add(appendBound(nil, id, sess.jid)) // the writer begins when there is a session
 	if err := st.srv.join(sess, app, key); err != nil {
 		why := joinError(err)
 		if why.why == endTooMany { // RFC 6120 §7.6.2.1
