@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"presenced/identity"
 	"presenced/presence"
 )
 
@@ -112,8 +113,13 @@ func (g *gate) writeFramesLocked(frames []byte, count int) error {
 // identify links the app and answers. The answer comes before the snapshot: the writer needs wmu.
 func (ch *channel) identify(r *request) error {
 	c := ch.c
+	if wait, ok := c.b.cfg.Attempts.Allow(c.from.addr()); !ok {
+		return c.tooMany(wait)
+	}
 	if !ch.accepts(r.key) {
-		return &Error{Errno: Invalid, Cause: errors.New("the key of an app")}
+		why := errors.New("the key of an app")
+		c.b.cfg.Attempts.Refused(c.from.addr(), &identity.Error{Kind: identity.Invalid, Cause: why})
+		return &Error{Errno: Invalid, Cause: why}
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()

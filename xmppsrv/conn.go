@@ -52,6 +52,15 @@ func networkOf(a net.Addr) netip.Prefix {
 	return p
 }
 
+// addr is the peer's address, for its failed handshakes.
+func (c *conn) addr() netip.Addr {
+	t, _ := c.RemoteAddr().(*net.TCPAddr)
+	if t == nil {
+		return netip.Addr{}
+	}
+	return t.AddrPort().Addr()
+}
+
 // live turns liveness on: after patience without a byte ping is called, and pong later the peer counts as dead.
 func (c *conn) live(patience, pong time.Duration, ping func()) {
 	c.patience, c.pong, c.ping = patience, pong, ping

@@ -10,6 +10,7 @@ import (
 	"io"
 	"time"
 
+	"presenced/identity"
 	"presenced/presence"
 	"presenced/xmppsrv/xmlstream"
 )
@@ -54,9 +55,14 @@ func (st *stream) handshake() (*session, error) {
 	if !e.Is("handshake", nsAccept) {
 		return nil, &streamError{why: endEarly}
 	}
+	if _, may := st.srv.cfg.Attempts.Allow(st.c.addr()); !may { // whatever it shows
+		return nil, &streamError{why: endAttempts}
+	}
 	app, ok := st.authenticate(bytes.TrimSpace(e.Text()))
 	if !ok {
-		return nil, &streamError{why: endHandshake, cause: errors.New("for " + st.domain)}
+		why := &streamError{why: endHandshake, cause: errors.New("for " + st.domain)}
+		st.srv.cfg.Attempts.Refused(st.c.addr(), &identity.Error{Kind: identity.Invalid, Cause: why})
+		return nil, why
 	}
 	return st.link(app)
 }

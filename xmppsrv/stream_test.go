@@ -9,9 +9,11 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"presenced/identity"
 	"presenced/presence"
 )
 
@@ -485,5 +487,35 @@ func TestTooManyWithoutHandshakeInAll(t *testing.T) {
 	c.ends(streamError("resource-constraint", "Too many streams without a handshake"))
 	if s := g.srv.Stats(); s.Waiting != 1 || s.Ended["too-many-waiting"] != 1 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// An address from which too many handshakes failed has to wait, with a good one too; others need not, and who is in stays.
+func TestTooManyFailedHandshakes(t *testing.T) {
+	skew := new(atomic.Int64)
+	g := start(t, func(c *setup) {
+		c.Attempts = identity.NewAttempts(func() time.Time { return time.Now().Add(time.Duration(skew.Load())) })
+		c.Attempts.Log = c.Log
+	})
+	inside := g.connect("chat")
+	try := func(domain, secret string) *comp {
+		c := g.dial()
+		c.name = domain
+		c.open()
+		c.send("<handshake>" + c.digest(secret) + "</handshake>")
+		return c
+	}
+	for i := range 50 {
+		try([]string{"chat.example", "none.example"}[i%2], "wrong").ends(streamError("not-authorized", "The handshake was not accepted"))
+	}
+	for _, domain := range []string{"chat.example", "none.example"} {
+		try(domain, secret).ends(streamError("policy-violation", "Too many attempts from this address have failed"))
+	}
+	inside.fence()
+	skew.Add(int64(time.Second))
+	g.app("other", presence.Replace)
+	try("other.example", secret).want("<handshake/>")
+	if !strings.Contains(g.log.String(), `msg="identification failed" address=127.0.0.1`) {
+		t.Error("nothing was logged")
 	}
 }

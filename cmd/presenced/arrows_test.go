@@ -23,7 +23,7 @@ func arrows() map[string]struct {
 		"presence":               {nil, "the core has no socket, no disk and no format; it is used by everybody"},
 		"identity":               {nil, "verifiers confirm e-mails for whoever asks, and know nothing of presence"},
 		"store":                  {[]string{"presence"}, "it implements the core's interfaces and is chosen by main only"},
-		"xmppsrv":                {[]string{"presence", "xmppsrv/adhoc", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core; never to another edge, never to the disk"},
+		"xmppsrv":                {[]string{"presence", "identity", "xmppsrv/adhoc", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core, and counts failed logins with those of the other doors; never to another edge, never to the disk"},
 		"wsbridge":               {[]string{"presence", "identity"}, "an edge talks to the core; never to another edge, never to the disk"},
 		"wsbridge/push":          {[]string{"presence", "identity"}, "waking devices is an edge of its own: push services are peers like any other"},
 		"web":                    {[]string{"presence", "identity", "web/account"}, "pages talk to the core; never to an edge, never to the disk"},
@@ -33,7 +33,7 @@ func arrows() map[string]struct {
 		"xmppsrv/adhoc":          {nil, "commands are forms and sessions; the streams they come over, and what they do, are others' business"},
 		"xmppsrv/xmlstream":      {nil, "XML is XML, whoever speaks it"},
 		"xmppsrv/gcm":            {[]string{"presence", "xmppsrv/xmlstream"}, "a payload knows neither streams nor connections"},
-		"xmppsrv/ccs":            {[]string{"presence", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core; components are another"},
+		"xmppsrv/ccs":            {[]string{"presence", "identity", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core, and counts failed logins with those of the other doors; components are another"},
 		"cmd/presenced": {[]string{"presence", "identity", "store", "xmppsrv", "xmppsrv/adhoc", "xmppsrv/ccs", "xmppsrv/gcm", "xmppsrv/xmlstream", "wsbridge", "wsbridge/push", "web", "web/account"},
 			"main wires everything"},
 	}

@@ -37,6 +37,15 @@ func networkOf(a net.Addr) netip.Prefix {
 	return p
 }
 
+// addr is the peer's address, for its failed logins.
+func (c *conn) addr() netip.Addr {
+	t, _ := c.RemoteAddr().(*net.TCPAddr)
+	if t == nil {
+		return netip.Addr{}
+	}
+	return t.AddrPort().Addr()
+}
+
 // Read reads what there is.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.kicked.Load() {

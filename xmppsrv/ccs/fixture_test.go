@@ -46,7 +46,8 @@ type gateway struct {
 	db    *store.Store
 	srv   *ccs.Server
 	addr  string
-	path  string // of the data file
+	from  net.Addr // where connections come from; nil: anywhere
+	path  string   // of the data file
 	roots *x509.CertPool
 	log   *logged
 	clock *clock
@@ -263,7 +264,7 @@ type server struct {
 // dial opens a connection and sends nothing.
 func (g *gateway) dial() *server {
 	g.t.Helper()
-	c, err := tls.Dial("tcp", g.addr, &tls.Config{RootCAs: g.roots, ServerName: "localhost"})
+	c, err := tls.DialWithDialer(&net.Dialer{LocalAddr: g.from}, "tcp", g.addr, &tls.Config{RootCAs: g.roots, ServerName: "localhost"})
 	g.must(err)
 	s := &server{g: g, t: g.t, c: c}
 	s.d = xml.NewDecoder(io.TeeReader(c, &s.raw))

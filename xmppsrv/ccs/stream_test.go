@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"presenced/identity"
 )
 
 // Whatever a client calls us and itself, it is let in by its id and key; and it hears its own words again.
@@ -301,4 +303,47 @@ func TestKeysOverlap(t *testing.T) {
 	app.APIKey = "another-key"
 	g.must(g.hub.PutApp(app))
 	s.ends(streamError("not-authorized", "The app was disabled or its key changed"))
+}
+
+// An address from which too many logins failed has to wait, with good keys too and whatever it says; others need not, and
+// who is in stays. Nothing of what was shown is logged.
+func TestTooManyFailedLogins(t *testing.T) {
+	g := start(t, func(c *setup) {
+		c.Attempts = identity.NewAttempts(c.Now)
+		c.Attempts.Log = c.Log
+	})
+	inside := g.connect()
+	try := func(id, key string) string {
+		s := g.dial()
+		s.send(openStream)
+		s.header()
+		s.want(mechanisms)
+		s.send(auth(id, key))
+		return s.next()
+	}
+	for i := range 50 {
+		if got := try([]string{"chat", "nobody"}[i%2], "wrong-key"); !strings.Contains(got, "<not-authorized/>") {
+			t.Fatalf("%d: %s", i, got)
+		}
+	}
+	for _, id := range []string{"chat", "nobody"} {
+		s := g.dial()
+		s.send(openStream)
+		s.header()
+		s.want(mechanisms)
+		s.send(auth(id, apiKey))
+		s.ends(`<failure xmlns="urn:ietf:params:xml:ns:xmpp-sasl"><temporary-auth-failure/></failure>` +
+			streamError("policy-violation", "Too many attempts from this address have failed"))
+	}
+	inside.fence()
+	g.from = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}
+	g.connect().fence()
+	g.from = nil
+	g.clock.add(time.Second)
+	if got := try("chat", apiKey); got != success {
+		t.Error(got)
+	}
+	if n := strings.Count(g.log.String(), `msg="identification failed" address=127.0.0.1`); n == 0 || n > 50 {
+		t.Errorf("%d failures were logged", n)
+	}
 }
