@@ -96,7 +96,7 @@ func (h *Hub) now() moment                  { return momentOf(h.cfg.Now()) }
 
 // storage wraps a store's error so that edges know it from a refusal.
 func storage(err error) error {
-	if err == nil || errors.Is(err, ErrStorage) || errors.Is(err, ErrExists) || errors.Is(err, ErrBadValue) || errors.Is(err, ErrFull) {
+	if err == nil || errors.Is(err, ErrStorage) || errors.Is(err, ErrExists) || errors.Is(err, ErrBadValue) || errors.Is(err, ErrFull) || errors.Is(err, ErrNoGroup) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrStorage, err)

@@ -73,20 +73,21 @@ func (l *Link) NotifyAll(all []Addressed) (*Delivery, error) {
 		return nil, ErrEnded
 	}
 	h := l.hub
-	gs, release, err := h.findGrants(l.app, all)
+	peers := make([]Peer, len(all))
+	for i := range all {
+		peers[i] = all[i].To
+	}
+	gs, release, err := h.findGrants(l.app, peers)
 	if err != nil {
 		return nil, h.refuse(err, l.app.id, "")
 	}
 	defer release()
+	if slices.ContainsFunc(gs, func(g Grant) bool { return g.Email == "" }) { // before anything of a message is looked at
+		return nil, h.refuse(ErrStranger, l.app.id, "")
+	}
 	ns := make([]*Notification, len(all))
 	for i := range all {
-		device := ""
-		if tag := all[i].To.Tag; tag != "" {
-			if device, err = h.deviceOf(&gs[i], tag); err != nil {
-				return nil, h.refuse(err, l.app.id, "")
-			}
-		}
-		if ns[i], err = h.compose(&gs[i], device, all[i].Message); err != nil {
+		if ns[i], err = h.composeFor(l.app.id, &gs[i], peers[i], all[i].Message); err != nil {
 			return nil, err
 		}
 	}
@@ -286,6 +287,8 @@ type Delivery struct {
 	n      *Notification
 	all    []*Notification // of several: all, n is the last; nil: n alone
 	once   *Once           // nil: nobody asked
+
+	outcome *Outcome // of one to a device group
 }
 
 // Wait blocks until the notification is accepted (it is on disk, or it has TTL 0 and was handed to whoever
@@ -296,6 +299,7 @@ func (d *Delivery) Wait() error {
 			return storage(err)
 		}
 	}
+	d.dropOut()
 	switch {
 	case d.once != nil && d.once.Again:
 	case d.all != nil:

@@ -15,6 +15,7 @@ type Store interface {
 	Requests
 	Upstreams
 	Topics
+	DeviceGroups
 	Users
 }
 

@@ -38,7 +38,7 @@
 // # Key layout
 //
 // Format version 4; a file of version 1, which has neither sessions nor activity, 2, which has no subscriptions, or 3,
-// which has no trails, is brought up when it is opened. 00 is one zero byte; no e-mail, appid, puid or device id contains one (what would is refused).
+// which has neither trails nor device groups, is brought up when it is opened. 00 is one zero byte; no e-mail, appid, puid or device id contains one (what would is refused).
 // be64 is big-endian, so that bytes sort as numbers do. A time in a key is be64(Unix seconds, sign bit flipped)
 // be32(nanoseconds).
 //
@@ -65,6 +65,10 @@
 //	devices            email 00 device             JSON presence.DeviceRecord
 //	trails             be64 n                      what one connection of an app sent in one commit: be64 Unix nanoseconds, then
 //	                                               16 bytes for each message; n counts up
+//	device_groups         appid 00 name            JSON presence.DeviceGroup; never without members
+//	device_groups_by_key  appid 00 key             name
+//	device_group_members  local 00 appid 00 name   nothing; local is the PUID or the e-mail of a member
+//	device_group_count    appid                    be64 how many the app has, if any
 //	push               email 00 device             JSON presence.Subscription; only of devices that are remembered
 //	push_by_endpoint   SHA-256 of the endpoint     email 00 device
 //	notices            appid 00 be64 id            JSON presence.Notice; 100,000 are kept for an app

@@ -228,6 +228,7 @@ type export struct {
 	Devices       []presence.DeviceInfo `json:"devices"`
 	Grants        []presence.Grant      `json:"grants"`
 	Requests      []presence.Request    `json:"requests"`
+	DeviceGroups  []presence.Membership `json:"device_groups"`
 	Tokens        []presence.Token      `json:"tokens"`
 	Notifications []waiting             `json:"notifications"`
 	Audit         []presence.AuditEntry `json:"audit"`
@@ -268,7 +269,7 @@ func (s *Site) getExport(w http.ResponseWriter, r *http.Request, email string) {
 func (s *Site) export(email string) (*export, error) {
 	st := s.cfg.Store
 	x := &export{Notifications: []waiting{}}
-	var errs [7]error
+	var errs [8]error
 	x.User, _, errs[0] = st.User(email)
 	x.Grants, errs[1] = st.GrantsOf(email)
 	x.Tokens, errs[2] = st.TokensOf(email)
@@ -276,6 +277,7 @@ func (s *Site) export(email string) (*export, error) {
 	x.Activity, errs[4] = st.ActivityOf(email, time.Time{}, exportLines)
 	x.Requests, errs[5] = s.cfg.Hub.RequestsOf(email)
 	x.Devices, errs[6] = s.cfg.Hub.Devices(email)
+	x.DeviceGroups, errs[7] = s.cfg.Hub.MembershipsOf(email)
 	x.Email = email
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, storageError(err)

@@ -134,13 +134,15 @@ func (a *admin) showApp(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return shownApp{maskedApp(app), stats}, nil
+	groups, err := a.store.CountDeviceGroups(app.ID)
+	return shownApp{maskedApp(app), stats, groups}, err
 }
 
 // shownApp is an app with how it does.
 type shownApp struct {
 	presence.App
 	presence.AppStats
+	DeviceGroups int `json:"device_groups"`
 }
 
 func (a *admin) enableApp(r *http.Request) (any, error)  { return a.switchApp(r, false) }

@@ -101,6 +101,7 @@ type userExport struct {
 	Audit         []presence.AuditEntry `json:"audit"`
 	Activity      []presence.Event      `json:"activity"`     // newest first
 	Sessions      []presence.WebSession `json:"web_sessions"` // on the pages
+	DeviceGroups  []presence.Membership `json:"device_groups"`
 }
 
 func (a *admin) exportUser(r *http.Request) (any, error) {
@@ -126,7 +127,9 @@ func (a *admin) exportUser(r *http.Request) (any, error) {
 	x.Activity = append([]presence.Event{}, activity...)
 	sessions, err2 := a.store.SessionsOf(u.Email)
 	x.Sessions = append([]presence.WebSession{}, sessions...)
-	return x, errors.Join(err, err1, err2)
+	var err3 error
+	x.DeviceGroups, err3 = a.hub.MembershipsOf(u.Email)
+	return x, errors.Join(err, err1, err2, err3)
 }
 
 // hideUser takes ?until=.

@@ -26,7 +26,7 @@ func arrows() map[string]struct {
 		"xmppsrv":                {[]string{"presence", "identity", "xmppsrv/adhoc", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core, and counts failed logins with those of the other doors; never to another edge, never to the disk"},
 		"wsbridge":               {[]string{"presence", "identity"}, "an edge talks to the core; never to another edge, never to the disk"},
 		"wsbridge/push":          {[]string{"presence", "identity"}, "waking devices is an edge of its own: push services are peers like any other"},
-		"web":                    {[]string{"presence", "identity", "web/account"}, "pages talk to the core; never to an edge, never to the disk"},
+		"web":                    {[]string{"presence", "identity", "web/account", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "pages talk to the core, and read registration tokens where CCS does; never to an edge, never to the disk"},
 		"web/account":            {[]string{"presence", "identity"}, "what is done with an account is the same for pages, API and command line, which all call it"},
 		"identity/browseridtest": {nil, "domains and bundles for tests; nothing that is shipped uses it"},
 		"identity/oidctest":      {nil, "an issuer for tests; nothing that is shipped uses it"},

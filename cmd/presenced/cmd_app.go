@@ -133,7 +133,7 @@ func printDoing(w io.Writer, a *shownApp) {
 		facts(w, "old secret until", timeText(a.OldSecretUntil))
 	}
 	facts(w, "notifications waiting", strconv.Itoa(a.Queue), "notifications dropped", strconv.FormatUint(a.Dropped, 10),
-		"messages waiting", strconv.Itoa(a.Upstream))
+		"messages waiting", strconv.Itoa(a.Upstream), "device groups", strconv.Itoa(a.DeviceGroups))
 	for _, l := range a.Connections {
 		fmt.Fprintln(w, "connection  ", l.Kind, cell(l.Address), "since", timeText(l.Since))
 	}

@@ -83,7 +83,7 @@ func (c *cli) report(err error) int {
 
 func newRoot(c *cli) *cobra.Command {
 	root := group("presenced", "Self-hosted presence and notifications for devices",
-		serveCommand(c), demoCommand(c), appCommand(c), userCommand(c), grantCommand(c), queueCommand(c), deviceCommand(c),
+		serveCommand(c), demoCommand(c), appCommand(c), userCommand(c), grantCommand(c), queueCommand(c), deviceCommand(c), groupCommand(c),
 		notifyCommand(c), importCommand(c), exportCommand(c), configCommand(c), statusCommand(c), versionCommand(c))
 	root.Long = `Presenced keeps the one connection of each device, and tells the apps that its user chose
 whether she is there. Apps join as XMPP components (XEP-0114) and send notifications.

@@ -227,12 +227,12 @@ func (s *session) notify(sent *gcm.Sent, json []byte) {
 		s.publish(sent, a)
 		return
 	}
-	d, err := s.send.link.Notify(sent.Peer, sent.Msg)
+	d, err := sent.Notify(s.send.link, sent.Msg)
 	if err != nil {
 		s.refuse(sent, gcm.Refused(err))
 		return
 	}
-	a.wait = d.Wait
+	a.wait, a.sent.Outcome = d.Wait, d.Outcome()
 	s.inFlight <- a // there is room: it has a place
 }
 
