@@ -18,14 +18,16 @@ const (
 
 // Attempts limits failed identification for each network address (IPv6: each /64, because one customer has
 // all of it): 50 at once, then one a second. What succeeds costs nothing. The limit is no wall against
-// guessing, which 130 random bits are; it bounds what a stranger can make us compute, fetch and log.
+// guessing, which 130 random bits are; it bounds what a stranger can make us compute, fetch and log. So somebody
+// else behind the same address who shows what is quick to check gets in all the same, see [Attempts.Ask].
 //
 // Failures are logged with their address and reason, never with what was tried, 20 lines a second at most.
 //
 // It remembers 65,536 addresses that failed lately; one more, and another is forgotten. Safe for concurrent
 // use; a nil *Attempts does not limit.
 type Attempts struct {
-	Log *slog.Logger // nil: nothing is logged; not to be changed while in use
+	Log   *slog.Logger // nil: nothing is logged; not to be changed while in use, like Quick
+	Quick Verifier     // what costs no more than a look, and cannot be guessed; nil: nothing
 
 	now func() time.Time // immutable
 
@@ -53,6 +55,19 @@ func (a *Attempts) Allow(addr netip.Addr) (retryAfter time.Duration, ok bool) {
 	}
 	wait := full.Sub(a.now()) - (attemptSpan - attemptEvery)
 	return max(wait, 0), wait <= 0
+}
+
+// Ask returns who is to be asked about somebody at addr: all, or Quick while the address may not try. Then retryAfter is
+// not 0 and says when it may, which is the answer to whom Quick does not know; that is no failed attempt.
+func (a *Attempts) Ask(addr netip.Addr, all Verifier) (v Verifier, retryAfter time.Duration) {
+	retryAfter, ok := a.Allow(addr)
+	switch {
+	case ok:
+		return all, 0
+	case a.Quick == nil:
+		return Chain(), retryAfter
+	}
+	return a.Quick, retryAfter
 }
 
 // Refused notes that a Verifier refused addr with err: it logs that, and counts it where it [Counts].

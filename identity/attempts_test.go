@@ -82,6 +82,34 @@ func TestNoAttemptsNoLimit(t *testing.T) {
 	if _, ok := a.Allow(attacker); !ok {
 		t.Error("limited")
 	}
+	if v, wait := a.Ask(attacker, identity.Dev{}); v != (identity.Dev{}) || wait != 0 {
+		t.Errorf("%v is asked, and %v waited", v, wait)
+	}
+}
+
+// Above the limit only what is quick to check is asked, if there is such a thing.
+func TestAttemptsAskTheQuickOnly(t *testing.T) {
+	c := &clock{now: noon}
+	a := identity.NewAttempts(c.Now)
+	ask := func() (err error, wait time.Duration) {
+		v, wait := a.Ask(attacker, identity.Chain())
+		_, err = v.Verify(t.Context(), "ann@example.org", "dev")
+		return err, wait
+	}
+	a.Quick = identity.Dev{}
+	if err, wait := ask(); err == nil || wait != 0 {
+		t.Errorf("before: %v, wait %v", err, wait)
+	}
+	for range 50 {
+		a.Failed(attacker)
+	}
+	if err, wait := ask(); err != nil || wait != time.Second {
+		t.Errorf("quick: %v, wait %v", err, wait)
+	}
+	a.Quick = nil
+	if err, wait := ask(); err == nil || wait != time.Second {
+		t.Errorf("without: %v, wait %v", err, wait)
+	}
 }
 
 // What is remembered is bounded, and who fails most is forgotten last.

@@ -556,7 +556,7 @@ func (h *Hub) Kick(email, device string) int {
 // EndCredential ends the user's sessions that were attached with this credential (EndExpired). Who has
 // verified it already and attaches in the next moments is refused with ErrCredential.
 func (h *Hub) EndCredential(email, credential string) int {
-	c := h.placing.of(credential)
+	c := CredentialMark(credential)
 	h.revoked.add(c, h.cfg.Now())
 	h.forgetTickets(email, func(t *lostSession) bool { return t.credential == c })
 	return h.endSessions(email, EndExpired, func(s *Session) bool { return s.credential == c })

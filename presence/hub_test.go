@@ -254,6 +254,34 @@ func TestNotificationsReachNowAndLater(t *testing.T) {
 	expectMail(t, f, desk, "two")
 }
 
+// What never touches the disk does not overtake what has to, nor is it overtaken.
+func TestOrderOfAllThatIsAccepted(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	g := f.allow("ann@example.org", "chat")
+	chat, phone := f.link("chat"), f.online("ann@example.org", "phone")
+	var ds []*presence.Delivery
+	for i := range 7 {
+		f.clock.add(time.Microsecond)
+		ttl := time.Hour
+		if i%2 == 1 {
+			ttl = 0
+		}
+		d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Message: fmt.Sprint(i), TTL: ttl})
+		f.must(err)
+		ds = append(ds, d)
+	}
+	f.must(ds[0].Wait())
+	if o, err := phone.Next(1); err != nil || len(o.Notifications) != 1 || o.Notifications[0].Message != "0" {
+		t.Fatalf("%+v, %v", o.Notifications, err)
+	}
+	for _, d := range ds[1:] {
+		f.must(d.Wait())
+	}
+	expectMail(t, f, phone, "1", "2", "3", "4", "5", "6")
+}
+
 // expectMail drains what the sessions have to say and compares it with what this one should get.
 func expectMail(t *testing.T, f *fixture, s *presence.Session, want ...string) []presence.Notification {
 	t.Helper()

@@ -170,11 +170,7 @@ func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 	switch {
 	case m.Dry:
 	case !n.isLasting():
-		if !h.said(m.Once) {
-			h.notified.Add(1)
-			h.giveLive(n)
-			h.tellNotified(n)
-		}
+		d.live = !h.said(m.Once)
 	case m.Once == nil:
 		d.commit = h.cfg.Store.Enqueue(n)
 	default:
@@ -286,13 +282,15 @@ type Delivery struct {
 	commit *Commit // nil: nothing to wait for
 	n      *Notification
 	all    []*Notification // of several: all, n is the last; nil: n alone
+	live   bool            // n never touches the disk, and waits for nothing but its turn
 	once   *Once           // nil: nobody asked
 
 	outcome *Outcome // of one to a device group
 }
 
-// Wait blocks until the notification is accepted (it is on disk, or it has TTL 0 and was handed to whoever
-// is there) and wakes the user's devices. It must be called once. ErrStorage: it was not accepted.
+// Wait blocks until the notification is accepted: it is on disk, and the user's devices are woken, or it has TTL 0 and is
+// handed to whoever is there. It must be called once; what waits in the order of the calls of Notify reaches the devices
+// in that order. ErrStorage: it was not accepted.
 func (d *Delivery) Wait() error {
 	if d.commit != nil {
 		if err := d.commit.Wait(); err != nil {
@@ -306,7 +304,7 @@ func (d *Delivery) Wait() error {
 		for _, n := range d.all {
 			d.pass(n)
 		}
-	case d.commit != nil:
+	case d.commit != nil || d.live:
 		d.pass(d.n)
 	}
 	return nil

@@ -1,8 +1,8 @@
 package presence
 
 // Quiet is when a device wants to be left alone. A notification of normal priority waits then, on disk as always,
-// until the device is awake anyway: because one of high priority or anything else is said to it, or because of
-// itself, see [Session.Awake]. Then all that waits goes along, in order.
+// until the device is awake anyway: because one of high priority or anything else is said to it (that some were
+// discarded, too), or because of itself, see [Session.Awake]. Then all that waits goes along, in order.
 //
 // One with TTL 0 may not wait, so to a quiet device it is as if nobody was there.
 type Quiet uint32
@@ -48,7 +48,7 @@ func (s *Session) isQuiet() bool {
 // newMail tells the session that something waits for its device.
 func (s *Session) newMail(high bool) {
 	switch {
-	case high:
+	case high, s.hub.cfg.Store.HasDropped(s.dev.user.email): // it has to hear of those that were discarded
 		s.signal(flagMail | flagAwake)
 	case s.isQuiet():
 		s.flags.Or(flagMail)

@@ -67,19 +67,15 @@ func (m *quietModel) remove(which func(quietItem) bool) {
 	}
 }
 
-// next is what the device has to be told now: from the disk first, then what never touches it.
+// next is what the device has to be told now, whether it is on disk or never touches it.
 func (m *quietModel) next(now time.Time) (want []string) {
 	m.remove(func(o quietItem) bool { return !o.live && !now.Before(o.expires) })
 	if m.isQuiet() && !m.awake {
 		return nil
 	}
 	m.awake = false
-	for _, live := range []bool{false, true} {
-		for _, it := range m.waiting[m.told:] {
-			if it.live == live {
-				want = append(want, it.ref)
-			}
-		}
+	for _, it := range m.waiting[m.told:] {
+		want = append(want, it.ref)
 	}
 	m.remove(func(o quietItem) bool { return o.live })
 	m.told = len(m.waiting)
@@ -108,7 +104,7 @@ func TestQuietModel(t *testing.T) {
 				if it.live = ttl == 0; it.live {
 					it.collapse = ""
 				}
-				it.expires = f.clock.Now().Add(ttl)
+				it.expires = f.clock.add(time.Microsecond).Add(ttl)
 				m.add(it, high)
 				d, err := chat.Notify(presence.Peer{PUID: g.PUID}, presence.Message{Ref: it.ref, TTL: ttl, Collapse: it.collapse, High: high})
 				f.must(err)

@@ -1,6 +1,8 @@
 package presence
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"sync"
@@ -46,7 +48,7 @@ type Session struct {
 	dev        *device //
 	ready      *Ready
 	tag        any
-	credential uint64 // hash
+	credential uint64 // its mark. Guarded by the shard
 	attached   moment
 	expires    moment        // of the credential; 0: never. Guarded by the shard
 	cursor     uint64        // owned by Next: the last Seq handed out
@@ -59,8 +61,10 @@ type Session struct {
 
 // more is what few sessions have.
 type more struct {
-	live   transients
-	ticket ticket // zero: none. Guarded by the shard
+	live    transients
+	ticket  ticket    // zero: none. Guarded by the shard
+	dropped []Dropped // told and not confirmed. Guarded by the shard
+	forget  *Commit   // of what was confirmed of it; nil: nothing was. Guarded by the shard
 }
 
 const (
@@ -104,7 +108,7 @@ func (h *Hub) Attach(a Attach) (*Session, error) {
 	if a.Ticket != "" && !h.knowsTicket(&a, now) { // before anything is read for a stranger
 		return nil, ErrTicket
 	}
-	s := &Session{hub: h, ready: a.Ready, tag: a.Tag, credential: h.placing.of(a.Credential),
+	s := &Session{hub: h, ready: a.Ready, tag: a.Tag, credential: CredentialMark(a.Credential),
 		attached: now, expires: momentOf(a.Expires)}
 	isNew, err := h.attach(s, a, now)
 	if err != nil {
@@ -250,7 +254,7 @@ func (s *Session) Renew(credential string, expires time.Time) error {
 	if s.dev.session != s {
 		return ErrEnded
 	}
-	fresh := h.placing.of(credential)
+	fresh := CredentialMark(credential)
 	if h.revoked.has(fresh) {
 		return ErrCredential
 	}
@@ -261,8 +265,8 @@ func (s *Session) Renew(credential string, expires time.Time) error {
 
 // Outbox is what a session has to say to its device now, in this order.
 type Outbox struct {
-	Requests      []Request // all that wait for the user's answer
-	Dropped       []Dropped
+	Requests      []Request      // all that wait for the user's answer
+	Dropped       []Dropped      // for ConfirmDropped
 	Notifications []Notification // oldest first
 	Reconnect     *Reconnect
 	End           End  // not Alive: say why and close
@@ -309,23 +313,22 @@ func (s *Session) Next(max int) (Outbox, error) {
 	return o, nil
 }
 
-// mail fills in notifications: those from the disk, then those that never touch it.
+// mail fills in notifications in the order in which they were accepted: those from the disk, and those that never touch
+// it.
 func (s *Session) mail(o *Outbox, max int) (err error) {
 	q, email := s.hub.cfg.Store, s.dev.user.email
-	if o.Notifications, err = q.Pending(email, s.dev.id, s.cursor, max); err != nil {
+	kept, err := q.Pending(email, s.dev.id, s.cursor, max)
+	if err != nil {
 		return err
 	}
-	if q.HasDropped(email) {
-		if o.Dropped, err = q.Dropped(email); err != nil {
-			o.Notifications = nil
-			return err
+	if o.Dropped, err = s.tellDropped(); err != nil {
+		return err
+	}
+	o.Notifications = s.withLive(kept, max)
+	for i := range o.Notifications {
+		if seq := o.Notifications[i].Seq; seq&transientSeq == 0 {
+			s.cursor = seq
 		}
-	}
-	if n := len(o.Notifications); n > 0 {
-		s.cursor = o.Notifications[n-1].Seq
-	}
-	if room := max - len(o.Notifications); room > 0 {
-		o.Notifications = append(o.Notifications, s.takeLive(room)...)
 	}
 	if len(o.Notifications) == max {
 		o.More = true
@@ -375,22 +378,89 @@ func (s *Session) moreLocked() *more {
 	return s.more
 }
 
-func (s *Session) takeLive(max int) []Notification {
+// tellDropped returns what was discarded and the device was not told in this session.
+func (s *Session) tellDropped() ([]Dropped, error) {
+	h, email := s.hub, s.dev.user.email
+	if !h.cfg.Store.HasDropped(email) || s.knowsDropped() {
+		return nil, nil
+	}
+	ds, err := h.cfg.Store.Dropped(email)
+	if len(ds) == 0 || err != nil {
+		return nil, err
+	}
+	sh := h.shard(email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s.moreLocked().dropped = ds
+	return ds, nil
+}
+
+// knowsDropped reports whether the device was told, until that is confirmed and forgotten.
+func (s *Session) knowsDropped() bool {
+	sh := s.hub.shard(s.dev.user.email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.more == nil {
+		return false
+	}
+	if c := s.more.forget; c != nil && c.Ended() {
+		s.more.dropped, s.more.forget = nil, nil
+	}
+	return s.more.dropped != nil
+}
+
+// ConfirmDropped takes note that the device knows what [Outbox].Dropped said; until then the next session says it again. It
+// does not wait for the disk.
+func (s *Session) ConfirmDropped() {
+	email := s.dev.user.email
+	sh := s.hub.shard(email)
+	sh.mu.Lock()
+	var told []Dropped
+	if s.more != nil && s.more.forget == nil {
+		told = s.more.dropped
+	}
+	sh.mu.Unlock()
+	if told == nil {
+		return
+	}
+	c := s.hub.cfg.Store.ForgetDropped(email, told)
+	sh.mu.Lock()
+	s.more.forget = c
+	sh.mu.Unlock()
+}
+
+// withLive puts those that never touch the disk between those that come from there, and returns the first of all, at
+// most max.
+func (s *Session) withLive(kept []Notification, max int) []Notification {
 	t := s.liveOnes()
 	if t == nil {
-		return nil
+		return kept
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := min(max, len(t.waiting))
-	out := make([]Notification, n)
-	for i, l := range t.waiting[:n] {
-		out[i] = l.Notification
-		l.Notification = Notification{Seq: l.Seq, Email: l.Email, App: l.App, PUID: l.PUID, Ref: l.Ref, From: l.From, Receipt: l.Receipt}
-		t.sent = appendBounded(t.sent, l)
+	if len(t.waiting) == 0 {
+		return kept
 	}
-	t.waiting = slices.Delete(t.waiting, 0, n)
+	n := min(max, len(kept)+len(t.waiting))
+	out := make([]Notification, 0, n)
+	for len(out) < n {
+		if len(kept) > 0 && (len(t.waiting) == 0 || !t.waiting[0].Time.Before(kept[0].Time)) {
+			out, kept = append(out, kept[0]), kept[1:]
+		} else {
+			out = append(out, t.takeLocked())
+		}
+	}
 	return out
+}
+
+// takeLocked takes the oldest that waits, and remembers of it what a receipt needs.
+func (t *transients) takeLocked() Notification {
+	l := t.waiting[0]
+	t.waiting = slices.Delete(t.waiting, 0, 1)
+	n := l.Notification
+	l.Notification = Notification{Seq: n.Seq, Email: n.Email, App: n.App, PUID: n.PUID, Ref: n.Ref, From: n.From, Receipt: n.Receipt}
+	t.sent = appendBounded(t.sent, l)
+	return n
 }
 
 func (s *Session) confirmLive(seqs []uint64) (confirmed []Notification) {
@@ -464,6 +534,21 @@ func (s *Session) finish(why End) {
 
 // Tag returns what Attach was given.
 func (s *Session) Tag() any { return s.tag }
+
+// Credential is the mark of what the session stands on now.
+func (s *Session) Credential() uint64 {
+	sh := s.hub.shard(s.dev.user.email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return s.credential
+}
+
+// CredentialMark is what is kept of a credential to know it again, the same at any time. Of two with one mark, which
+// nobody can make, one is taken for the other.
+func CredentialMark(credential string) uint64 {
+	sum := sha256.Sum256([]byte(credential))
+	return binary.BigEndian.Uint64(sum[:])
+}
 
 // Email and Device identify the session.
 func (s *Session) Email() string  { return s.dev.user.email }

@@ -69,7 +69,8 @@ const (
 
 // Notice is an answer or an end of consent that an app must hear of, now or when it returns.
 type Notice struct {
-	ID    uint64 // given by the store, growing
+	ID    uint64    // given by the store, growing
+	Time  time.Time // when the store got it
 	App   string
 	Kind  Kind // Subscribed or Unsubscribed
 	Local string
@@ -78,10 +79,11 @@ type Notice struct {
 	To      string // who at the app asked; "": nobody did
 }
 
-// Notices keeps them in order for each app until they are dropped.
+// Notices keeps them in order for each app until they are dropped. How many and for how long may be bounded: the oldest
+// go first.
 type Notices interface {
 	NoticesOf(app string, max int) ([]Notice, error)
-	PutNotice(n *Notice) error // fills in n.ID
+	PutNotice(n *Notice) error // fills in n.ID and n.Time
 	DropNotices(app string, ids []uint64) error
 }
 
@@ -128,8 +130,10 @@ type Queue interface {
 	Waiting(email string) (map[string]int, error)
 	// WaitingFrom counts what waits from the app, for anyone.
 	WaitingFrom(app string) (int, error)
-	// Dropped returns and forgets, in one commit, how many were discarded because a queue was full.
+	// Dropped returns how many of the user's were discarded because a queue was full.
 	Dropped(email string) ([]Dropped, error)
+	// ForgetDropped takes off what a device was told. Where less is left, because another was told too, nothing changes.
+	ForgetDropped(email string, told []Dropped) *Commit
 	// Overflowed counts since the store was opened how many of the app's notifications were discarded because a
 	// queue was full.
 	Overflowed(app string) uint64
@@ -173,6 +177,16 @@ func (c *Commit) Resolve(err error) {
 
 // Done is closed when the commit has ended.
 func (c *Commit) Done() <-chan struct{} { return c.done }
+
+// Ended reports whether it has.
+func (c *Commit) Ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
 
 // Wait blocks until the commit has ended and tells how.
 func (c *Commit) Wait() error {

@@ -90,8 +90,10 @@ func (l *Link) NotifyTopic(q TopicQuery, m Message) (n int, err error) {
 	if err := l.hub.checkMessage(&probe, &m); err != nil {
 		return 0, l.hub.refuse(err, l.app.id, "")
 	}
+	topics := q.Topics()
 	if m.Dry {
-		return 0, nil
+		_, err := l.hub.cfg.Store.SubscribersOf(l.app.id, topics[0], Subscriber{}, 1)
+		return 0, storage(err)
 	}
 	m.Receipt = false // a receipt is about one device
 	once := m.Once    // for all of it: what a crash interrupts is sent again from the beginning
@@ -100,7 +102,6 @@ func (l *Link) NotifyTopic(q TopicQuery, m Message) (n int, err error) {
 		once.Again = true
 		return 0, l.hub.remember(once, m.TTL > 0)
 	}
-	topics := q.Topics()
 	for i, topic := range topics {
 		for after := (Subscriber{}); ; {
 			if l.Ended() != Alive {

@@ -16,45 +16,59 @@ type unseen struct {
 	any atomic.Bool // there is something in of
 
 	mu    sync.Mutex
-	of    map[unseenKey][]ghost // guarded by mu
-	count int                   // guarded by mu: in of, at most maxGhosts
-	over  map[string]uint64     // guarded by mu: by app, how many a full queue would have discarded
+	of    map[unseenKey]belief // guarded by mu
+	count int                  // guarded by mu: ghosts in of, at most maxGhosts
+	over  map[string]uint64    // guarded by mu: by app, how many a full queue would have discarded
 }
 
 type unseenKey struct{ app, email, puid string }
+
+// belief is a queue as its app needs to believe in it. Of what came up to a number nothing else waits, whatever does.
+type belief struct {
+	queue []ghost // not empty
+	upTo  uint64
+}
 
 // ghost is a notification that is gone, as far as its app needs to believe in it.
 type ghost struct {
 	seq           uint64
 	time, expires time.Time
 	collapse      string
+	device        string
 }
 
 // maxGhosts bounds the memory; beyond it all are forgotten.
 const maxGhosts = 1 << 18
 
-func ghostOf(n *Notification) ghost { return ghost{n.Seq, n.Time, n.Expires, n.Collapse} }
+func ghostOf(n *Notification) ghost { return ghost{n.Seq, n.Time, n.Expires, n.Collapse, n.Device} }
 
 // add puts notifications into the queue of k; begin: also if nothing is kept in mind of it yet.
 func (u *unseen) add(k unseenKey, begin bool, now time.Time, l *Limits, gs ...ghost) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.of[k]) == 0 && !begin {
+	if _, known := u.of[k]; !known && !begin {
 		return
 	}
 	if u.of == nil || u.count >= maxGhosts {
-		u.of, u.count = make(map[unseenKey][]ghost), 0
+		u.of, u.count = make(map[unseenKey]belief), 0
 	}
 	u.any.Store(true)
-	list, cut := lineUp(append(slices.Clone(u.of[k]), gs...), now, l)
+	b := u.of[k]
+	if begin { // with all that waits: what is believed to be gone already stays so
+		gs = slices.DeleteFunc(gs, func(g ghost) bool { return g.seq <= b.upTo })
+	}
+	for _, g := range gs {
+		b.upTo = max(b.upTo, g.seq)
+	}
+	queue, cut := lineUp(append(slices.Clone(b.queue), gs...), now, l)
 	if cut > 0 {
 		if u.over == nil {
 			u.over = make(map[string]uint64)
 		}
 		u.over[k.app] += cut
 	}
-	u.count += len(list) - len(u.of[k])
-	if u.of[k] = list; len(list) == 0 {
+	u.count += len(queue) - len(b.queue)
+	if u.of[k] = (belief{queue, b.upTo}); len(queue) == 0 {
 		delete(u.of, k)
 	}
 }
@@ -67,7 +81,7 @@ func (u *unseen) forget(g *grant) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	k := unseenKey{g.app.id, g.owner.email, g.puid}
-	u.count -= len(u.of[k])
+	u.count -= len(u.of[k].queue)
 	delete(u.of, k)
 	u.any.Store(len(u.of) > 0)
 }
@@ -79,13 +93,16 @@ func (u *unseen) overflowed(app string) uint64 {
 	return u.over[app]
 }
 
-func (u *unseen) list(k unseenKey) []ghost {
+// belief returns what the app believes of a queue; without ghosts that is the truth.
+func (u *unseen) belief(k unseenKey) belief {
 	if !u.any.Load() {
-		return nil
+		return belief{}
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return slices.Clone(u.of[k])
+	b := u.of[k]
+	b.queue = slices.Clone(b.queue)
+	return b
 }
 
 // showQueuesLocked is called when a device comes, or a grant is shown: apps that see the user know the truth.
@@ -122,7 +139,7 @@ func (h *Hub) noteUnseen(s *Session, seqs []uint64, seen []*grant) error {
 		return storage(err)
 	}
 	gone := map[unseenKey][]ghost{}
-	err = h.eachPending(email, 0, slices.Max(seqs), func(n *Notification) {
+	err = h.eachPending(email, 0, func(n *Notification) {
 		if slices.Contains(app, n.App) {
 			k := unseenKey{n.App, n.Email, n.PUID}
 			gone[k] = append(gone[k], ghostOf(n))
@@ -156,8 +173,8 @@ func (h *Hub) hiddenApps(d *device, seen []*grant) (apps []string) {
 	return apps
 }
 
-// eachPending calls f for what waits for the user with a number behind after, up to last.
-func (h *Hub) eachPending(email string, after, last uint64, f func(*Notification)) error {
+// eachPending calls f for what waits for the user with a number behind after.
+func (h *Hub) eachPending(email string, after uint64, f func(*Notification)) error {
 	const batch = 64
 	for {
 		ns, err := h.cfg.Store.Pending(email, "", after, batch)
@@ -165,9 +182,7 @@ func (h *Hub) eachPending(email string, after, last uint64, f func(*Notification
 			return storage(err)
 		}
 		for i := range ns {
-			if after = ns[i].Seq; after > last {
-				return nil
-			}
+			after = ns[i].Seq
 			f(&ns[i])
 		}
 		if len(ns) < batch {
@@ -179,21 +194,23 @@ func (h *Hub) eachPending(email string, after, last uint64, f func(*Notification
 // waitingFor counts what waits from an app for a user, as far as the app may know. What was removed before the one
 // is read is among the other.
 func (h *Hub) waitingFor(k unseenKey) (int, error) {
-	email, app := k.email, k.app
-	waiting, err := h.cfg.Store.Waiting(email)
-	if err != nil || len(h.unseen.list(k)) == 0 {
-		return waiting[app], storage(err)
+	waiting, err := h.cfg.Store.Waiting(k.email)
+	before := h.unseen.belief(k)
+	if err != nil || len(before.queue) == 0 {
+		return waiting[k.app], storage(err)
 	}
-	var all []ghost
-	err = h.eachPending(email, 0, 1<<64-1, func(n *Notification) {
-		if n.App == app {
-			all = append(all, ghostOf(n))
+	var behind []ghost
+	err = h.eachPending(k.email, before.upTo, func(n *Notification) {
+		if n.App == k.app {
+			behind = append(behind, ghostOf(n))
 		}
 	})
 	if err != nil {
 		return 0, err
 	}
-	queue, _ := lineUp(append(all, h.unseen.list(k)...), h.cfg.Now(), &h.cfg.Limits)
+	b := h.unseen.belief(k)
+	behind = slices.DeleteFunc(behind, func(g ghost) bool { return g.seq <= b.upTo })
+	queue, _ := lineUp(append(b.queue, behind...), h.cfg.Now(), &h.cfg.Limits)
 	return len(queue), nil
 }
 
@@ -233,16 +250,15 @@ func (u *unseen) keysOf(app string) (keys []unseenKey) {
 func lineUp(all []ghost, now time.Time, l *Limits) (queue []ghost, cut uint64) {
 	slices.SortFunc(all, func(a, b ghost) int { return cmp.Compare(a.seq, b.seq) })
 	for _, g := range slices.CompactFunc(all, func(a, b ghost) bool { return a.seq == b.seq }) {
-		keyed := func(o ghost) bool { return o.collapse != "" }
-		same := func(o ghost) bool { return o.collapse == g.collapse }
+		same := func(o ghost) bool { return o.collapse == g.collapse && o.device == g.device }
 		queue = waitingAt(queue, g.time)
+		keys := collapseKeys(queue)
 		switch {
 		case g.collapse == "":
 		case slices.ContainsFunc(queue, same):
 			queue = slices.DeleteFunc(queue, same)
-		case countFunc(queue, keyed) >= l.CollapseKeys:
-			i := slices.IndexFunc(queue, keyed)
-			queue = slices.Delete(queue, i, i+1)
+		case len(keys) >= l.CollapseKeys && !slices.Contains(keys, g.collapse):
+			queue = slices.DeleteFunc(queue, func(o ghost) bool { return o.collapse == keys[0] })
 		}
 		if len(queue) >= l.QueuePerApp {
 			queue = slices.Delete(queue, 0, 1)
@@ -258,11 +274,12 @@ func waitingAt(queue []ghost, now time.Time) []ghost {
 	return slices.DeleteFunc(queue, func(g ghost) bool { return !now.Before(g.expires) })
 }
 
-func countFunc(list []ghost, f func(ghost) bool) (n int) {
-	for _, g := range list {
-		if f(g) {
-			n++
+// collapseKeys are a queue's collapse keys, each once, that of the oldest first.
+func collapseKeys(queue []ghost) (keys []string) {
+	for _, g := range queue {
+		if g.collapse != "" && !slices.Contains(keys, g.collapse) {
+			keys = append(keys, g.collapse)
 		}
 	}
-	return n
+	return keys
 }

@@ -3,6 +3,7 @@ package presence_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,16 +13,21 @@ import (
 // The size of the queue that an app is told is the same for a hidden user whose device takes what comes, now and
 // then, as for one who has no device there: whatever expires, replaces another or is too much.
 func TestHiddenTakerLooksLikeNobodyThere(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			f := newFixture(t)
 			defer f.close()
 			f.app("chat")
 			rnd := rand.New(rand.NewPCG(seed, 4))
-			puids := map[string]string{}
+			peers := map[string][]presence.Peer{}
 			for _, email := range []string{"ann@example.org", "bob@example.org"} {
-				puids[email] = f.allow(email, "chat").PUID
+				puid := f.allow(email, "chat").PUID
 				f.must(f.hub.SetPaused(email, "chat", true, presence.ByUser))
+				f.attach(email, "desk").Close() // it takes nothing
+				tokens, err := f.hub.Addresses(email, "desk")
+				f.must(err)
+				_, tag, _ := strings.Cut(tokens["chat"], "/")
+				peers[email] = []presence.Peer{{PUID: puid}, {PUID: puid, Tag: tag}}
 			}
 			chat, phone := f.link("chat"), f.online("ann@example.org", "phone")
 			for i := range 150 {
@@ -29,9 +35,9 @@ func TestHiddenTakerLooksLikeNobodyThere(t *testing.T) {
 				if rnd.IntN(3) == 0 {
 					m.Collapse = fmt.Sprint(rnd.IntN(7))
 				}
-				size := map[string]int{}
-				for email, puid := range puids {
-					d, err := chat.Notify(presence.Peer{PUID: puid}, m)
+				size, whom := map[string]int{}, rnd.IntN(5)/4
+				for email, peer := range peers {
+					d, err := chat.Notify(peer[whom], m)
 					f.must(err)
 					f.must(d.Wait())
 					size[email], err = d.Waiting()

@@ -14,6 +14,8 @@ type PushSubscription struct {
 	P256DH   string    `json:"p256dh"` // the device's public key, base64url (RFC 8291 §2)
 	Auth     string    `json:"auth"`   // the secret it shares with us, base64url
 	Created  time.Time `json:"created,omitzero"`
+	// By is the mark of the credential with which the device said so, see CredentialMark; 0: not known.
+	By uint64 `json:"by,omitempty"`
 	// Woken says how the device was woken last; zero: not since it registered.
 	Woken Woken `json:"woken,omitzero"`
 }

@@ -69,9 +69,9 @@
 //	device_groups_by_key  appid 00 key             name
 //	device_group_members  local 00 appid 00 name   nothing; local is the PUID or the e-mail of a member
 //	device_group_count    appid                    be64 how many the app has, if any
-//	push               email 00 device             JSON presence.Subscription; only of devices that are remembered
+//	push               email 00 device             JSON presence.PushSubscription; only of devices that are remembered
 //	push_by_endpoint   SHA-256 of the endpoint     email 00 device
-//	notices            appid 00 be64 id            JSON presence.Notice; 100,000 are kept for an app
+//	notices            appid 00 be64 id            JSON presence.Notice; 100,000 and 90 days are kept for an app
 //	notice_seq         appid                       be64 last id; ids of an app count up without a gap
 //	requests           email 00 appid              JSON presence.Request
 //	requests_by_app    appid 00 email              nothing

@@ -169,7 +169,7 @@ func (s *Store) RemoveGrants(gs []presence.Grant, audit []presence.AuditEntry, n
 			}
 		}
 		for i := range notices {
-			if err := putNotice(tx, &notices[i]); err != nil {
+			if err := s.putNotice(tx, &notices[i]); err != nil {
 				return err
 			}
 		}

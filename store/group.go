@@ -35,8 +35,9 @@ type group struct {
 	enqueued, expired, overflow uint64            // for Stats
 	over                        map[uint32]uint64 // overflow by app
 
-	arena []byte  // the records' bytes, until the transaction has ended
-	key   [8]byte // what at returns
+	arena []byte   // the records' bytes, until the transaction has ended
+	keys  []uint64 // what survey returns
+	key   [8]byte  // what at returns
 }
 
 // mark is a user with a number, or with a yes or no.
@@ -185,25 +186,23 @@ func (g *group) enqueue(n *presence.Notification, user userKey) error {
 	return nil
 }
 
-// makeRoom removes what n replaces: the one with its collapse key, else the oldest keyed one where there are too many
-// keys, and then the oldest of all where the queue is full. Only the last is counted as dropped.
+// makeRoom removes what n replaces: the one with its collapse key that is for the same device, or as it is for anyone;
+// else the oldest key where there are too many; and then the oldest of all where the queue is full. Only the last is
+// counted as dropped.
 func (g *group) makeRoom(n *presence.Notification, user userKey, e *entry) error {
 	most := int(g.s.index.shard(user).waiting.users[user].n + g.added.users[user].n)
 	if e.collapse == 0 && most < g.s.limits.QueuePerApp {
 		return nil // not even all her apps together fill a queue, so there is no need to look
 	}
 	r, err := g.survey(user, e)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	out := r.replaced
-	if out == nil && e.collapse != 0 && r.keys >= g.s.limits.CollapseKeys {
-		out = r.firstKeyed
-	}
-	if out != nil {
-		return g.remove(user, out.seq)
-	}
-	if r.count < g.s.limits.QueuePerApp || r.first == nil {
+	case r.replaced != nil:
+		return g.remove(user, r.replaced.seq)
+	case e.collapse != 0 && len(r.keys) >= g.s.limits.CollapseKeys && !slices.Contains(r.keys, e.collapse):
+		return g.removeKey(user, e.app(), r.keys[0])
+	case r.count < g.s.limits.QueuePerApp || r.first == nil:
 		return nil
 	}
 	g.overflow++
@@ -214,14 +213,28 @@ func (g *group) makeRoom(n *presence.Notification, user userKey, e *entry) error
 	return g.remove(user, r.first.seq)
 }
 
+// removeKey removes what waits for the user from the app with a collapse key, whatever device it is for.
+func (g *group) removeKey(user userKey, app uint32, key uint64) error {
+	for x := range g.waiting(user) {
+		if x.app() == app && x.collapse == key {
+			if err := g.remove(user, x.seq); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // room is what waits already for the (user, app) of a new notification.
 type room struct {
-	count, keys                 int
-	first, firstKeyed, replaced *entry
+	count           int
+	first, replaced *entry
+	keys            []uint64 // collapse keys, each once, that of the oldest first
 }
 
 // survey looks at what waits for the user from e's app, and removes on the way what has expired.
 func (g *group) survey(user userKey, e *entry) (r room, err error) {
+	r.keys = g.keys[:0]
 	for x := range g.waiting(user) {
 		switch {
 		case x.app() != e.app():
@@ -236,17 +249,14 @@ func (g *group) survey(user userKey, e *entry) (r room, err error) {
 			r.first = x
 		}
 		r.count++
-		if x.collapse == 0 {
-			continue
+		if x.collapse != 0 && !slices.Contains(r.keys, x.collapse) {
+			r.keys = append(r.keys, x.collapse)
 		}
-		r.keys++
-		if r.firstKeyed == nil {
-			r.firstKeyed = x
-		}
-		if x.collapse == e.collapse {
+		if x.collapse == e.collapse && x.device == e.device && e.collapse != 0 {
 			r.replaced = x
 		}
 	}
+	g.keys = r.keys
 	return r, nil
 }
 
@@ -290,21 +300,33 @@ func (g *group) countDropped(user userKey, email, app string) error {
 	return b.Put(k, be64(n+1))
 }
 
-// takeDropped reads and deletes the counters of email.
-func (g *group) takeDropped(user userKey, email string) (ds []presence.Dropped, err error) {
+// forgetDropped takes off the counters of email what a device was told of them, or leaves them as they are.
+func (g *group) forgetDropped(user userKey, email string, told []presence.Dropped) error {
 	b := inDropped.of(g.tx)
-	for _, k := range keysOf(b, prefixOf(email), 0) {
-		_, app := splitPair(k)
-		ds = append(ds, presence.Dropped{App: app, Count: binary.BigEndian.Uint64(b.Get(k))})
-		if err := b.Delete(k); err != nil {
-			return nil, err
+	for _, d := range told {
+		k := pair(email, d.App)
+		v := b.Get(k)
+		if v == nil || binary.BigEndian.Uint64(v) < d.Count {
+			continue
+		}
+		g.dirty = true
+		err := b.Delete(k)
+		if left := binary.BigEndian.Uint64(v) - d.Count; left > 0 {
+			err = b.Put(k, be64(left))
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if len(ds) > 0 {
-		g.dirty = true
-	}
+	g.dropped = append(g.dropped, mark{user: user, on: len(keysOf(b, prefixOf(email), 1)) > 0})
+	return nil
+}
+
+// removeDropped removes all counters of email.
+func (g *group) removeDropped(user userKey, email string) error {
+	b := inDropped.of(g.tx)
 	g.dropped = append(g.dropped, mark{user: user})
-	return ds, nil
+	return deleteKeys(b, keysOf(b, prefixOf(email), 0))
 }
 
 // confirm removes those of seqs (sorted) that are the user's and for anyone or for device.

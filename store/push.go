@@ -67,7 +67,7 @@ func (s *Store) PutPush(n presence.PushSubscription) error {
 }
 
 func sameSubscription(a, b *presence.PushSubscription) bool {
-	return a.Endpoint == b.Endpoint && a.P256DH == b.P256DH && a.Auth == b.Auth
+	return a.Endpoint == b.Endpoint && a.P256DH == b.P256DH && a.Auth == b.Auth && a.By == b.By
 }
 
 func endpointKey(endpoint string) []byte {
@@ -92,6 +92,17 @@ func removeSubscriptions(tx *bbolt.Tx, prefix []byte) error {
 		}
 	}
 	return nil
+}
+
+// removeMadeBy removes the user's that were made with this credential, and those of which that is not known.
+func removeMadeBy(tx *bbolt.Tx, email string, mark uint64) error {
+	all, err := collectIn(tx, inPush, prefixOf(email), unmarshal[presence.PushSubscription])
+	for i := 0; i < len(all) && err == nil; i++ {
+		if all[i].By == mark || all[i].By == 0 {
+			err = removeSubscription(tx, pair(email, all[i].Device))
+		}
+	}
+	return err
 }
 
 // Push returns a device's; false: it has none.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"slices"
 	"time"
 
@@ -111,21 +112,21 @@ func (s *Store) WaitingFrom(app string) (int, error) {
 	return s.index.countFrom(app, nanos(s.now())), nil
 }
 
-// Dropped returns and forgets the counters; see [presence.Queue].
+// Dropped returns the user's counters; see [presence.Queue]. Where there are none it is answered from memory.
 func (s *Store) Dropped(email string) ([]presence.Dropped, error) {
 	if !s.HasDropped(email) {
 		return nil, nil
 	}
+	return collect(s, inDropped, prefixOf(email), func(_ *bbolt.Tx, k, v []byte) (presence.Dropped, error) {
+		_, app := splitPair(k)
+		return presence.Dropped{App: app, Count: binary.BigEndian.Uint64(v)}, nil
+	})
+}
+
+// ForgetDropped takes off what was told; see [presence.Queue]. told must not be changed before the commit has ended.
+func (s *Store) ForgetDropped(email string, told []presence.Dropped) *presence.Commit {
 	user := s.index.user(email)
-	var taken []presence.Dropped
-	err := s.committer.hand(op{do: func(g *group) (err error) {
-		taken, err = g.takeDropped(user, email)
-		return err
-	}}).Wait()
-	if err != nil {
-		return nil, err
-	}
-	return taken, nil
+	return s.committer.hand(op{do: func(g *group) error { return g.forgetDropped(user, email, told) }})
 }
 
 // HasDropped tells without I/O whether Dropped would return any.
@@ -144,7 +145,7 @@ func (s *Store) Urgent(email, device string) (anyone, alone time.Time) {
 	return moment(a), moment(b)
 }
 
-// Sweep deletes at most max notifications, messages to apps, sessions, events and trails that have expired at now, in commits
+// Sweep deletes at most max notifications, messages to apps, sessions, notices, events and trails that have expired at now, in commits
 // of at most 1,000, and returns how many. Events are looked through a part at a time, from call to call.
 // Call it again while it returns max. When nothing has expired it writes nothing.
 func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
@@ -166,7 +167,7 @@ func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
 	if removed == max {
 		return removed, nil
 	}
-	for _, sweep := range []func(time.Time, int) (int, error){s.sweepUpstream, s.sweepSessions, s.trimActivity, s.sweepTrails} {
+	for _, sweep := range []func(time.Time, int) (int, error){s.sweepUpstream, s.sweepSessions, s.sweepNotices, s.trimActivity, s.sweepTrails} {
 		n, err := sweep(now, min(slice, max-removed))
 		if removed += n; err != nil || removed == max {
 			return removed, err

@@ -164,6 +164,19 @@ func TestOldestGoesWhenFullAndIsCounted(t *testing.T) {
 	if want := []presence.Dropped{{App: "chat", Count: 2}}; !slices.Equal(ds, want) {
 		t.Errorf("dropped %v, want %v", ds, want)
 	}
+	b.put(b.note(ann, "chat", "more"))
+	b.must(b.ForgetDropped(ann, ds).Wait()) // what has come since is not forgotten
+	b.must(b.ForgetDropped(ann, ds).Wait()) // nor when another device was told as well
+	b.reopen()
+	ds, err = b.Dropped(ann)
+	b.must(err)
+	if want := []presence.Dropped{{App: "chat", Count: 1}}; !slices.Equal(ds, want) {
+		t.Errorf("dropped %v, want %v", ds, want)
+	}
+	b.must(b.ForgetDropped(ann, ds).Wait())
+	if b.HasDropped(ann) {
+		t.Error("what was told is not forgotten")
+	}
 	b.reopen()
 	if ds, err := b.Dropped(ann); err != nil || ds != nil || b.HasDropped(ann) {
 		t.Errorf("dropped again: %v, %v", ds, err)
@@ -189,6 +202,31 @@ func TestCollapseReplacesAndKeysAreBounded(t *testing.T) {
 	if b.HasDropped(ann) {
 		t.Error("what a collapse key took away was counted as dropped")
 	}
+}
+
+// One key for two devices is two notifications: neither device loses its own to the other. They are one key all the
+// same, and what makes room for a fifth key takes all of the oldest.
+func TestCollapseIsForOneDevice(t *testing.T) {
+	b := newBed(t, Options{Limits: presence.Limits{CollapseKeys: 2}})
+	keyed := func(device, key, text string) {
+		n := b.note(ann, "chat", text)
+		n.Device, n.Collapse = device, key
+		b.put(n)
+	}
+	keyed("phone", "a", "phone-a1")
+	keyed("desk", "a", "desk-a1")
+	keyed("", "a", "all-a1")
+	b.wantTexts(ann, "phone", "phone-a1 all-a1")
+	b.reopen()
+	keyed("phone", "a", "phone-a2")
+	keyed("", "a", "all-a2")
+	b.wantTexts(ann, "phone", "phone-a2 all-a2")
+	b.wantTexts(ann, "desk", "desk-a1 all-a2")
+	keyed("desk", "b", "desk-b1")
+	b.wantTexts(ann, "", "desk-a1 phone-a2 all-a2 desk-b1")
+	keyed("phone", "c", "phone-c1")
+	b.wantTexts(ann, "", "desk-b1 phone-c1")
+	b.must(b.CheckConsistency())
 }
 
 func TestExpiredIsNeitherDeliveredNorCountedNorInTheWay(t *testing.T) {

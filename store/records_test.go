@@ -44,7 +44,7 @@ func TestNoticesStayInOrderUntilDropped(t *testing.T) {
 	for i := range 2*slice + 500 {
 		if err := b.committer.hand(op{do: func(g *group) error {
 			g.dirty = true
-			return putNotice(g.tx, &presence.Notice{App: "chat", Kind: presence.Subscribed, Local: fmt.Sprint(i), ByEmail: i%2 == 0})
+			return b.putNotice(g.tx, &presence.Notice{App: "chat", Kind: presence.Subscribed, Local: fmt.Sprint(i), ByEmail: i%2 == 0})
 		}}); i == 2*slice+499 {
 			b.must(err.Wait())
 		}
@@ -77,6 +77,45 @@ func TestNoticesStayInOrderUntilDropped(t *testing.T) {
 	}
 	if ns, _ := b.NoticesOf("mail", 10); len(ns) != 1 {
 		t.Errorf("the other app's: %+v", ns)
+	}
+}
+
+// A notice waits for 90 days, and then makes room, a slice at a time.
+func TestNoticesDoNotWaitForEver(t *testing.T) {
+	b := newBed(t, Options{})
+	put := func(app string, n int) {
+		for i := range n {
+			c := b.committer.hand(op{do: func(g *group) error {
+				g.dirty = true
+				return b.putNotice(g.tx, &presence.Notice{App: app, Local: fmt.Sprint(i)})
+			}})
+			if i == n-1 {
+				b.must(c.Wait())
+			}
+		}
+	}
+	left := func(app string) int {
+		ns, err := b.NoticesOf(app, 10_000)
+		b.must(err)
+		return len(ns)
+	}
+	put("chat", slice+10)
+	put("mail", 1)
+	b.clock.advance(noticeLife - time.Second)
+	put("chat", 2)
+	sweep := func(want int) {
+		t.Helper()
+		if n, err := b.Sweep(b.clock.now(), 2*slice); n != want || err != nil {
+			t.Errorf("%d swept, %v, want %d", n, err, want)
+		}
+	}
+	sweep(0)
+	b.clock.advance(2 * time.Second)
+	sweep(slice)
+	sweep(11)
+	sweep(0)
+	if left("chat") != 2 || left("mail") != 0 {
+		t.Errorf("%d and %d are left", left("chat"), left("mail"))
 	}
 }
 

@@ -71,7 +71,7 @@ func (s *Store) RemoveRequest(email, app string, audit []presence.AuditEntry, n 
 			return err
 		}
 		if n != nil {
-			if err := putNotice(tx, n); err != nil {
+			if err := s.putNotice(tx, n); err != nil {
 				return err
 			}
 		}

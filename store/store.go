@@ -99,6 +99,7 @@ type Store struct {
 	sessions  atomic.Int64          // Unix nanoseconds before which no session expires
 	activity  atomic.Int64          // and before which there is no event to trim
 	upstream  atomic.Int64          // Unix nanoseconds before which no message to an app expires
+	notices   atomic.Int64          // and before which no notice has waited for too long
 	cause     atomic.Pointer[error] // why there are no more writes
 	failing   atomic.Pointer[error] // why the last write failed; nil: it did not
 	log       *slog.Logger
@@ -295,6 +296,8 @@ func (s *Store) rebuild(tx *bbolt.Tx) error {
 	}
 	s.upstream.Store(never)
 	s.nextUpstream(tx)
+	s.notices.Store(never)
+	s.nextNotice(tx)
 	if err := s.trails.load(tx); err != nil {
 		return err
 	}

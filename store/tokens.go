@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"time"
@@ -159,14 +160,17 @@ func (s *Store) lookToken(hash [32]byte, api bool) (t presence.Token, ok bool, e
 }
 
 // RevokeToken removes one token and returns it; false: there is none. Where it was the last of its device, the device
-// is not woken any more.
+// is not woken any more; where it was for any, those are not that registered with it.
 func (s *Store) RevokeToken(hash [32]byte) (t presence.Token, ok bool, err error) {
 	err = s.update(nil, func(tx *bbolt.Tx) error {
 		if t, ok, err = getToken(tx, hash); !ok {
 			return err
 		}
-		if err := removeToken(tx, &t); err != nil || t.Device == "" {
+		if err := removeToken(tx, &t); err != nil || t.ForAPI() {
 			return err
+		}
+		if t.Device == "" {
+			return removeMadeBy(tx, t.Email, presence.CredentialMark(hex.EncodeToString(hash[:]))) // see identity.CredentialOf
 		}
 		return signedOut(tx, t.Email, t.Device)
 	})

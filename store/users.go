@@ -68,7 +68,7 @@ func (s *Store) RemoveUser(email string) error {
 	var known bool
 	err := s.committer.hand(op{do: func(g *group) error {
 		known = inUsers.of(g.tx).Get([]byte(email)) != nil
-		if _, err := g.takeDropped(user, email); err != nil {
+		if err := g.removeDropped(user, email); err != nil {
 			return err
 		}
 		if err := g.purge(user, email, ""); err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 	"presenced/web/account"
 )
 
@@ -221,7 +222,7 @@ func (s *Site) adminUser(r *http.Request) (any, error) {
 
 var (
 	errSelf      = &Error{Status: http.StatusConflict, Text: "That would shut you out. Another administrator can do it, or the command line."}
-	errTypeEmail = &Error{Status: http.StatusUnprocessableEntity, Errno: 13, Field: "email",
+	errTypeEmail = &Error{Status: http.StatusUnprocessableEntity, Errno: errno.BadValue, Field: "email",
 		Text: "Nothing was removed: the e-mail address you typed is not this user's. Please go back and try again."}
 )
 

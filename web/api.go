@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 	"presenced/web/account"
 )
 
@@ -145,7 +146,7 @@ func (a *api) do(rt route, r *http.Request, answer http.Header) (any, error) {
 		return nil, err
 	}
 	if wait, ok := a.limit.allow(who.name, who.kind()); !ok {
-		return nil, &Error{Status: http.StatusTooManyRequests, Errno: 40, Text: "Too many calls with this token.", Retry: wait}
+		return nil, &Error{Status: http.StatusTooManyRequests, Errno: errno.SlowDown, Text: "Too many calls with this token.", Retry: wait}
 	}
 	switch {
 	case who.app != nil && rt.app != nil:
@@ -164,7 +165,7 @@ var errOtherCaller = &Error{Status: http.StatusForbidden, Kind: "wrong-caller",
 // fail answers with a problem. What is wrong with a request that could be read is 422 here.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := *asError(err)
-	if e.Status == http.StatusBadRequest && (e.Errno == 12 || e.Errno == 13) {
+	if e.Status == http.StatusBadRequest && (e.Errno == errno.MissingField || e.Errno == errno.BadValue) {
 		e.Status = http.StatusUnprocessableEntity
 	}
 	switch { // RFC 6750 §3

@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 // errStranger is all that an app hears of a user who does not exist, never granted it, or revoked. It is one value, so
 // that nothing of the reason can get into it.
-var errStranger = &Error{Status: http.StatusNotFound, Errno: 60, Text: "There is no such user for this app."}
+var errStranger = &Error{Status: http.StatusNotFound, Errno: errno.NoApp, Text: "There is no such user for this app."}
 
 // strange hides why a user is none for the app.
 func strange(err error) error {
@@ -269,9 +270,9 @@ func refusedNote(err error) error {
 	case errors.Is(err, presence.ErrTTL):
 		return badField("ttl", "is out of range")
 	case errors.Is(err, presence.ErrNotAllowed):
-		return &Error{Status: http.StatusForbidden, Kind: "not-allowed", Errno: 60, Text: "The user does not allow this app to send notifications."}
+		return &Error{Status: http.StatusForbidden, Kind: "not-allowed", Errno: errno.NoApp, Text: "The user does not allow this app to send notifications."}
 	case errors.Is(err, presence.ErrTooLarge):
-		return &Error{Status: http.StatusRequestEntityTooLarge, Errno: 42, Text: "Source, message, action and data have too many bytes together."}
+		return &Error{Status: http.StatusRequestEntityTooLarge, Errno: errno.PayloadSize, Text: "Source, message, action and data have too many bytes together."}
 	case errors.Is(err, presence.ErrBadValue):
 		return badField("collapse_key", "is too long")
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"presenced/presence/errno"
 )
 
 // readBody reads the request's body, which has to be JSON and to say so.
@@ -24,9 +26,9 @@ func readBody(r *http.Request) ([]byte, error) {
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
 		if e := asError(err); e.Status == http.StatusRequestEntityTooLarge {
-			return nil, &Error{Status: e.Status, Errno: 14, Text: "The body is too large.", Cause: err}
+			return nil, &Error{Status: e.Status, Errno: errno.TooLarge, Text: "The body is too large.", Cause: err}
 		}
-		return nil, &Error{Status: http.StatusBadRequest, Errno: 10, Text: "The body could not be read.", Cause: err}
+		return nil, &Error{Status: http.StatusBadRequest, Errno: errno.BadJSON, Text: "The body could not be read.", Cause: err}
 	}
 	return b, nil
 }
@@ -43,10 +45,10 @@ func decode(r *http.Request, v any) error {
 // strict reads one JSON object into *v and refuses what v has no field for, to the letter, and what is there twice.
 func strict(b []byte, v any) error {
 	if !json.Valid(b) || !utf8.Valid(b) {
-		return &Error{Status: http.StatusBadRequest, Errno: 10, Text: "The body is not JSON."}
+		return &Error{Status: http.StatusBadRequest, Errno: errno.BadJSON, Text: "The body is not JSON."}
 	}
 	if b = bytes.TrimSpace(b); b[0] != '{' {
-		return &Error{Status: http.StatusBadRequest, Errno: 10, Text: "The body is not one JSON object."}
+		return &Error{Status: http.StatusBadRequest, Errno: errno.BadJSON, Text: "The body is not one JSON object."}
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	if err := checkNames(d, reflect.TypeOf(v), ""); err != nil {
@@ -60,16 +62,16 @@ func strict(b []byte, v any) error {
 	case errors.As(err, &wrong) && wrong.Field != "":
 		return badField(strings.TrimPrefix(wrong.Field, "apiTerms."), "is "+wrong.Value+" where something else belongs")
 	}
-	return &Error{Status: http.StatusUnprocessableEntity, Errno: 13, Text: "A value is not of the kind that belongs there.", Cause: err}
+	return &Error{Status: http.StatusUnprocessableEntity, Errno: errno.BadValue, Text: "A value is not of the kind that belongs there.", Cause: err}
 }
 
 // badField is a field with a wrong value; text goes on after its name.
 func badField(name, text string) *Error {
-	return &Error{Status: http.StatusUnprocessableEntity, Errno: 13, Field: name, Text: name + " " + text + "."}
+	return &Error{Status: http.StatusUnprocessableEntity, Errno: errno.BadValue, Field: name, Text: name + " " + text + "."}
 }
 
 func missingField(name string) *Error {
-	return &Error{Status: http.StatusUnprocessableEntity, Errno: 12, Field: name, Text: name + " is missing."}
+	return &Error{Status: http.StatusUnprocessableEntity, Errno: errno.MissingField, Field: name, Text: name + " is missing."}
 }
 
 // checkNames walks through one valid JSON value along the type that it is for: names of a struct's fields count to the
@@ -109,7 +111,7 @@ func checkObject(d *json.Decoder, t reflect.Type, path string) error {
 		sub, known := fieldType(t, name)
 		switch {
 		case !known:
-			return &Error{Status: http.StatusUnprocessableEntity, Kind: "unknown-field", Errno: 13, Field: short(field), Text: "There is no field " + strconv.Quote(short(field)) + "."}
+			return &Error{Status: http.StatusUnprocessableEntity, Kind: "unknown-field", Errno: errno.BadValue, Field: short(field), Text: "There is no field " + strconv.Quote(short(field)) + "."}
 		case t != nil && seen[name]:
 			return badField(short(field), "is there twice")
 		}

@@ -7,6 +7,7 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/presence/errno"
 	"presenced/web/account"
 )
 
@@ -28,9 +29,9 @@ func (c *caller) kind() limitKind {
 }
 
 var (
-	errNoToken  = &Error{Status: http.StatusUnauthorized, Errno: 30, Text: "A token is needed: Authorization: Bearer TOKEN."}
-	errBadToken = &Error{Status: http.StatusUnauthorized, Errno: 34, Text: "This token is not known, or was revoked. Those for one device are not for this API."}
-	errOldToken = &Error{Status: http.StatusUnauthorized, Errno: 31, Text: "This token has expired."}
+	errNoToken  = &Error{Status: http.StatusUnauthorized, Errno: errno.NotIdentified, Text: "A token is needed: Authorization: Bearer TOKEN."}
+	errBadToken = &Error{Status: http.StatusUnauthorized, Errno: errno.Invalid, Text: "This token is not known, or was revoked. Those for one device are not for this API."}
+	errOldToken = &Error{Status: http.StatusUnauthorized, Errno: errno.Expired, Text: "This token has expired."}
 )
 
 // recognise finds out who calls. Where there is an Authorization header nothing else counts, so that a cookie never
@@ -58,18 +59,20 @@ func (a *api) bearer(r *http.Request, header string) (*caller, error) {
 		return nil, errNoToken
 	}
 	addr := a.site.clientAddr(r)
-	if wait, ok := a.site.cfg.Attempts.Allow(addr); !ok {
-		return nil, &Error{Status: http.StatusTooManyRequests, Errno: 40, Text: "Too many wrong tokens from this address.", Retry: wait}
+	v, wait := a.site.cfg.Attempts.Ask(addr, a.site.cfg.Verifier)
+	c, err := a.holder(r.Context(), v, secret)
+	switch {
+	case err != errBadToken && err != errOldToken:
+		return c, err
+	case wait > 0:
+		return nil, &Error{Status: http.StatusTooManyRequests, Errno: errno.SlowDown, Text: "Too many wrong tokens from this address.", Retry: wait}
 	}
-	c, err := a.holder(r.Context(), secret)
-	if err == errBadToken || err == errOldToken {
-		a.site.cfg.Attempts.Failed(addr)
-	}
-	return c, err
+	a.site.cfg.Attempts.Failed(addr)
+	return nil, err
 }
 
-// holder is whose secret it is.
-func (a *api) holder(ctx context.Context, secret string) (*caller, error) {
+// holder is whose secret it is; v is asked where it is an assertion.
+func (a *api) holder(ctx context.Context, v identity.Verifier, secret string) (*caller, error) {
 	hash := identity.HashSecret(secret)
 	name := identity.CredentialOf(hash)
 	t, ok, err := a.site.cfg.Store.LookupAPIToken(hash)
@@ -83,7 +86,7 @@ func (a *api) holder(ctx context.Context, secret string) (*caller, error) {
 	}
 	app, ok := a.site.cfg.Hub.AppByKey(secret)
 	if !ok {
-		return a.person(ctx, secret)
+		return a.person(ctx, v, secret)
 	}
 	voice, err := a.site.cfg.Hub.Caller(app.ID)
 	if err != nil {
@@ -94,8 +97,8 @@ func (a *api) holder(ctx context.Context, secret string) (*caller, error) {
 
 // person is whose assertion it is: what signs her in to the pages may do here what she may do there. One for a single
 // device may not.
-func (a *api) person(ctx context.Context, assertion string) (*caller, error) {
-	id, err := a.site.cfg.Verifier.Verify(ctx, "", assertion)
+func (a *api) person(ctx context.Context, v identity.Verifier, assertion string) (*caller, error) {
+	id, err := v.Verify(ctx, "", assertion)
 	if err != nil {
 		switch identity.KindOf(err) {
 		case identity.Expired:

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 	"presenced/web/account"
 )
 
@@ -90,7 +91,7 @@ func (c *call) listDevices() (any, error) {
 	return pageFrom(all, func(d *presence.DeviceInfo) string { return d.Device }, c.r, c.header)
 }
 
-var errNotHers = &Error{Status: http.StatusNotFound, Errno: 13, Text: "You have no such device."}
+var errNotHers = &Error{Status: http.StatusNotFound, Errno: errno.BadValue, Text: "You have no such device."}
 
 // device is the device that the path names.
 func (c *call) device() (presence.DeviceInfo, error) {
@@ -378,7 +379,7 @@ type answered struct {
 	Grant   *account.Grant `json:"grant,omitempty"`
 }
 
-var errNoRequest = &Error{Status: http.StatusNotFound, Errno: 60, Text: "No such app waits for an answer."}
+var errNoRequest = &Error{Status: http.StatusNotFound, Errno: errno.NoApp, Text: "No such app waits for an answer."}
 
 func (c *call) answerRequest() (any, error) {
 	var b struct {
@@ -516,7 +517,10 @@ func (c *call) mayHandOn(n *account.NewToken) error {
 				Text: "A token cannot make one that may do more than it may: " + scope + "."}
 		}
 	}
-	if c.token == nil || c.token.Expires.IsZero() {
+	if c.token == nil {
+		return c.site.limitToken(c.r, n)
+	}
+	if c.token.Expires.IsZero() {
 		return nil
 	}
 	if n.Expires.IsZero() || n.Expires.After(c.token.Expires) {
@@ -525,7 +529,7 @@ func (c *call) mayHandOn(n *account.NewToken) error {
 	return nil
 }
 
-var errNoSuchToken = &Error{Status: http.StatusNotFound, Errno: 13, Text: "You have no such token."}
+var errNoSuchToken = &Error{Status: http.StatusNotFound, Errno: errno.BadValue, Text: "You have no such token."}
 
 func (c *call) revokeToken() (any, error) {
 	hash, ok := tokenHash(c.r.PathValue("token"))

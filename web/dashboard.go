@@ -34,6 +34,7 @@ func (s *Site) dashboardRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /dashboard/export", s.signedIn(s.getExport))
 	mux.HandleFunc("GET /dashboard/apps/{app}", s.page("seen", s.appPage))
 	s.dashboardActs(mux)
+	s.connectRoutes(mux)
 }
 
 const (

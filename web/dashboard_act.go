@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"presenced/presence"
+	"presenced/presence/errno"
+	"presenced/web/account"
 )
 
 // dashboardActs are the forms of the dashboard. Each does one thing, and leads back.
@@ -148,7 +150,7 @@ func (s *Site) deviceOf(r *http.Request, email string) (string, error) {
 	return "", errNoDevice
 }
 
-var errNoDevice = &Error{Status: http.StatusNotFound, Errno: 60, Text: "You have no such device."}
+var errNoDevice = &Error{Status: http.StatusNotFound, Errno: errno.NoApp, Text: "You have no such device."}
 
 func (s *Site) renameDevice(r *http.Request, email string) error {
 	device, err := s.deviceOf(r, email)
@@ -207,7 +209,7 @@ func tokenHash(name string) (hash [32]byte, ok bool) {
 	return [32]byte(b), true
 }
 
-var errNotConfirmed = &Error{Status: http.StatusUnprocessableEntity, Errno: 13,
+var errNotConfirmed = &Error{Status: http.StatusUnprocessableEntity, Errno: errno.BadValue,
 	Text: "Nothing was erased: the e-mail address you typed is not yours. Please go back and try again."}
 
 // erase forgets her, if she typed her e-mail: sessions and tokens first, so that who is ended does not come back.
@@ -230,6 +232,7 @@ type export struct {
 	Requests      []presence.Request    `json:"requests"`
 	DeviceGroups  []presence.Membership `json:"device_groups"`
 	Tokens        []presence.Token      `json:"tokens"`
+	Push          []account.Wakeable    `json:"push"`
 	Notifications []waiting             `json:"notifications"`
 	Audit         []presence.AuditEntry `json:"audit"`
 	Activity      []presence.Event      `json:"activity"`
@@ -269,7 +272,7 @@ func (s *Site) getExport(w http.ResponseWriter, r *http.Request, email string) {
 func (s *Site) export(email string) (*export, error) {
 	st := s.cfg.Store
 	x := &export{Notifications: []waiting{}}
-	var errs [8]error
+	var errs [9]error
 	x.User, _, errs[0] = st.User(email)
 	x.Grants, errs[1] = st.GrantsOf(email)
 	x.Tokens, errs[2] = st.TokensOf(email)
@@ -277,7 +280,8 @@ func (s *Site) export(email string) (*export, error) {
 	x.Activity, errs[4] = st.ActivityOf(email, time.Time{}, exportLines)
 	x.Requests, errs[5] = s.cfg.Hub.RequestsOf(email)
 	x.Devices, errs[6] = s.cfg.Hub.Devices(email)
-	x.DeviceGroups, errs[7] = s.cfg.Hub.MembershipsOf(email)
+	x.Push, errs[7] = s.desk().Wakeable(email)
+	x.DeviceGroups, errs[8] = s.cfg.Hub.MembershipsOf(email)
 	x.Email = email
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, storageError(err)

@@ -315,6 +315,8 @@ func TestExport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.attach(me, "tablet", presence.Online)
+	h.putPush(me, "tablet")
 	if err := h.store.AppendActivity([]presence.Event{{Time: h.now.Now(), Kind: presence.Notified, Email: me, App: "tea"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -323,8 +325,9 @@ func TestExport(t *testing.T) {
 		t.Error(got)
 	}
 	var x struct {
-		Email                                                             string
-		Grants, Requests, Tokens, Notifications, Audit, Activity, Devices []map[string]any
+		Email string
+
+		Grants, Requests, Tokens, Notifications, Audit, Activity, Devices, Push []map[string]any
 	}
 	if err := json.Unmarshal([]byte(a.body), &x); err != nil {
 		t.Fatal(err)
@@ -333,14 +336,27 @@ func TestExport(t *testing.T) {
 		x.Notifications[0]["message"] != "Tea is ready" || len(x.Audit) != 1 || len(x.Activity) != 1 {
 		t.Errorf("%s", a.body)
 	}
-	a.hasNot("very-secret", secret, fmt.Sprintf("%x", hash), another)
+	if len(x.Push) != 1 || x.Push[0]["device"] != "tablet" || x.Push[0]["service"] != "https://push.example.net" {
+		t.Errorf("push: %+v", x.Push)
+	}
+	a.hasNot("/secret-path", "its-secret", "very-secret", secret, fmt.Sprintf("%x", hash), another)
 	h.browser().get("/dashboard/export").want(http.StatusSeeOther)
+}
+
+// putPush says where a device that is known can be woken.
+func (h *house) putPush(email, device string) {
+	h.t.Helper()
+	err := h.store.PutPush(presence.PushSubscription{Email: email, Device: device, Endpoint: "https://push.example.net/secret-path", P256DH: "its-secret", Auth: "its-secret"})
+	if err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 func TestEraseEverything(t *testing.T) {
 	h := newHouse(t)
 	h.putApp("tea", "Tea", presence.Grant{Email: me}, presence.Grant{Email: another})
 	phone := h.attach(me, "phone", presence.Online)
+	h.putPush(me, "phone")
 	secret, _ := h.token(me, "phone")
 	b, elsewhere, bob := h.signedIn(me), h.signedIn(me), h.signedIn(another)
 	for _, typed := range []string{"", another, "ann"} {
@@ -359,7 +375,7 @@ func TestEraseEverything(t *testing.T) {
 	b.get("/dashboard").want(http.StatusSeeOther)
 	elsewhere.get("/dashboard").want(http.StatusSeeOther)
 	x, err := h.site.export(me)
-	if err != nil || len(x.Audit)+len(x.Activity)+len(x.Grants)+len(x.Devices) != 0 || !x.Created.IsZero() {
+	if err != nil || len(x.Audit)+len(x.Activity)+len(x.Grants)+len(x.Devices)+len(x.Push) != 0 || !x.Created.IsZero() {
 		t.Errorf("left: %+v %v", x, err)
 	}
 	bob.get("/dashboard").want(http.StatusOK).has("Tea")

@@ -72,13 +72,13 @@ func (a *api) deviceGroup(do func(a *api, app string, r *http.Request) (key stri
 // deviceGroupCaller wants Authorization to have the key of the app that project_id names. Who does not is answered alike
 // whatever is wrong, and counts against the address.
 func (a *api) deviceGroupCaller(r *http.Request) error {
-	addr := a.site.clientAddr(r)
-	if wait, ok := a.site.cfg.Attempts.Allow(addr); !ok {
-		return &Error{Status: http.StatusTooManyRequests, Text: "too many wrong keys from this address", Retry: wait}
-	}
 	key, _ := strings.CutPrefix(strings.TrimSpace(r.Header.Get("Authorization")), "key=")
 	app, ok := a.site.cfg.Hub.AppByKey(key)
 	if !ok || app.ID != r.Header.Get("project_id") {
+		addr := a.site.clientAddr(r)
+		if wait, may := a.site.cfg.Attempts.Allow(addr); !may {
+			return &Error{Status: http.StatusTooManyRequests, Text: "too many wrong keys from this address", Retry: wait}
+		}
 		a.site.cfg.Attempts.Refused(addr, &identity.Error{Kind: identity.Invalid, Cause: errors.New("the key of an app")})
 		return &Error{Status: http.StatusUnauthorized, Text: "Unauthorized"}
 	}

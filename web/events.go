@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 // Live pages: GET /events is a stream of server-sent events for one browser page of who is signed in. An event names
@@ -56,7 +57,7 @@ func (c *streams) leave(email string) {
 	}
 }
 
-var errStreams = &Error{Status: http.StatusTooManyRequests, Errno: 41, Retry: time.Minute,
+var errStreams = &Error{Status: http.StatusTooManyRequests, Errno: errno.TooMany, Retry: time.Minute,
 	Text: "You have this page open too many times. This one is not kept up to date by itself."}
 
 // recorded are the parts that show the record of activity.

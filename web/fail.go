@@ -12,13 +12,14 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/presence/errno"
 	"presenced/web/account"
 )
 
 // Error is how a request fails. Text is for whoever asked and never holds a secret; Cause is for the log.
 type Error struct {
-	Status int // HTTP
-	Errno  int // of the table in docs/protocol.md; 0: none fits
+	Status int          // HTTP
+	Errno  errno.Number // 0: none fits
 	Text   string
 	Retry  time.Duration // when to try again; 0: does not help
 	Cause  error
@@ -45,12 +46,14 @@ var (
 	errMethod      = &Error{Status: http.StatusMethodNotAllowed, Text: "This address does not take that kind of request."}
 	errCrossOrigin = &Error{Status: http.StatusForbidden, Kind: "cross-origin", Text: "This form was sent from another site, so nothing was changed."}
 	errWrongHost   = &Error{Status: http.StatusMisdirectedRequest, Text: "This server is not known by that name."}
-	errSignedOut   = &Error{Status: http.StatusUnauthorized, Errno: 30, Text: "Please sign in first."}
-	errDisabled    = &Error{Status: http.StatusForbidden, Errno: 34, Text: "This account is switched off."}
+	errSignedOut   = &Error{Status: http.StatusUnauthorized, Errno: errno.NotIdentified, Text: "Please sign in first."}
+	errDisabled    = &Error{Status: http.StatusForbidden, Errno: errno.Invalid, Text: "This account is switched off."}
 )
 
 // bad is a request that cannot be understood; text says what to do better.
-func bad(text string) *Error { return &Error{Status: http.StatusBadRequest, Errno: 13, Text: text} }
+func bad(text string) *Error {
+	return &Error{Status: http.StatusBadRequest, Errno: errno.BadValue, Text: text}
+}
 
 // asError gives every error its status, errno and text. It is the only place that knows.
 func asError(err error) *Error {
@@ -63,33 +66,33 @@ func asError(err error) *Error {
 	case errors.As(err, &e):
 		return e
 	case errors.As(err, &tooLarge):
-		return &Error{Status: http.StatusRequestEntityTooLarge, Errno: 42, Text: "That is more than this page takes.", Cause: err}
+		return &Error{Status: http.StatusRequestEntityTooLarge, Errno: errno.PayloadSize, Text: "That is more than this page takes.", Cause: err}
 	case errors.As(err, &refused):
 		return refusedIdentity(refused)
 	case errors.As(err, &field):
-		return &Error{Status: http.StatusBadRequest, Errno: 13, Field: field.Field, Text: field.Error(), Cause: err}
+		return &Error{Status: http.StatusBadRequest, Errno: errno.BadValue, Field: field.Field, Text: field.Error(), Cause: err}
 	case is(presence.ErrDraining):
-		return &Error{Status: http.StatusServiceUnavailable, Errno: 51, Text: "This server is going away; try again in a moment.", Retry: retryStorage, Cause: err}
+		return &Error{Status: http.StatusServiceUnavailable, Errno: errno.GoingAway, Text: "This server is going away; try again in a moment.", Retry: retryStorage, Cause: err}
 	case is(presence.ErrNoApp):
-		return &Error{Status: http.StatusNotFound, Errno: 60, Text: "There is no such app here.", Cause: err}
+		return &Error{Status: http.StatusNotFound, Errno: errno.NoApp, Text: "There is no such app here.", Cause: err}
 	case is(presence.ErrNoGrant), is(presence.ErrStranger):
-		return &Error{Status: http.StatusNotFound, Errno: 60, Text: "That app may not see you.", Cause: err}
+		return &Error{Status: http.StatusNotFound, Errno: errno.NoApp, Text: "That app may not see you.", Cause: err}
 	case is(presence.ErrNoUser):
-		return &Error{Status: http.StatusNotFound, Errno: 60, Text: "There is no such user.", Cause: err}
+		return &Error{Status: http.StatusNotFound, Errno: errno.NoApp, Text: "There is no such user.", Cause: err}
 	case is(presence.ErrNotAllowed):
-		return &Error{Status: http.StatusForbidden, Errno: 60, Text: "Notifications are not allowed.", Cause: err}
+		return &Error{Status: http.StatusForbidden, Errno: errno.NoApp, Text: "Notifications are not allowed.", Cause: err}
 	case is(presence.ErrBadValue), is(presence.ErrTTL):
-		return &Error{Status: http.StatusBadRequest, Errno: 13, Text: strings.TrimPrefix(err.Error(), "presence: "), Cause: err}
+		return &Error{Status: http.StatusBadRequest, Errno: errno.BadValue, Text: strings.TrimPrefix(err.Error(), "presence: "), Cause: err}
 	case is(presence.ErrTooLarge):
-		return &Error{Status: http.StatusRequestEntityTooLarge, Errno: 42, Text: "That is too large.", Cause: err}
+		return &Error{Status: http.StatusRequestEntityTooLarge, Errno: errno.PayloadSize, Text: "That is too large.", Cause: err}
 	case is(presence.ErrExists):
-		return &Error{Status: http.StatusConflict, Errno: 13, Text: "That exists already.", Cause: err}
+		return &Error{Status: http.StatusConflict, Errno: errno.BadValue, Text: "That exists already.", Cause: err}
 	case is(presence.ErrFull):
-		return &Error{Status: http.StatusTooManyRequests, Errno: 61, Text: "Too much is waiting already.", Retry: retryStorage, Cause: err}
+		return &Error{Status: http.StatusTooManyRequests, Errno: errno.AppFull, Text: "Too much is waiting already.", Retry: retryStorage, Cause: err}
 	case is(presence.ErrStorage):
-		return &Error{Status: http.StatusServiceUnavailable, Errno: 91, Text: "Nothing can be stored at the moment.", Retry: retryStorage, Cause: err}
+		return &Error{Status: http.StatusServiceUnavailable, Errno: errno.NoStorage, Text: "Nothing can be stored at the moment.", Retry: retryStorage, Cause: err}
 	}
-	return &Error{Status: http.StatusInternalServerError, Errno: 90, Text: "Something went wrong here.", Cause: err}
+	return &Error{Status: http.StatusInternalServerError, Errno: errno.Internal, Text: "Something went wrong here.", Cause: err}
 }
 
 // refusedIdentity says why somebody was not let in.
@@ -97,17 +100,17 @@ func refusedIdentity(err *identity.Error) *Error {
 	e := &Error{Status: http.StatusUnauthorized, Cause: err}
 	switch err.Kind {
 	case identity.Expired:
-		e.Errno, e.Text = 31, "That was good once, but it has expired."
+		e.Errno, e.Text = errno.Expired, "That was good once, but it has expired."
 	case identity.Audience:
-		e.Errno, e.Text = 32, "That was made for another site."
+		e.Errno, e.Text = errno.WrongAudience, "That was made for another site."
 	case identity.Issuer:
-		e.Errno, e.Text = 33, "That comes from somebody this gateway does not trust."
+		e.Errno, e.Text = errno.WrongIssuer, "That comes from somebody this gateway does not trust."
 	case identity.Email:
-		e.Errno, e.Text = 35, "That does not belong to this e-mail address."
+		e.Errno, e.Text = errno.NotConfirmed, "That does not belong to this e-mail address."
 	case identity.Unavailable:
-		e.Status, e.Errno, e.Text, e.Retry = http.StatusServiceUnavailable, 91, "Nobody can check that at the moment.", retryStorage
+		e.Status, e.Errno, e.Text, e.Retry = http.StatusServiceUnavailable, errno.NoStorage, "Nobody can check that at the moment.", retryStorage
 	default:
-		e.Errno, e.Text = 34, "That is not a token this gateway knows."
+		e.Errno, e.Text = errno.Invalid, "That is not a token this gateway knows."
 	}
 	return e
 }

@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 func (s *Site) grantRoutes(mux *http.ServeMux) {
@@ -16,12 +17,12 @@ func (s *Site) grantRoutes(mux *http.ServeMux) {
 }
 
 // errRedirect shows nothing of the address: it may be anybody's making.
-var errRedirect = &Error{Status: http.StatusBadRequest, Errno: 13,
+var errRedirect = &Error{Status: http.StatusBadRequest, Errno: errno.BadValue,
 	Text: "The app that sent you here wants you back at an address that is not registered for it. " +
 		"Nothing was changed, and you were not sent there."}
 
 // errAppOff: an app that is switched off can lose what it has, but get nothing new.
-var errAppOff = &Error{Status: http.StatusForbidden, Errno: 60, Text: "This app is switched off at the moment, so it cannot be allowed anything."}
+var errAppOff = &Error{Status: http.StatusForbidden, Errno: errno.NoApp, Text: "This app is switched off at the moment, so it cannot be allowed anything."}
 
 // doorhanger is the data of pages/grant.html.
 type doorhanger struct {

@@ -65,6 +65,7 @@ func TestLateBodyOutlivesNothing(t *testing.T) {
 	for _, tt := range []struct{ path, kind, body string }{
 		{"/login/device", "application/json", `{"device":"theirs"}`},
 		{apiRoot + "/tokens", "application/json", `{"name":"theirs","scopes":["tokens:write"]}`},
+		{connectPath, form, "for=device&device=theirs&life=ever"},
 		{"/myapps", form, "name=Theirs&domain=theirs.example.org"},
 		{"/dashboard/invisible", form, "for=always"},
 	} {
@@ -128,6 +129,9 @@ func TestTokenMadeWhileSheLeaves(t *testing.T) {
 		"program, by session": func(h *house) *answer {
 			return h.signedIn(ann).postJSON(apiRoot+"/tokens", `{"name":"theirs","scopes":["grants:read"]}`)
 		},
+		"device, on the page": func(h *house) *answer {
+			return h.signedIn(ann).post(connectPath, "for", "device", "device", "theirs", "life", forEver)
+		},
 		"program, by token": func(h *house) *answer {
 			secret := identity.NewSecret()
 			if err := h.store.PutTokens([]presence.Token{{Hash: identity.HashSecret(secret), Email: ann, Scopes: []string{"tokens:write"}}}); err != nil {
@@ -140,7 +144,7 @@ func TestTokenMadeWhileSheLeaves(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t, func(c *Config) { c.Store = leaving{c.Store, t} })
-			try(h).want(http.StatusUnauthorized).hasNot(`"token"`)
+			try(h).want(http.StatusUnauthorized).hasNot(`"token"`, `id="token"`)
 			if tokens, err := h.store.TokensOf(ann); err != nil || len(tokens) != 0 {
 				t.Errorf("tokens %+v, %v", tokens, err)
 			}

@@ -8,6 +8,7 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 func (s *Site) loginRoutes(mux *http.ServeMux) {
@@ -22,7 +23,7 @@ func (s *Site) loginRoutes(mux *http.ServeMux) {
 const home = dashboardPath
 
 // errDeviceToken: who has the token of one device must not get at all that the person may do.
-var errDeviceToken = &Error{Status: http.StatusUnauthorized, Errno: 34,
+var errDeviceToken = &Error{Status: http.StatusUnauthorized, Errno: errno.Invalid,
 	Text: "This token is for one device only. To sign in here you need one for yourself."}
 
 // loginForm is what the sign-in form shows.
@@ -72,7 +73,7 @@ func readCredentials(r *http.Request) (c credentials, err error) {
 // verify asks who it is, unless too many from that address could not say.
 func (s *Site) verify(r *http.Request, c credentials) (identity.Identity, error) {
 	if c.Assertion == "" {
-		return identity.Identity{}, &Error{Status: http.StatusBadRequest, Errno: 12, Text: "A token is needed to sign in."}
+		return identity.Identity{}, &Error{Status: http.StatusBadRequest, Errno: errno.MissingField, Text: "A token is needed to sign in."}
 	}
 	if c.Email != "" {
 		email, err := presence.NormalEmail(c.Email)
@@ -81,25 +82,28 @@ func (s *Site) verify(r *http.Request, c credentials) (identity.Identity, error)
 		}
 		c.Email = email
 	}
-	return s.attempt(r, func() (identity.Identity, error) {
-		return s.cfg.Verifier.Verify(r.Context(), c.Email, c.Assertion)
-	})
+	v, retry := s.cfg.Attempts.Ask(s.clientAddr(r), s.cfg.Verifier)
+	id, err := v.Verify(r.Context(), c.Email, c.Assertion)
+	if err != nil && retry > 0 {
+		return identity.Identity{}, errTooManyTries(retry)
+	}
+	return s.judge(r, id, err)
 }
 
-// attempt runs a verification within the limit of failures for the address it comes from.
-func (s *Site) attempt(r *http.Request, verify func() (identity.Identity, error)) (identity.Identity, error) {
-	addr := s.clientAddr(r)
-	if retry, ok := s.cfg.Attempts.Allow(addr); !ok {
-		return identity.Identity{}, &Error{Status: http.StatusTooManyRequests, Errno: 40, Retry: max(retry, time.Second),
-			Text: "Too many tries from your network have failed. Please wait a moment."}
-	}
-	id, err := verify()
+// judge counts a verification that failed against the address it comes from.
+func (s *Site) judge(r *http.Request, id identity.Identity, err error) (identity.Identity, error) {
 	if err == nil {
 		id.Email, err = presence.NormalEmail(id.Email)
 		return id, err
 	}
-	s.cfg.Attempts.Refused(addr, err)
+	s.cfg.Attempts.Refused(s.clientAddr(r), err)
 	return identity.Identity{}, err
+}
+
+// errTooManyTries is for an address above the limit of failures.
+func errTooManyTries(retry time.Duration) error {
+	return &Error{Status: http.StatusTooManyRequests, Errno: errno.SlowDown, Retry: max(retry, time.Second),
+		Text: "Too many tries from your network have failed. Please wait a moment."}
 }
 
 func (s *Site) postLogin(w http.ResponseWriter, r *http.Request) {

@@ -238,6 +238,7 @@ func TestFailedAttemptsAreLimited(t *testing.T) {
 	h := newHouse(t, func(c *Config) {
 		now.now = c.Now()
 		c.Attempts = identity.NewAttempts(now.Now)
+		c.Attempts.Quick = identity.NewToken(c.Store, now.Now)
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	})
 	b := h.browser()
@@ -253,6 +254,8 @@ func TestFailedAttemptsAreLimited(t *testing.T) {
 		t.Error("it does not say when to come back")
 	}
 	b.postJSON("/login/device", `{"email":"ann@example.org","assertion":"dev"}`).want(http.StatusTooManyRequests).has(`"errno":40`, `"retry_after"`)
+	b.post("/login", "email", ann, "assertion", h.tokenFor(ann, "")).wantTo(home) // who shares the address, and shows a token, need not wait
+	b.postJSON("/login/device", `{"email":"ann@example.org","assertion":"guess"}`).want(http.StatusTooManyRequests)
 	b.header.Set("X-Forwarded-For", "198.51.100.7, 203.0.113.9") // what the client says itself counts for nothing
 	b.post("/login", "email", ann, "assertion", "dev").wantTo(home)
 	b.header.Set("X-Forwarded-For", "198.51.100.7")

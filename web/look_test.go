@@ -141,6 +141,7 @@ func looked(t *testing.T) map[string]*answer {
 		"wrong terms":      b.post("/grant/chat", "when", "windows", "allow", ""),
 		"dashboard":        b.get("/dashboard"),
 		"sidebar":          b.get("/sidebar"),
+		"connect":          b.get("/dashboard/connect"),
 		"not there":        b.get("/nothing"),
 	}
 	b.post("/grant/chat", "allow", "").want(http.StatusSeeOther)

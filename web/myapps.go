@@ -17,6 +17,7 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 // Fetcher fetches what a stranger's domain shows; see [identity.Fetcher], which is safe to use for that.
@@ -240,7 +241,7 @@ func (s *Site) register(email string, form *appForm) (presence.App, error) {
 	}
 	added, err := s.cfg.Hub.AddApp(a)
 	if errors.Is(err, presence.ErrExists) {
-		return a, &Error{Status: http.StatusConflict, Errno: 13, Text: "Another app has the component domain " + a.Component + ".", Cause: err}
+		return a, &Error{Status: http.StatusConflict, Errno: errno.BadValue, Text: "Another app has the component domain " + a.Component + ".", Cause: err}
 	}
 	return added, err
 }
@@ -406,10 +407,10 @@ func (s *Site) postActivate(r *http.Request, email string) (string, error) {
 // setActive switches an app on or off for its owner, or for an admin.
 func (s *Site) setActive(a *presence.App, on bool, email string) error {
 	if on && a.Owner != "" && a.Verified.IsZero() {
-		return &Error{Status: http.StatusForbidden, Errno: 13, Kind: "not-proven", Text: "Prove first that " + a.Site + " is yours."}
+		return &Error{Status: http.StatusForbidden, Errno: errno.BadValue, Kind: "not-proven", Text: "Prove first that " + a.Site + " is yours."}
 	}
 	if on && a.Held && !s.isAdmin(email) {
-		return &Error{Status: http.StatusForbidden, Errno: 13, Kind: "held", Text: "The administrator of this gateway switched this app off."}
+		return &Error{Status: http.StatusForbidden, Errno: errno.BadValue, Kind: "held", Text: "The administrator of this gateway switched this app off."}
 	}
 	a.Disabled, a.Held = !on, a.Held && !on
 	return nil
@@ -445,14 +446,14 @@ func (s *Site) validate(ctx context.Context, a *presence.App, email string) erro
 		return bad("This gateway does not look at the sites of apps.")
 	}
 	if wait := s.checkers.may(email, s.cfg.Now()); wait > 0 {
-		return &Error{Status: http.StatusTooManyRequests, Errno: 40, Text: "Please wait a few seconds before the next look.", Retry: wait}
+		return &Error{Status: http.StatusTooManyRequests, Errno: errno.SlowDown, Text: "Please wait a few seconds before the next look.", Retry: wait}
 	}
 	doc, err := s.cfg.Fetch.Get(ctx, "https://"+a.Site+ProofPath)
 	if err != nil {
-		return &Error{Status: http.StatusUnprocessableEntity, Errno: 13, Text: whyNoProof(a.Site, err), Cause: err}
+		return &Error{Status: http.StatusUnprocessableEntity, Errno: errno.BadValue, Text: whyNoProof(a.Site, err), Cause: err}
 	}
 	if !shows(doc.Body, a.Proof) {
-		return &Error{Status: http.StatusUnprocessableEntity, Errno: 13, Text: "https://" + a.Site + ProofPath + " is there, but this app's token is not in it."}
+		return &Error{Status: http.StatusUnprocessableEntity, Errno: errno.BadValue, Text: "https://" + a.Site + ProofPath + " is there, but this app's token is not in it."}
 	}
 	_, err = s.editApp(a.ID, email, func(now *presence.App) error {
 		if now.Site != a.Site || now.Proof != a.Proof {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"presenced/identity"
+	"presenced/presence/errno"
 )
 
 // flowLife is how long somebody may take at an issuer.
@@ -94,7 +95,7 @@ func (s *Site) endOIDC(w http.ResponseWriter, r *http.Request) {
 }
 
 // errFlow: the answer belongs to no sign-in of this browser. It says no more, because the address may be anybody's making.
-var errFlow = &Error{Status: http.StatusBadRequest, Errno: 34, Text: "This sign-in was not started here, or it took too long. Please try again."}
+var errFlow = &Error{Status: http.StatusBadRequest, Errno: errno.Invalid, Text: "This sign-in was not started here, or it took too long. Please try again."}
 
 func (s *Site) finishFlow(w http.ResponseWriter, r *http.Request) (next string, err error) {
 	o, err := s.issuer(r)
@@ -107,12 +108,13 @@ func (s *Site) finishFlow(w http.ResponseWriter, r *http.Request) (next string, 
 		return "", errFlow
 	}
 	if q.Get("code") == "" { // RFC 6749 §4.1.2.1; what it says is not shown, because others may have written it
-		return "", &Error{Status: http.StatusUnauthorized, Errno: 34, Text: "You were not signed in there."}
+		return "", &Error{Status: http.StatusUnauthorized, Errno: errno.Invalid, Text: "You were not signed in there."}
 	}
-	id, err := s.attempt(r, func() (identity.Identity, error) {
-		return o.Exchange(r.Context(), q.Get("code"), f.Verifier, f.Nonce, s.callback(o))
-	})
-	if err != nil {
+	if retry, ok := s.cfg.Attempts.Allow(s.clientAddr(r)); !ok {
+		return "", errTooManyTries(retry)
+	}
+	id, err := o.Exchange(r.Context(), q.Get("code"), f.Verifier, f.Nonce, s.callback(o))
+	if id, err = s.judge(r, id, err); err != nil {
 		return "", err
 	}
 	return f.Next, s.signIn(r.Context(), id)

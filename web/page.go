@@ -10,6 +10,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"presenced/presence/errno"
 )
 
 // maxPage bounds a rendered page, in bytes. What would be longer is a mistake in bounding a list.
@@ -168,7 +170,7 @@ func formError(err error) error {
 	if e := asError(err); e.Status == http.StatusRequestEntityTooLarge {
 		return e
 	}
-	return &Error{Status: http.StatusBadRequest, Errno: 10, Text: "That form cannot be read.", Cause: err}
+	return &Error{Status: http.StatusBadRequest, Errno: errno.BadJSON, Text: "That form cannot be read.", Cause: err}
 }
 
 // render answers with pages/NAME.html inside the layout.

@@ -4,6 +4,7 @@ import (
 	"unicode/utf8"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 const (
@@ -25,7 +26,7 @@ func decodeAppFrame(b []byte) (request, *Error) {
 	var t tokens
 	empty, ok := t.scan(b)
 	if !ok {
-		return r, &Error{Errno: BadJSON}
+		return r, &Error{Errno: errno.BadJSON}
 	}
 	if err := t.echo(&r); err != nil {
 		return r, err
@@ -46,19 +47,19 @@ func decodeAppFrame(b []byte) (request, *Error) {
 	case ackFrame:
 		return r, t.refsInto(&r)
 	}
-	return r, &Error{Errno: UnknownFrame}
+	return r, &Error{Errno: errno.UnknownFrame}
 }
 
 // decodeNotes reads the array form of notify.
 func decodeNotes(b []byte) (request, *Error) {
 	r := request{kind: notifyFrame}
 	if !utf8.Valid(b) {
-		return r, &Error{Errno: BadJSON}
+		return r, &Error{Errno: errno.BadJSON}
 	}
 	s := scanner{b: b}
 	list, ok := s.token()
 	if s.space(); !ok || s.i != len(b) {
-		return r, &Error{Errno: BadJSON}
+		return r, &Error{Errno: errno.BadJSON}
 	}
 	s = scanner{b: list, i: 1}
 	if s.take(']') {
@@ -68,7 +69,7 @@ func decodeNotes(b []byte) (request, *Error) {
 		token, _ := s.token()
 		var t tokens
 		if _, ok := t.scan(token); !ok { // no object, or with a member twice
-			return r, &Error{Errno: BadJSON}
+			return r, &Error{Errno: errno.BadJSON}
 		}
 		if err := t.echo(new(request)); err != nil {
 			return r, err

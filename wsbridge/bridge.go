@@ -17,6 +17,7 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 // Config is what a Bridge is made of. Hub and Verifier are needed; zero values of the others mean the
@@ -97,7 +98,6 @@ type Bridge struct {
 	seed     maphash.Seed
 	key      [32]byte // from which session ids are derived
 
-	loud    atomic.Uint32 // tick of the last line in the log about our own trouble
 	tick    atomic.Uint32 // written by the sweep; the clock of liveness
 	serial  atomic.Uint32
 	table   table
@@ -220,7 +220,7 @@ func unavailable(w http.ResponseWriter, retry int, text string) {
 
 // dated adds to "going away" when to come back, where that is known.
 func (b *Bridge) dated(e *Error) *Error {
-	if r := b.cfg.Hub.Draining(); r != nil && e.Errno == GoingAway {
+	if r := b.cfg.Hub.Draining(); r != nil && e.Errno == errno.GoingAway {
 		e.Retry = r.After
 	}
 	return e
@@ -281,7 +281,7 @@ func (b *Bridge) Shutdown(ctx context.Context) error {
 	b.closing.Do(b.door.close)
 	b.table.each(func(c *conn) {
 		if !c.identified() {
-			b.spawn(func() { c.end(b.dated(&Error{Errno: GoingAway})) })
+			b.spawn(func() { c.end(b.dated(&Error{Errno: errno.GoingAway})) })
 		}
 	})
 	gone := make(chan struct{})
@@ -336,7 +336,7 @@ type Stats struct {
 	Notifications              uint64 // items written, repeats included
 	Updates                    uint64 // presence, receipts and messages written to apps
 	Pings, Timeouts            uint64 // pings of silent peers; sockets closed because none answered
-	Errors                     map[Errno]uint64
+	Errors                     map[errno.Number]uint64
 }
 
 // Stats takes no lock.
@@ -347,11 +347,11 @@ func (b *Bridge) Stats() Stats {
 		Accepted: c.accepted.Load(), RefusedByAddress: c.refused.Load(), SentAway: c.sentAway.Load(), Waiting: int(c.waiting.Load()),
 		FramesIn: c.framesIn.Load(), FramesOut: c.framesOut.Load(), Notifications: c.items.Load(),
 		Pings: c.pings.Load(), Timeouts: c.timeouts.Load(),
-		Errors: make(map[Errno]uint64),
+		Errors: make(map[errno.Number]uint64),
 	}
 	for n := range c.errnos {
 		if count := c.errnos[n].Load(); count > 0 {
-			s.Errors[Errno(n)] = count
+			s.Errors[errno.Number(n)] = count
 		}
 	}
 	return s

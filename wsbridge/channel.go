@@ -13,6 +13,7 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 // channel is what a conn has beside where an app is on the other side: a link in place of a session. Reader,
@@ -113,18 +114,13 @@ func (g *gate) writeFramesLocked(frames []byte, count int) error {
 // identify links the app and answers. The answer comes before the snapshot: the writer needs wmu.
 func (ch *channel) identify(r *request) error {
 	c := ch.c
-	if wait, ok := c.b.cfg.Attempts.Allow(c.from.addr()); !ok {
-		return c.tooMany(wait)
-	}
 	if !ch.accepts(r.key) {
-		why := errors.New("the key of an app")
-		c.b.cfg.Attempts.Refused(c.from.addr(), &identity.Error{Kind: identity.Invalid, Cause: why})
-		return &Error{Errno: Invalid, Cause: why}
+		return ch.wrongKey()
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.ended { // Shutdown was faster
-		return &Error{Errno: GoingAway}
+		return &Error{Errno: errno.GoingAway}
 	}
 	l, err := c.b.cfg.Hub.Link(ch.id, presence.SocketLink)
 	if errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrTooMany) {
@@ -138,7 +134,7 @@ func (ch *channel) identify(r *request) error {
 	c.b.apps.enter(ch)
 	c.b.stats.apps.Add(1)
 	if !ch.accepts(r.key) { // changed in between
-		return &Error{Errno: Invalid}
+		return &Error{Errno: errno.Invalid}
 	}
 	c.SetReadDeadline(time.Time{})
 	c.b.table.watch(c, fixedBeat(c.b.ticks(c.b.cfg.Heartbeat)))
@@ -147,6 +143,16 @@ func (ch *channel) identify(r *request) error {
 	}
 	c.b.spawn(ch.watch)
 	return nil
+}
+
+// wrongKey is the answer to one. It is quick to check, so a good one is heard whatever failed at its address.
+func (ch *channel) wrongKey() error {
+	c, why := ch.c, errors.New("the key of an app")
+	if wait, ok := c.b.cfg.Attempts.Allow(c.from.addr()); !ok {
+		return c.tooMany(wait)
+	}
+	c.b.cfg.Attempts.Refused(c.from.addr(), &identity.Error{Kind: identity.Invalid, Cause: why})
+	return &Error{Errno: errno.Invalid, Cause: why}
 }
 
 // nudge pings an app's sockets: one that is dead gives way to the next that comes.
@@ -206,7 +212,7 @@ func (ch *channel) leave() {
 
 // refused notes an error for the app's developer. What a stranger does is not the app's.
 func (ch *channel) refused(e *Error) {
-	if l := ch.link.Load(); l != nil && e.Errno != Replaced && e.Errno != GoingAway {
+	if l := ch.link.Load(); l != nil && e.Errno != errno.Replaced && e.Errno != errno.GoingAway {
 		l.Refused("errno "+strconv.Itoa(int(e.Errno)), strings.TrimSuffix(e.Errno.String()+": "+e.Detail, ": "))
 	}
 }
@@ -217,7 +223,7 @@ func (ch *channel) carryOut(r *request) error {
 	switch r.kind {
 	case authFrame: // once more
 		if !ch.accepts(r.key) {
-			return &Error{Errno: Invalid}
+			return &Error{Errno: errno.Invalid}
 		}
 		answer = appendOK(nil, r, nil)
 	case ackFrame:

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 // conn is a device's connection, or an app's: then it has a channel, and no session ever. Until it is identified
@@ -51,11 +53,20 @@ type debts struct {
 }
 
 const (
-	flagRunning uint32 = 1 << iota // a writer is there
-	flagAgain                      // it has to look once more
-	flagPing                       // it has to send a ping
-	flagRetry                      // the store failed: the sweep has to start it
-	flagHeld                       // the heartbeat has held
+	flagRunning  uint32 = 1 << iota // a writer is there
+	flagAgain                       // it has to look once more
+	flagPing                        // it has to send a ping
+	flagRetry                       // the store failed: the sweep has to start it
+	flagHeld                        // the heartbeat has held
+	flagDropping                    // a ping with droppedPing went out
+	flagDropped                     // and its pong came
+)
+
+// A frame that tells what was discarded is known by a pong to have arrived: as an item of this number, or in ack mode,
+// where items wait for none, by a ping of its own.
+const (
+	droppedSeq  = 0
+	droppedPing = "dropped"
 )
 
 // Bounds of a writer.
@@ -78,7 +89,7 @@ func (c *conn) arrived(frame io.Reader, err error) {
 	if !c.identified() {
 		handle = c.greet
 		if isTimeout(err) {
-			err = (&Error{Errno: NotIdentified, Detail: "too late"}).last(nil, true)
+			err = (&Error{Errno: errno.NotIdentified, Detail: "too late"}).last(nil, true)
 		}
 	}
 	c.confirmArrived()
@@ -99,18 +110,18 @@ func (c *conn) admit(frame io.Reader, handle func([]byte) error) error {
 		return c.receive(frame, handle)
 	}
 	if c.b.cfg.Hub.Draining() != nil {
-		return c.receive(frame, c.sendAway(&Error{Errno: GoingAway}))
+		return c.receive(frame, c.sendAway(&Error{Errno: errno.GoingAway}))
 	}
 	wait, ok := c.b.door.ask(c.from, c.b.elapsed())
 	if !ok {
 		c.b.stats.sentAway.Add(1)
-		return c.receive(frame, c.sendAway(&Error{Errno: SlowDown, Retry: wait, Close: closeSlowDown}))
+		return c.receive(frame, c.sendAway(&Error{Errno: errno.SlowDown, Retry: wait, Close: closeSlowDown}))
 	}
 	c.b.stats.waiting.Add(1)
 	defer c.b.stats.waiting.Add(-1)
 	done, ok := c.b.door.pass(wait)
 	if !ok {
-		return c.receive(frame, c.sendAway(&Error{Errno: GoingAway}))
+		return c.receive(frame, c.sendAway(&Error{Errno: errno.GoingAway}))
 	}
 	defer done()
 	if wait > 0 {
@@ -168,7 +179,7 @@ func isTimeout(err error) bool {
 func (c *conn) greet(frame []byte) error {
 	r, e := c.decode(frame)
 	if e == nil && !r.identifies() {
-		e = &Error{Errno: NotIdentified}
+		e = &Error{Errno: errno.NotIdentified}
 	}
 	if e != nil {
 		return c.refuse(&r, e.asFirst(), true)
@@ -179,6 +190,9 @@ func (c *conn) greet(frame []byte) error {
 // handle handles a frame of an identified device. It returns an error only where the connection is to end.
 func (c *conn) handle(frame []byte) error {
 	r, e := c.decode(frame)
+	if s := c.session.Load(); s != nil && r.kind != ackFrame { // an ack is no reason to wake up for more
+		defer s.Awake()
+	}
 	if e != nil {
 		return c.refuse(&r, e, false)
 	}
@@ -225,7 +239,7 @@ func (c *conn) decode(frame []byte) (request, *Error) {
 		return r, c.bear(r.kind == ackFrame && c.owed())
 	}
 	if wait, ok := c.rates().pay(&c.limits, c.b.elapsed()); !ok {
-		e = &Error{Errno: SlowDown, Retry: wait}
+		e = &Error{Errno: errno.SlowDown, Retry: wait}
 		if !c.rates().bear(&c.limits, c.b.elapsed(), true) {
 			e.Close = closeSlowDown
 		}
@@ -246,7 +260,7 @@ func (c *conn) bear(owed bool) *Error {
 	if owed || c.rates().bear(&c.limits, c.b.elapsed(), false) {
 		return nil
 	}
-	return &Error{Errno: SlowDown, Retry: time.Second, Close: closeSlowDown}
+	return &Error{Errno: errno.SlowDown, Retry: time.Second, Close: closeSlowDown}
 }
 
 // owed reports whether an ack answers a notification: there is one ack for each item that was sent.
@@ -293,7 +307,7 @@ func (c *conn) attach(r *request, a presence.Attach) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.ended { // Shutdown was faster
-		return &Error{Errno: GoingAway}
+		return &Error{Errno: errno.GoingAway}
 	}
 	older := c.b.cfg.Hub.Attached(a.Email, a.Device)
 	s, err := c.b.cfg.Hub.Attach(a)
@@ -312,14 +326,13 @@ func (c *conn) attach(r *request, a presence.Attach) error {
 }
 
 // verify asks who the assertion speaks for, and wants it to be this e-mail on this device. A token of
-// another device is as good as none. An address from which too much was refused lately is not heard.
+// another device is as good as none. From an address from which too much was refused lately, only what is quick to
+// check is heard.
 func (c *conn) verify(email, device, assertion string) (identity.Identity, *Error) {
-	if wait, ok := c.b.cfg.Attempts.Allow(c.from.addr()); !ok {
-		return identity.Identity{}, c.tooMany(wait)
-	}
+	verifier, wait := c.b.cfg.Attempts.Ask(c.from.addr(), c.b.cfg.Verifier)
 	ctx, cancel := context.WithTimeout(c.b.ctx, c.b.cfg.IdentifyTimeout)
 	defer cancel()
-	id, err := c.b.cfg.Verifier.Verify(ctx, email, assertion)
+	id, err := verifier.Verify(ctx, email, assertion)
 	switch {
 	case err != nil:
 	case id.Email != email:
@@ -329,6 +342,9 @@ func (c *conn) verify(email, device, assertion string) (identity.Identity, *Erro
 	default:
 		return id, nil
 	}
+	if wait > 0 {
+		return identity.Identity{}, c.tooMany(wait)
+	}
 	c.b.cfg.Attempts.Refused(c.from.addr(), err)
 	return id, identityError(err)
 }
@@ -336,7 +352,7 @@ func (c *conn) verify(email, device, assertion string) (identity.Identity, *Erro
 // tooMany refuses an address to wait; where it is not identified, that ends the socket, so that waiting costs
 // us nothing.
 func (c *conn) tooMany(wait time.Duration) *Error {
-	e := &Error{Errno: SlowDown, Retry: wait, Cause: errors.New("too many failed attempts from this address")}
+	e := &Error{Errno: errno.SlowDown, Retry: wait, Cause: errors.New("too many failed attempts from this address")}
 	if c.session.Load() == nil {
 		e.Close = closeSlowDown
 	}
@@ -380,9 +396,6 @@ func (c *conn) carryOut(r *request) error {
 		c.confirmAcked(r.seqs)
 	case quietFrame:
 		c.session.Load().SetQuiet(r.quiet)
-	}
-	if r.kind != ackFrame { // an ack is no reason to wake up for more
-		defer c.session.Load().Awake()
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -439,7 +452,7 @@ func (c *conn) idle(r *request) time.Time {
 func (c *conn) reverify(r *request) error {
 	s := c.session.Load()
 	if r.email != "" && r.email != s.Email() || r.device != "" && r.device != s.Device() {
-		return &Error{Errno: OtherIdentity}
+		return &Error{Errno: errno.OtherIdentity}
 	}
 	if r.assertion == "" {
 		return nil
@@ -546,6 +559,11 @@ func (c *conn) onPing(payload string) error {
 func (c *conn) onPong(payload string) error {
 	c.in = 0
 	c.held()
+	if payload == droppedPing && c.flags.And(^flagDropping)&flagDropping != 0 {
+		c.flags.Or(flagDropped)
+		c.kick()
+		return nil
+	}
 	if n, err := strconv.ParseUint(payload, 10, 32); err == nil && c.pongTo(uint32(n)) {
 		c.kick()
 		return nil
@@ -578,13 +596,20 @@ func (c *conn) pongTo(mark uint32) bool {
 // confirmArrived confirms what pongs said. mu is held meanwhile, so that whoever comes later knows that it is
 // done.
 func (c *conn) confirmArrived() {
+	if c.flags.Load()&flagDropped != 0 && c.flags.And(^flagDropped)&flagDropped != 0 {
+		c.session.Load().ConfirmDropped()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d := c.debts
 	if d == nil || d.arrived == 0 {
 		return
 	}
-	c.session.Load().Confirm(d.open[:d.arrived:d.arrived])
+	arrived := d.open[:d.arrived:d.arrived]
+	if slices.Contains(arrived, droppedSeq) {
+		c.session.Load().ConfirmDropped()
+	}
+	c.session.Load().Confirm(arrived)
 	d.open = d.open[d.arrived:]
 	d.arrived = 0
 	c.forgive()
@@ -635,7 +660,7 @@ func (c *conn) end(e *Error) {
 // turnAway ends a conn that came while the bridge was closing and has no reader.
 func (c *conn) turnAway() {
 	c.wmu.Lock()
-	c.finishLocked((&Error{Errno: GoingAway}).last(nil, true))
+	c.finishLocked((&Error{Errno: errno.GoingAway}).last(nil, true))
 	c.wmu.Unlock()
 	c.hangUp()
 }
@@ -702,7 +727,7 @@ func (c *conn) farewell(err error) {
 func (c *conn) log(e *Error) {
 	c.b.stats.errnos[e.Errno].Add(1)
 	level := slog.LevelDebug
-	if now := c.b.tick.Load(); e.ours() && c.b.loud.Swap(now) != now { // a broken disk breaks for all
+	if e.Errno.Ours() {
 		level = slog.LevelError
 	}
 	to, app := "to a device", slog.Attr{}

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 // kind of a frame from a device.
@@ -165,7 +166,7 @@ func decodeFrame(b []byte) (request, *Error) {
 	var t tokens
 	empty, ok := t.scan(b)
 	if !ok {
-		return r, &Error{Errno: BadJSON}
+		return r, &Error{Errno: errno.BadJSON}
 	}
 	err := t.echo(&r)
 	if err != nil {
@@ -193,7 +194,7 @@ func decodeFrame(b []byte) (request, *Error) {
 	case subscribeFrame, unsubscribeFrame:
 		return r, t.topicInto(&r)
 	}
-	return r, &Error{Errno: UnknownFrame}
+	return r, &Error{Errno: errno.UnknownFrame}
 }
 
 // scan splits the frame's object into its members. empty: it has none at all.
@@ -623,5 +624,5 @@ func asNumber(token []byte) (float64, bool) {
 	return f, err == nil
 }
 
-func bad(f field) *Error     { return &Error{Errno: BadValue, Detail: fieldNames[f]} }
-func missing(f field) *Error { return &Error{Errno: MissingField, Detail: fieldNames[f]} }
+func bad(f field) *Error     { return &Error{Errno: errno.BadValue, Detail: fieldNames[f]} }
+func missing(f field) *Error { return &Error{Errno: errno.MissingField, Detail: fieldNames[f]} }

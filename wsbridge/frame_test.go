@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 // seen is what a table says about a decoded frame, as text: "kind id type field=value ..." or "errno detail".
@@ -247,7 +248,7 @@ func depth(b []byte) (deepest int) {
 func checkRequest(t *testing.T, b []byte, r request, e *Error) {
 	var m map[string]json.RawMessage
 	malformed := !utf8.Valid(b) || json.Unmarshal(b, &m) != nil || m == nil
-	if malformed && (e == nil || e.Errno != BadJSON) {
+	if malformed && (e == nil || e.Errno != errno.BadJSON) {
 		t.Fatalf("%q: %v, %v", b, r, e)
 	}
 	if e != nil {
@@ -289,9 +290,9 @@ func TestAppend(t *testing.T) {
 			appendOK(nil, &request{}, &greeting{"s", "d", 120, at, "", map[string]string{"b": "q/t", "a": "p/t"}, ""})},
 		{"greeting of who can be woken", `{"result":"OK","session":"s","device":"d","heartbeat":120,"time":"2030-01-02T03:04:05Z","push_key":"k"}`,
 			appendOK(nil, &request{}, &greeting{"s", "d", 120, at, "", nil, "k"})},
-		{"ko", `{"result":"KO","errno":34,"error":"Invalid assertion"}`, appendKO(nil, nil, &Error{Errno: Invalid})},
+		{"ko", `{"result":"KO","errno":34,"error":"Invalid assertion"}`, appendKO(nil, nil, &Error{Errno: errno.Invalid})},
 		{"ko with all", `{"result":"KO","errno":40,"error":"slow down","id":7,"type":"hello","retry_after":2}`,
-			appendKO(nil, r, &Error{Errno: SlowDown, Detail: "not told", Retry: 1001 * time.Millisecond})},
+			appendKO(nil, r, &Error{Errno: errno.SlowDown, Detail: "not told", Retry: 1001 * time.Millisecond})},
 		{"ko of a field", `{"result":"KO","errno":12,"error":"missing field","detail":"ids"}`, appendKO(nil, nil, missing(fIDs))},
 		{"request", `{"app":"a","name":"A","purpose":"to \"see\"","time":"2030-01-02T03:04:05Z"}`,
 			appendRequest(nil, &presence.Request{Email: "e", App: "a", Name: "A", Purpose: `to "see"`, From: "f", Time: at})},

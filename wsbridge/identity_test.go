@@ -17,12 +17,18 @@ import (
 
 const slowDown = `{"result":"KO","errno":40,"error":"slow down","retry_after":1}`
 
-// An address from which too much was refused has to wait, with good assertions too; others need not.
+// An address from which too much was refused has to wait, with good assertions too, unless they are quick to check;
+// others need not.
 func TestTooManyFailedAttempts(t *testing.T) {
+	var attempts *identity.Attempts
 	f := newFixture(t, func(c *wsbridge.Config) {
-		c.Attempts = identity.NewAttempts(c.Now)
+		attempts = identity.NewAttempts(c.Now)
+		c.Attempts = attempts
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 	})
+	attempts.Quick = identity.NewToken(f.store, f.clock.Now)
+	f.must(f.store.PutTokens([]presence.Token{{Hash: identity.HashSecret("good"), Email: ann, Device: "default"},
+		{Hash: identity.HashSecret("tablet's"), Email: ann, Device: "tablet"}}))
 	try := func(from, assertion string) *device {
 		t.Helper()
 		d := f.dial(header("X-Forwarded-For", from))
@@ -42,9 +48,12 @@ func TestTooManyFailedAttempts(t *testing.T) {
 	inside.say(`{"email":"ann@example.org","assertion":"dev","status":"unavailable"}`) // known already
 	inside.expect(okay)
 
-	d := try("2001:db8::3", "dev")
-	d.expect(slowDown)
-	d.ends(4029)
+	for _, bad := range []string{"dev", "guess", "tablet's"} {
+		d := try("2001:db8::3", bad)
+		d.expect(slowDown)
+		d.ends(4029)
+	}
+	try("2001:db8::3", "good").expect(okay)
 	try("2001:db8:0:1::1", "dev").expect(okay)
 	f.clock.add(time.Second)
 	try("2001:db8::4", "dev").expect(okay)

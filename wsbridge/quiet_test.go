@@ -183,3 +183,37 @@ func TestQuietMany(t *testing.T) {
 		t.Errorf("%d frames with %q", frames, got)
 	}
 }
+
+// Notifications wait and nothing else does: answers, refusals and what an app asks come at once, and take along
+// what waits.
+func TestQuietMakesNothingElseWait(t *testing.T) {
+	p := newQuietPair(t, "true")
+	for say, hear := range map[string]string{
+		`{"type":"send","app":"chat","id":"m1","data":{}}`: `{"result":"OK","id":"m1","type":"send"}`,
+		`{"type":"send","app":"none","id":"m2","data":{}}`: `{"result":"KO","errno":60,"error":"no such app for this user","id":"m2","type":"send"}`,
+		`{"type":"consent","app":"none","allow":true}`:     `{"result":"KO","errno":60,"error":"no such app for this user","type":"consent"}`,
+		`{"type":"dance"}`: `{"result":"KO","errno":11,"error":"unknown frame","type":"dance"}`,
+		`{"status":`:       `{"result":"KO","errno":10,"error":"malformed JSON"}`,
+	} {
+		p.notify("waits")
+		p.heard["waits"] = false
+		p.phone.say(say)
+		p.phone.expect(hear)
+		p.together("waits")
+	}
+}
+
+// That some were discarded is told at once, and the rest with it: else it would be more and more.
+func TestQuietHearsOfDropped(t *testing.T) {
+	f := newFixture(t)
+	chat, phone := f.app("chat"), f.dial()
+	phone.say(`{"type":"hello","email":"ann@example.org","assertion":"dev","device":"phone","ack":true,"quiet":true}`)
+	phone.hear()
+	for range 101 {
+		chat.send(ann, presence.Message{Message: "x", TTL: -1})
+	}
+	phone.expect(`{"dropped":[{"app":"chat","count":1}]}`)
+	for got := 0; got < 100; {
+		got += len(phone.notifications())
+	}
+}

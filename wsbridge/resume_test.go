@@ -7,6 +7,7 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/presence/errno"
 	"presenced/wsbridge"
 )
 
@@ -102,7 +103,7 @@ func TestResumeDoesNotHoldASocket(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond) // what the device does
 	}
-	if s := f.bridge.Stats(); s.Errors[wsbridge.NotIdentified] != 1 {
+	if s := f.bridge.Stats(); s.Errors[errno.NotIdentified] != 1 {
 		t.Errorf("it is still there: %+v", s.Errors)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"presenced/presence/errno"
 )
 
 const (
@@ -27,7 +29,7 @@ const (
 
 // errTooLarge and errBinary end a read that found a frame which may not be.
 var (
-	errTooLarge = &Error{Errno: TooLarge}
+	errTooLarge = &Error{Errno: errno.TooLarge}
 	errBinary   = errors.New("wsbridge: binary frame")
 )
 

@@ -488,6 +488,51 @@ func TestDroppedIsSaidFirst(t *testing.T) {
 	}
 }
 
+// What was discarded is said until the device is known to have heard it, also where acks confirm notifications; then
+// never again.
+func TestDroppedIsSaidUntilItArrives(t *testing.T) {
+	for _, ack := range []bool{false, true} {
+		t.Run(fmt.Sprint("ack ", ack), func(t *testing.T) {
+			f := newFixture(t)
+			chat := f.app("chat")
+			for i := range 103 {
+				chat.notify("", fmt.Sprint(i))
+			}
+			hello := fmt.Sprintf(`{"type":"hello","email":"ann@example.org","device":"phone","assertion":"dev","ack":%v}`, ack)
+			connect := func(options ...option) *device {
+				d := f.dial(options...)
+				d.say(hello)
+				d.hear()
+				return d
+			}
+			d := connect(silent)
+			d.expect(`{"dropped":[{"app":"chat","count":3}]}`)
+			d.drop()
+			f.until("the loss is noticed", func() bool { return f.hub.Stats().Sessions == 0 })
+			d = connect()
+			d.expect(`{"dropped":[{"app":"chat","count":3}]}`)
+			d.texts(100)
+			f.until("it has arrived", func() bool { return !f.store.HasDropped(ann) })
+			if ack { // all of them wait still
+				chat.notify("", "more")
+				f.until("it is told of more", func() bool { return d.hear() == `{"dropped":[{"app":"chat","count":1}]}` })
+				f.until("it has arrived", func() bool { return !f.store.HasDropped(ann) })
+			}
+			d.drop()
+			f.until("the loss is noticed", func() bool { return f.hub.Stats().Sessions == 0 })
+			chat.notify("", "last")
+			d = connect()
+			want := `{"notifications":[`
+			if ack { // and one more since
+				want = `{"dropped":[{"app":"chat","count":1}]}`
+			}
+			if first := d.hear(); !strings.HasPrefix(first, want) {
+				t.Errorf("told %.80s first, want %s", first, want)
+			}
+		})
+	}
+}
+
 // More than may be open at once waits for pongs, and then goes on.
 func TestManyForAnInstantDevice(t *testing.T) {
 	f := newFixture(t)

@@ -5,15 +5,16 @@ import (
 	"fmt"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
 // Push keeps where devices can be woken while they are not connected.
 type Push interface {
 	Key() string                     // that a device subscribes with
 	Check(subscription []byte) error // what is wrong with it
-	// Register keeps a subscription that was checked; nil: takes it back. Another error than presence.ErrBadValue is
-	// the store's.
-	Register(email, device string, subscription []byte) error
+	// Register keeps a subscription that was checked, made with a credential of this mark; nil: takes it back. Another
+	// error than presence.ErrBadValue is the store's.
+	Register(email, device string, by uint64, subscription []byte) error
 }
 
 // checkPush refuses a hello whose subscription cannot be used. Where devices cannot be woken, none is looked at.
@@ -22,7 +23,7 @@ func (b *Bridge) checkPush(r *request) error {
 		return nil
 	}
 	if err := b.cfg.Push.Check(r.push); err != nil {
-		return &Error{Errno: BadValue, Detail: fieldNames[fPush], Cause: err}
+		return &Error{Errno: errno.BadValue, Detail: fieldNames[fPush], Cause: err}
 	}
 	return nil
 }
@@ -37,7 +38,7 @@ func (c *conn) keepPush(r *request) error {
 		subscription = nil
 	}
 	s := c.session.Load()
-	err := c.b.cfg.Push.Register(s.Email(), s.Device(), subscription)
+	err := c.b.cfg.Push.Register(s.Email(), s.Device(), s.Credential(), subscription)
 	switch {
 	case err == nil:
 		return nil

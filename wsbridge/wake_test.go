@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"presenced/identity"
+	"presenced/presence"
 	"presenced/wsbridge"
 	"presenced/wsbridge/push"
 )
@@ -70,6 +72,35 @@ func TestHelloWithPush(t *testing.T) {
 	first.ends(4530)
 	d.say("{}")
 	d.expect("{}") // and it was not replaced
+}
+
+// What is registered is known by the credential that the socket stands on, also when it is resumed or renewed, so that
+// it ends with a token that is good for any device. What others registered does not.
+func TestPushEndsWithItsToken(t *testing.T) {
+	f := newWakeable(t)
+	f.must(f.store.PutTokens([]presence.Token{{Hash: identity.HashSecret("one"), Email: ann}, {Hash: identity.HashSecret("two"), Email: ann},
+		{Hash: identity.HashSecret("api"), Email: ann, Scopes: []string{"devices"}}}))
+	hello := func(token, more string) string {
+		return `{"type":"hello","email":"` + ann + `","assertion":"` + token + `","device":"phone"` + more + `}`
+	}
+	revoke := func(token, left string) {
+		t.Helper()
+		_, _, err := f.store.RevokeToken(identity.HashSecret(token))
+		f.must(err)
+		if got := f.kept(); got != left {
+			t.Errorf("without %s, %q is kept, want %q", token, got, left)
+		}
+	}
+	d := f.dial()
+	d.say(hello("one", `,"push":`+subscription))
+	d.hear()
+	revoke("api", "https://push.example.org/x")
+	d.say(hello("two", "")) // the socket's own now
+	d.hear()
+	d.say(hello("two", `,"push":`+subscription))
+	d.hear()
+	revoke("one", "https://push.example.org/x")
+	revoke("two", "")
 }
 
 // Where devices cannot be woken, what they say of it is ignored.

@@ -119,7 +119,7 @@ func (w *outbox) write(o *presence.Outbox) error {
 		return err
 	}
 	if len(o.Dropped) > 0 {
-		if err := w.c.writeLocked(appendDropped(nil, o.Dropped)); err != nil {
+		if err := w.c.dropLocked(o.Dropped); err != nil {
 			return err
 		}
 	}
@@ -144,6 +144,22 @@ func (w *outbox) write(o *presence.Outbox) error {
 		w.c.interrupt()
 	}
 	return nil
+}
+
+// dropLocked writes what was discarded, and a ping behind it. wmu is held.
+func (c *conn) dropLocked(ds []presence.Dropped) error {
+	if err := c.writeLocked(appendDropped(nil, ds)); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	ack := c.ack
+	c.mu.Unlock()
+	if ack {
+		c.flags.Or(flagDropping)
+		return c.pingLocked([]byte(droppedPing))
+	}
+	mark, _ := c.note([]uint64{droppedSeq})
+	return c.pingLocked(strconv.AppendUint(nil, uint64(mark), 10))
 }
 
 // requests writes the apps that wait for the user's answer.

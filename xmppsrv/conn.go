@@ -2,19 +2,19 @@ package xmppsrv
 
 import (
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
+
+	"presenced/xmppsrv/gate"
 )
 
 // conn is a connection with its deadlines. Read is the reader's, Write the writer's.
 type conn struct {
 	net.Conn
-	network netip.Prefix // of the peer, for the gate
-	count   *counters
+	count *counters
 
 	kicked     atomic.Bool               // the stream has ended: Read returns errKicked
 	identified atomic.Bool               // there is a session, which sees by itself that the server is closing
@@ -32,25 +32,6 @@ type conn struct {
 
 // errKicked is what Read returns once the stream has ended by itself.
 var errKicked = errors.New("xmppsrv: the stream has ended")
-
-func newConn(nc net.Conn, count *counters) *conn {
-	return &conn{Conn: nc, network: networkOf(nc.RemoteAddr()), count: count}
-}
-
-// networkOf is whom a connection counts for: an IPv4 address, or an IPv6 network of 64 bits.
-func networkOf(a net.Addr) netip.Prefix {
-	t, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip := t.AddrPort().Addr().Unmap()
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, _ := ip.WithZone("").Prefix(bits)
-	return p
-}
 
 // addr is the peer's address, for its failed handshakes.
 func (c *conn) addr() netip.Addr {
@@ -150,13 +131,9 @@ func (c *conn) kick() {
 	c.SetReadDeadline(time.Unix(1, 0))
 }
 
-// linger ends a connection so that the peer can read our last words: closing a socket with unread bytes would
-// send a reset that overtakes them. It reads on, for a bounded time and a bounded number of bytes.
+// linger lets the peer read our last words, if there can be any.
 func (c *conn) linger(why end) {
-	half, ok := c.Conn.(interface{ CloseWrite() error })
-	if why == endGone || why == endStalled || !ok || half.CloseWrite() != nil {
-		return
+	if why != endGone && why != endStalled {
+		gate.Linger(c.Conn)
 	}
-	c.SetReadDeadline(time.Now().Add(lingerTime))
-	io.Copy(io.Discard, io.LimitReader(c.Conn, maxLinger))
 }

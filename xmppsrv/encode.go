@@ -237,7 +237,7 @@ const closingTag = "</stream:stream>"
 // appendEnd appends a stream error, if the end has one, and the closing tag (RFC 6120 §4.9.2, §4.4). Some causes have
 // a condition of their own.
 func appendEnd(dst []byte, why end, cause error) []byte {
-	if row := &ends[why]; row.cond != "" {
+	if row := why.row(); row.cond != "" {
 		dst = append(append(dst, "<stream:error><"...), row.cond...)
 		dst = append(dst, " xmlns='"+nsStreams+"'/><text xmlns='"+nsStreams+"' xml:lang='en'>"...)
 		dst = append(xmlstream.AppendText(dst, row.text), "</text>"...)

@@ -66,7 +66,7 @@ func TestEncodeUpdate(t *testing.T) {
 func TestTables(t *testing.T) {
 	words := make(map[string]bool)
 	for why := notEnded + 1; why < endCount; why++ {
-		row := ends[why]
+		row := why.row()
 		if row.word == "" || words[row.word] {
 			t.Errorf("end %d: word %q is missing or there twice", why, row.word)
 		}
@@ -103,9 +103,9 @@ func TestTables(t *testing.T) {
 			t.Errorf("%v is told as %v", err, got)
 		}
 	}
-	for kind, why := range xmlEnds {
-		if why.String() != xmlstream.Kind(kind).String() {
-			t.Errorf("%v is told as %v", xmlstream.Kind(kind), why)
+	for kind := range xmlstream.Kind(xmlstream.Kinds) {
+		if why := endOf(&xmlstream.Error{Kind: kind}); why.String() != kind.String() {
+			t.Errorf("%v is told as %v", kind, why)
 		}
 	}
 	for _, c := range coreErrors {

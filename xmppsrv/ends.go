@@ -34,17 +34,11 @@ const (
 	endWaiting    // too many streams without handshake
 	endWaitingOne // too many of them from one address
 
-	endMalformed  // not well-formed XML, namespaces included
-	endRestricted // XML that XMPP forbids
-	endEncoding   // not UTF-8
-	endText       // text between the stanzas
-	endTooBig     // bytes of one stanza
-	endTooDeep
-	endTooManyAttributes
-	endTooManyNamespaces
-	endLongName
+	endXML // and as many as there are kinds of what the XML reader refuses
+)
 
-	endNoFrom
+const (
+	endNoFrom = endXML + end(xmlstream.Kinds) + iota
 	endBadFrom
 	endNoStanzaTo
 	endForeignFrom
@@ -67,13 +61,6 @@ const (
 	endCount
 )
 
-// endRow is what is known about an end.
-type endRow struct {
-	word string // log, metrics, tests
-	cond string // RFC 6120 §4.9.3; "": nothing is said
-	text string // for a person; never has anything of the peer's in it
-}
-
 // unclean are the ends after which a stream can be resumed (XEP-0198 §7): who lost the connection keeps the session,
 // who closed the stream or broke its rules has none any more.
 var unclean = [endCount]bool{
@@ -83,7 +70,14 @@ var unclean = [endCount]bool{
 // ours are the ends of which the component is not the cause.
 var ours = [endCount]bool{endReplaced: true, endDisabled: true, endRemoved: true, endChanged: true, endShutdown: true, endInternal: true}
 
-// ends is the one table of how streams end. docs and tests are made from it.
+// endRow is what is known about an end.
+type endRow struct {
+	word string // log, metrics, tests
+	cond string // RFC 6120 §4.9.3; "": nothing is said
+	text string // for a person; never has anything of the peer's in it
+}
+
+// ends is the one table of how streams end, but for what the XML reader refuses, which has its own; see row.
 var ends = [endCount]endRow{
 	endClosed:    {"closed", "", ""},
 	endGone:      {"gone", "", ""},
@@ -104,16 +98,6 @@ var ends = [endCount]endRow{
 	endTooMany:    {"too-many", "resource-constraint", "Too many connections of this component"},
 	endWaiting:    {"too-many-waiting", "resource-constraint", "Too many streams without a handshake"},
 	endWaitingOne: {"too-many-waiting-from-address", "policy-violation", "Too many streams without a handshake from this address"},
-
-	endMalformed:         {"malformed", "not-well-formed", "The XML is not well-formed"},
-	endRestricted:        {"restricted", "restricted-xml", "Comments, processing instructions, DTDs and entities are not allowed"},
-	endEncoding:          {"encoding", "unsupported-encoding", "Only UTF-8 is allowed"},
-	endText:              {"text", "bad-format", "Text is not allowed between stanzas"},
-	endTooBig:            {"too-big", "policy-violation", "The stanza is too big"},
-	endTooDeep:           {"too-deep", "policy-violation", "The stanza is nested too deeply"},
-	endTooManyAttributes: {"too-many-attributes", "policy-violation", "An element has too many attributes"},
-	endTooManyNamespaces: {"too-many-namespaces", "policy-violation", "The stanza declares too many namespaces"},
-	endLongName:          {"long-name", "policy-violation", "A name is too long"},
 
 	endNoFrom:         {"no-from", "improper-addressing", "A stanza must have a 'from'"},
 	endBadFrom:        {"bad-from", "improper-addressing", "A stanza's 'from' must be an address"},
@@ -136,21 +120,17 @@ var ends = [endCount]endRow{
 	endInternal: {"internal", "internal-server-error", "The server could not do its part"},
 }
 
-// String is the end's word.
-func (e end) String() string { return ends[e].word }
-
-// xmlEnds says how what the reader refuses is told.
-var xmlEnds = [xmlstream.Kinds]end{
-	xmlstream.Malformed:         endMalformed,
-	xmlstream.Restricted:        endRestricted,
-	xmlstream.Encoding:          endEncoding,
-	xmlstream.Text:              endText,
-	xmlstream.TooBig:            endTooBig,
-	xmlstream.TooDeep:           endTooDeep,
-	xmlstream.TooManyAttributes: endTooManyAttributes,
-	xmlstream.TooManyNamespaces: endTooManyNamespaces,
-	xmlstream.LongName:          endLongName,
+// row is how the end is told.
+func (e end) row() endRow {
+	if endXML <= e && e < endXML+end(xmlstream.Kinds) {
+		kind := xmlstream.Kind(e - endXML)
+		return endRow{kind.String(), kind.Condition(), kind.Text()}
+	}
+	return ends[e]
 }
+
+// String is the end's word.
+func (e end) String() string { return e.row().word }
 
 // linkEnds says how an end that the hub decides is told.
 var linkEnds = map[presence.End]end{

@@ -27,12 +27,8 @@ const (
 	maxKeptOfApp = 16       // sessions of one app without a connection that can be resumed
 	maxKeptBytes = 64 << 20 // what all of them have unacknowledged
 
-	maxLinger  = 256 << 10   // bytes read and thrown away behind a stream error
-	lingerTime = time.Second // and how long
-
 	snapshotWait = 250 * time.Millisecond // for the first element after the handshake, then presence begins
 	holdWait     = 5 * time.Second        // and then a ping is, whose answer is such an element
 	finalWrite   = 5 * time.Second        // to write a stream error to a peer that may be stalled
 	maxPongWait  = 30 * time.Second       // for any byte after a ping
-	maxRefusals  = 64                     // connections being told that there are too many
 )

@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"presenced/identity"
 	"presenced/presence"
 	"presenced/xmppsrv/adhoc"
+	"presenced/xmppsrv/gate"
 )
 
 // Config is what a Server is made of. Hub and Domain are needed; zero values of the rest are the documented
@@ -58,7 +57,7 @@ type Server struct {
 	started time.Time
 	decoy   string // the secret of a domain that nobody has; immutable
 	count   counters
-	gate    gate
+	gate    *gate.Gate // of the streams that have not done their handshake
 	roll    roll
 
 	countFrom uint32        // what both counts of stream management begin with; other than 0 in tests
@@ -66,15 +65,13 @@ type Server struct {
 	maxKept   int           // maxKeptBytes; other in tests
 	holdWait  time.Duration // likewise
 
-	closing   chan struct{}   // closed when Shutdown begins
+	listeners *gate.Listeners // closed when Shutdown begins, under mu
 	running   context.Context // ends then too; immutable
 	cancel    context.CancelFunc
 	streaming sync.WaitGroup // one for each connection, added under mu
 
-	mu        sync.Mutex
-	closed    bool                      // guarded by mu
-	listeners map[net.Listener]struct{} // guarded by mu
-	conns     map[*conn]struct{}        // guarded by mu
+	mu    sync.Mutex
+	conns map[*conn]struct{} // guarded by mu
 }
 
 // New makes a server; it does nothing until Serve.
@@ -88,11 +85,10 @@ func New(c Config) *Server {
 		maxKept:   maxKeptBytes,
 		holdWait:  holdWait,
 		decoy:     rand.Text(),
-		gate:      gate{max: c.MaxWaiting, maxEach: c.MaxWaitingPerAddress, each: make(map[netip.Prefix]int)},
-		closing:   make(chan struct{}),
+		gate:      gate.New(c.MaxWaiting, c.MaxWaitingPerAddress),
 		running:   running,
 		cancel:    cancel,
-		listeners: make(map[net.Listener]struct{}),
+		listeners: gate.NewListeners(),
 		conns:     make(map[*conn]struct{}),
 	}
 	s.roll = roll{srv: s, sessions: make(map[*session]struct{}), ledgers: make(map[string]*ledger)}
@@ -101,83 +97,37 @@ func New(c Config) *Server {
 
 // Serve accepts components from l until Shutdown, when it returns nil, or until l fails. It closes l. It may be
 // called for several listeners.
-func (s *Server) Serve(l net.Listener) error {
-	defer l.Close()
-	if !s.listen(l) {
-		return nil
-	}
-	defer s.unlisten(l)
-	var pause time.Duration
-	for {
-		c, err := l.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			s.accept(c)
-		case s.isClosing():
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return err
-		default: // out of descriptors, most likely; it passes
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			s.cfg.Log.Warn("accepting a component failed", "error", err, "pause", pause)
-			select {
-			case <-time.After(pause):
-			case <-s.closing:
-				return nil
-			}
-		}
-	}
-}
+func (s *Server) Serve(l net.Listener) error { return s.listeners.Serve(l, s.cfg.Log, s.accept) }
 
-func (s *Server) listen(l net.Listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.closed {
-		s.listeners[l] = struct{}{}
-	}
-	return !s.closed
-}
+func (s *Server) isClosing() bool { return s.listeners.Closed() }
 
-func (s *Server) unlisten(l net.Listener) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.listeners, l)
-}
-
-func (s *Server) isClosing() bool {
-	select {
-	case <-s.closing:
-		return true
-	default:
-		return false
-	}
-}
+// gateEnds says how what the gate decides is told.
+var gateEnds = map[gate.Verdict]end{gate.Full: endWaiting, gate.FullOfAddress: endWaitingOne}
 
 // accept starts a stream on its own goroutine.
 func (s *Server) accept(nc net.Conn) {
 	s.count.accepted.Add(1)
-	c := newConn(nc, &s.count)
-	why := s.gate.enter(c.network)
-	if why != notEnded && !s.gate.refuse() {
+	c := &conn{Conn: nc, count: &s.count}
+	pass, ok := s.gate.Enter(nc.RemoteAddr())
+	if !ok {
 		nc.Close()
-		s.ended(c, why, nil)
+		s.ended(c, gateEnds[pass.Verdict], nil)
 		return
 	}
 	if !s.add(c) {
 		nc.Close()
-		s.gate.leave(c.network, why)
+		pass.Leave()
 		return
 	}
 	go func() {
 		defer s.streaming.Done()
 		defer s.remove(c)
-		if why != notEnded {
-			s.turnAway(c, why)
-			s.gate.leave(c.network, why)
+		if pass.Verdict != gate.In {
+			s.turnAway(c, gateEnds[pass.Verdict])
+			pass.Leave()
 			return
 		}
-		s.serve(c)
+		s.serve(c, pass)
 	}()
 }
 
@@ -196,10 +146,11 @@ func (s *Server) add(c *conn) bool {
 func (s *Server) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.closed {
-		s.streaming.Add(1)
+	if s.isClosing() {
+		return false
 	}
-	return !s.closed
+	s.streaming.Add(1)
+	return true
 }
 
 func (s *Server) remove(c *conn) {
@@ -210,10 +161,10 @@ func (s *Server) remove(c *conn) {
 }
 
 // serve runs a stream from its first byte to its last.
-func (s *Server) serve(c *conn) {
+func (s *Server) serve(c *conn, pass gate.Pass) {
 	st := newStream(s, c)
 	sess, err := st.handshake()
-	s.gate.leave(c.network, notEnded)
+	pass.Leave()
 	if err != nil {
 		why := st.fail(err)
 		s.ended(c, why, err)
@@ -224,8 +175,8 @@ func (s *Server) serve(c *conn) {
 	c.joined.Store(&Component{sess.appID, sess.app, c.RemoteAddr().String(), s.cfg.Now()})
 	s.cfg.Log.Info("component connected", "app", sess.appID, "domain", sess.app, "address", c.RemoteAddr().String())
 	why, err := sess.run()
-	if ends[why].cond != "" && !ours[why] {
-		sess.began.Refused(ends[why].cond, "the stream was ended: "+ends[why].text)
+	if row := why.row(); row.cond != "" && !ours[why] {
+		sess.began.Refused(row.cond, "the stream was ended: "+row.text)
 	}
 	s.count.sessions.Add(-1)
 	s.count.ends[why].Add(1)
@@ -241,7 +192,7 @@ func (s *Server) ended(c *conn, why end, err error) {
 
 // turnAway tells a connection that there are too many.
 func (s *Server) turnAway(c *conn, why end) {
-	c.SetDeadline(time.Now().Add(lingerTime))
+	c.SetDeadline(time.Now().Add(gate.LastWords))
 	s.ended(c, why, nil)
 	if _, err := c.Write(appendEnd(appendHeader(nil, s.cfg.Domain, rand.Text()), why, nil)); err == nil {
 		c.linger(why)
@@ -272,15 +223,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.isClosing() {
 		return
 	}
-	s.closed = true
-	close(s.closing)
+	s.listeners.Close()
 	s.cancel()
-	for l := range s.listeners {
-		l.Close()
-	}
 	for c := range s.conns {
 		if !c.identified.Load() {
 			c.kick()
@@ -315,60 +262,4 @@ func (s *Server) Components() []Component {
 		return cmp.Or(cmp.Compare(a.App, b.App), a.Since.Compare(b.Since))
 	})
 	return list
-}
-
-// gate bounds the streams that have not done their handshake.
-type gate struct {
-	max, maxEach int // immutable
-
-	mu       sync.Mutex
-	all      int                  // guarded by mu
-	each     map[netip.Prefix]int // guarded by mu; no zeros
-	refusing int                  // guarded by mu
-}
-
-// enter lets a stream in, or says why not.
-func (g *gate) enter(network netip.Prefix) end {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch {
-	case g.all >= g.max:
-		return endWaiting
-	case g.each[network] >= g.maxEach:
-		return endWaitingOne
-	}
-	g.all++
-	g.each[network]++
-	return notEnded
-}
-
-// refuse reports whether one more may be told that there are too many.
-func (g *gate) refuse() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.refusing >= maxRefusals {
-		return false
-	}
-	g.refusing++
-	return true
-}
-
-// leave is for a stream that has done its handshake or is over, or that was refused because of why.
-func (g *gate) leave(network netip.Prefix, why end) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if why != notEnded {
-		g.refusing--
-		return
-	}
-	g.all--
-	if g.each[network]--; g.each[network] == 0 {
-		delete(g.each, network)
-	}
-}
-
-func (g *gate) waiting() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.all
 }

@@ -74,7 +74,7 @@ func (s *session) run() (end, error) {
 	defer s.halt()
 	wrote := make(chan end, 1)
 	go func() {
-		why := w.run(s.first, s.srv.closing)
+		why := w.run(s.first, s.srv.listeners.Closing())
 		s.out.release()
 		s.halt()
 		s.c.kick()

@@ -32,7 +32,7 @@ type counters struct {
 func (s *Server) Stats() Stats {
 	c := &s.count
 	st := Stats{
-		Sessions: int(c.sessions.Load()), Waiting: s.gate.waiting(), Kept: s.roll.kept(), Resumed: c.resumed.Load(),
+		Sessions: int(c.sessions.Load()), Waiting: s.gate.Waiting(), Kept: s.roll.kept(), Resumed: c.resumed.Load(),
 		Accepted: c.accepted.Load(), BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		StanzasIn: c.stanzas.Load(), UpdatesOut: c.updates.Load(), Answers: c.answers.Load(), NotificationsPassed: c.sent.Load(),
 		Ended: make(map[string]uint64), Refused: make(map[string]uint64),

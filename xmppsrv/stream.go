@@ -55,11 +55,11 @@ func (st *stream) handshake() (*session, error) {
 	if !e.Is("handshake", nsAccept) {
 		return nil, &streamError{why: endEarly}
 	}
-	if _, may := st.srv.cfg.Attempts.Allow(st.c.addr()); !may { // whatever it shows
-		return nil, &streamError{why: endAttempts}
-	}
 	app, ok := st.authenticate(bytes.TrimSpace(e.Text()))
 	if !ok {
+		if _, may := st.srv.cfg.Attempts.Allow(st.c.addr()); !may { // a digest is quick to check, so a good one is always heard
+			return nil, &streamError{why: endAttempts}
+		}
 		why := &streamError{why: endHandshake, cause: errors.New("for " + st.domain)}
 		st.srv.cfg.Attempts.Refused(st.c.addr(), &identity.Error{Kind: identity.Invalid, Cause: why})
 		return nil, why
@@ -164,7 +164,7 @@ func endOf(err error) end {
 	case errors.As(err, &se):
 		return se.why
 	case errors.As(err, &xe):
-		return xmlEnds[xe.Kind]
+		return endXML + end(xe.Kind)
 	}
 	return endGone
 }

@@ -222,6 +222,7 @@ var endings = []struct{ name, in, end string }{
 	{"stanza of another namespace", "<message xmlns='urn:x' from='chat.example' to='gw.example'/>", streamError("unsupported-stanza-type", "Only presence, message and iq are understood")},
 	{"stanza of a client's stream", "<message xmlns='jabber:client' from='chat.example' to='gw.example'/>", streamError("invalid-namespace", "Stanzas of this stream are in jabber:component:accept (XEP-0114)")},
 	{"stanza of a server's stream", "<iq xmlns='jabber:server' from='chat.example' to='gw.example' id='1' type='get'><ping xmlns='urn:xmpp:ping'/></iq>", streamError("invalid-namespace", "Stanzas of this stream are in jabber:component:accept (XEP-0114)")},
+	{"second header", strings.Replace(openStream, "%s", "chat.example", 1), streamError("unsupported-stanza-type", "The stream is open already")},
 	{"second handshake", "<handshake/>", streamError("unsupported-stanza-type", "Only presence, message and iq are understood")},
 	{"stream error", "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>", "</stream:stream>"},
 	{"comment", "<!-- x -->", streamError("restricted-xml", "Comments, processing instructions, DTDs and entities are not allowed")},

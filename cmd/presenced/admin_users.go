@@ -101,6 +101,7 @@ type userExport struct {
 	Audit         []presence.AuditEntry `json:"audit"`
 	Activity      []presence.Event      `json:"activity"`     // newest first
 	Sessions      []presence.WebSession `json:"web_sessions"` // on the pages
+	Push          []account.Wakeable    `json:"push"`
 	DeviceGroups  []presence.Membership `json:"device_groups"`
 }
 
@@ -127,9 +128,11 @@ func (a *admin) exportUser(r *http.Request) (any, error) {
 	x.Activity = append([]presence.Event{}, activity...)
 	sessions, err2 := a.store.SessionsOf(u.Email)
 	x.Sessions = append([]presence.WebSession{}, sessions...)
-	var err3 error
-	x.DeviceGroups, err3 = a.hub.MembershipsOf(u.Email)
-	return x, errors.Join(err, err1, err2, err3)
+	push, err3 := a.desk().Wakeable(u.Email)
+	x.Push = push
+	groups, err4 := a.hub.MembershipsOf(u.Email)
+	x.DeviceGroups = groups
+	return x, errors.Join(err, err1, err2, err3, err4)
 }
 
 // hideUser takes ?until=.

@@ -14,6 +14,7 @@ import (
 // appFrame is what a test looks at in a frame to an app.
 type appFrame struct {
 	Result, Status, UID, Device, Unsubscribed string
+	Detail                                    string
 	Errno                                     int
 	QueueSize                                 int `json:"queue_size"`
 	Receipt                                   struct{ ID, UID string }

@@ -21,20 +21,22 @@ func arrows() map[string]struct {
 	}
 	return map[string]arrow{
 		"presence":               {nil, "the core has no socket, no disk and no format; it is used by everybody"},
+		"presence/errno":         {nil, "numbers and their texts are the same for all who answer"},
 		"identity":               {nil, "verifiers confirm e-mails for whoever asks, and know nothing of presence"},
 		"store":                  {[]string{"presence"}, "it implements the core's interfaces and is chosen by main only"},
-		"xmppsrv":                {[]string{"presence", "identity", "xmppsrv/adhoc", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core, and counts failed logins with those of the other doors; never to another edge, never to the disk"},
-		"wsbridge":               {[]string{"presence", "identity"}, "an edge talks to the core; never to another edge, never to the disk"},
+		"xmppsrv":                {[]string{"presence", "identity", "xmppsrv/adhoc", "xmppsrv/gate", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core, and counts failed logins with those of the other doors; never to another edge, never to the disk"},
+		"wsbridge":               {[]string{"presence", "presence/errno", "identity"}, "an edge talks to the core; never to another edge, never to the disk"},
 		"wsbridge/push":          {[]string{"presence", "identity"}, "waking devices is an edge of its own: push services are peers like any other"},
-		"web":                    {[]string{"presence", "identity", "web/account", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "pages talk to the core, and read registration tokens where CCS does; never to an edge, never to the disk"},
+		"web":                    {[]string{"presence", "presence/errno", "identity", "web/account", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "pages talk to the core, and read registration tokens where CCS does; never to an edge, never to the disk"},
 		"web/account":            {[]string{"presence", "identity"}, "what is done with an account is the same for pages, API and command line, which all call it"},
 		"identity/browseridtest": {nil, "domains and bundles for tests; nothing that is shipped uses it"},
 		"identity/oidctest":      {nil, "an issuer for tests; nothing that is shipped uses it"},
 		"xmppsrv/adhoc":          {nil, "commands are forms and sessions; the streams they come over, and what they do, are others' business"},
+		"xmppsrv/gate":           {nil, "who may come in is decided before anybody says what it speaks"},
 		"xmppsrv/xmlstream":      {nil, "XML is XML, whoever speaks it"},
 		"xmppsrv/gcm":            {[]string{"presence", "xmppsrv/xmlstream"}, "a payload knows neither streams nor connections"},
-		"xmppsrv/ccs":            {[]string{"presence", "identity", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core, and counts failed logins with those of the other doors; components are another"},
-		"cmd/presenced": {[]string{"presence", "identity", "store", "xmppsrv", "xmppsrv/adhoc", "xmppsrv/ccs", "xmppsrv/gcm", "xmppsrv/xmlstream", "wsbridge", "wsbridge/push", "web", "web/account"},
+		"xmppsrv/ccs":            {[]string{"presence", "identity", "xmppsrv/gate", "xmppsrv/gcm", "xmppsrv/xmlstream"}, "an edge talks to the core, and counts failed logins with those of the other doors; components are another"},
+		"cmd/presenced": {[]string{"presence", "presence/errno", "identity", "store", "xmppsrv", "xmppsrv/adhoc", "xmppsrv/ccs", "xmppsrv/gate", "xmppsrv/gcm", "xmppsrv/xmlstream", "wsbridge", "wsbridge/push", "web", "web/account"},
 			"main wires everything"},
 	}
 }
@@ -42,6 +44,7 @@ func arrows() map[string]struct {
 // standardOnly are the packages that use nothing outside the standard library.
 func standardOnly() map[string]string {
 	return map[string]string{
+		"presence/errno":    "it is a table",
 		"presence":          "the core must stay readable and testable without knowing any library",
 		"xmppsrv/adhoc":     "commands are to be tested without any stream",
 		"xmppsrv/xmlstream": "the reader is on the way of every byte that a stranger sends",

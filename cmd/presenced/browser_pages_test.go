@@ -76,7 +76,7 @@ func errorPages(w *scene) {
 func (w *scene) pageKinds(c *chat) map[string]string {
 	return map[string]string{
 		"front": "/", "dashboard": "/dashboard", "sidebar": "/sidebar", "doorhanger": "/grant/" + c.appID,
-		"allowed": "/grant/" + c.appID + "?done=allowed", "seen": "/dashboard/apps/" + c.appID, "nothing": "/nothing",
+		"allowed": "/grant/" + c.appID + "?done=allowed", "seen": "/dashboard/apps/" + c.appID, "connect": "/dashboard/connect", "nothing": "/nothing",
 		"apps": "/myapps", "app": "/myapps/" + c.appID,
 		"admin": "/admin", "admin's apps": "/admin/apps", "admin's users": "/admin/users", "admin's user": "/admin/users/ann@example.org",
 	}

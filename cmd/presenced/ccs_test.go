@@ -48,16 +48,16 @@ func (c *ccsServer) gcm(json string) {
 	c.send(`<message id=""><gcm xmlns="google:mobile:data">` + json + `</gcm></message>`)
 }
 
-// wait reads until this has come, and forgets what is before it.
-func (c *ccsServer) wait(want string) {
+// wait reads until this has come, and returns what is before it.
+func (c *ccsServer) wait(want string) string {
 	c.t.Helper()
 	c.conn.SetReadDeadline(time.Now().Add(patience))
 	buf := make([]byte, 4096)
 	for {
-		if _, rest, ok := strings.Cut(c.came.String(), want); ok {
+		if before, rest, ok := strings.Cut(c.came.String(), want); ok {
 			c.came.Reset()
 			c.came.WriteString(rest)
-			return
+			return before
 		}
 		n, err := c.conn.Read(buf)
 		if err != nil {
@@ -72,6 +72,7 @@ func TestCCS(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.CCS.TLSCert, cfg.CCS.TLSKey = writeCertificate(t, t.TempDir(), "ccs")
 	cfg.CCS.Listen, cfg.CCS.PreprodListen = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.CCS.Burst, cfg.CCS.Rate = 2, 0.001
 	g := startTest(t, cfg)
 	var app credentials
 	onData(t, cfg, &app, "app", "add", "Chat", "--component", "chat.example.org")
@@ -91,6 +92,11 @@ func TestCCS(t *testing.T) {
 	}
 	var servers []*ccsServer
 	for _, name := range []string{"ccs", "ccs_preprod"} {
+		if _, ok := g.bound[name].(*goneListener); !ok {
+			t.Errorf("%s does not notice app servers that are gone", name)
+		}
+	}
+	for _, name := range []string{"ccs", "ccs_preprod"} {
 		c := dialCCS(t, g.addrs()[name], app.AppID, app.APIKey)
 		servers = append(servers, c)
 		c.gcm(fmt.Sprintf(`{"to":"%s","message_id":"%s","notification":{"body":"hello"}}`, token, name))
@@ -98,6 +104,8 @@ func TestCCS(t *testing.T) {
 		for f := d.read(); len(f.Notifications) == 0 || f.Notifications[0].Message != "hello"; f = d.read() {
 		}
 	}
+	servers[0].gcm(fmt.Sprintf(`{"to":"%s","message_id":"3","notification":{"body":"hello"}}`, token))
+	servers[0].wait(`"error":"DEVICE_MESSAGE_RATE_EXCEEDED"`)
 	stopped := make(chan error, 1)
 	go func() { stopped <- g.Stop() }()
 	for _, c := range servers {

@@ -30,14 +30,24 @@ func (c *cli) configCheck(_ context.Context, args []string) error {
 	if err == nil {
 		err = cfg.Validate(from)
 	}
+	var warnings []*problem
+	if err == nil {
+		warnings = cfg.Warnings(from)
+	}
 	if !c.json {
+		for _, w := range warnings {
+			fmt.Fprintln(c.stderr, "warning: "+w.Error())
+		}
 		if err == nil {
 			fmt.Fprintln(c.stdout, "ok")
 		}
 		return err
 	}
-	problems := append([]*problem{}, problemsOf(err)...)
-	if e := c.printJSON(map[string]any{"ok": err == nil, "errors": problems}); e != nil {
+	answer := map[string]any{"ok": err == nil, "errors": append([]*problem{}, problemsOf(err)...)}
+	if len(warnings) > 0 {
+		answer["warnings"] = warnings
+	}
+	if e := c.printJSON(answer); e != nil {
 		return e
 	}
 	if err != nil {

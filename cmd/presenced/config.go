@@ -7,7 +7,7 @@ import (
 
 // Config is everything that can be set. The comments of its fields are what `presenced config describe`
 // prints: write them for an administrator, and nowhere else a second time. The tag conf says more of a key:
-// "secret" is masked when printed, "soon" is understood and checked but not available in this version.
+// "secret" is masked when printed.
 //
 // A Config is a value: it is loaded, checked, and then only read.
 type Config struct {
@@ -56,13 +56,22 @@ type HTTPConfig struct {
 	TLSCert string `toml:"tls_cert"`
 	// Private key of tls_cert, in PEM.
 	TLSKey string `toml:"tls_key"`
-	// Host names for which certificates are fetched by ACME.
-	ACMEHosts []string `toml:"acme_hosts" conf:"soon"`
+	// Host names to get certificates for by ACME, in place of tls_cert: they turn on HTTPS, and serve the TLS of [xmpp] and [ccs] too where these have no files. The authority looks at port 443 of each name, which must lead to listen. Using it accepts the authority's terms. They are kept in DATA/acme.
+	ACMEHosts []string `toml:"acme_hosts"`
+	// The directory of the authority (RFC 8555); empty: Let's Encrypt.
+	ACMEDirectory string `toml:"acme_directory"`
+	// Where the authority may write to about certificates; empty: nowhere.
+	ACMEEmail string `toml:"acme_email"`
+	// Authorities in PEM by which acme_directory itself is trusted, for one of your own; empty: the system's.
+	ACMECAFile string `toml:"acme_ca_file"`
 	// Addresses or networks (10.0.0.0/8) of the proxies in front, whose X-Forwarded-For is believed.
 	TrustedProxies []string `toml:"trusted_proxies"`
 	// Origins, such as https://intranet.example.org, whose pages may show /sidebar in a frame; none: nobody may.
 	SidebarFrames []string `toml:"sidebar_frames"`
 }
+
+// tls reports whether devices, pages and the HTTP API have TLS.
+func (h *HTTPConfig) tls() bool { return h.TLSCert != "" || len(h.ACMEHosts) > 0 }
 
 // AdminConfig is the table [admin].
 type AdminConfig struct {
@@ -105,6 +114,10 @@ type CCSConfig struct {
 	TLSCert string `toml:"tls_cert"`
 	// Private key of tls_cert, in PEM.
 	TLSKey string `toml:"tls_key"`
+	// Messages that an app may send to one registration token at once before rate counts; of more it is told DEVICE_MESSAGE_RATE_EXCEEDED.
+	Burst int `toml:"burst"`
+	// Messages a second that an app may send to one registration token; 0: no limit.
+	Rate float64 `toml:"rate"`
 }
 
 // DeviceConfig is the table [device].
@@ -232,6 +245,7 @@ func DefaultConfig() Config {
 			PingInterval:     duration("120s"),
 			ShowVersion:      true,
 		},
+		CCS: CCSConfig{Burst: 5000, Rate: 100},
 		Device: DeviceConfig{
 			IdentifyTimeout: duration("10s"),
 			Linger:          duration("10s"),

@@ -39,7 +39,6 @@ func (c *Config) Validate(from origins) error {
 	k.limits()
 	k.identity()
 	k.log()
-	k.notYet()
 	return errors.Join(k.errs...)
 }
 
@@ -49,6 +48,28 @@ func (c *Config) ValidateOffline(from origins) error {
 	k.basics()
 	k.limits()
 	return errors.Join(k.errs...)
+}
+
+// Warnings are what does not keep a server from running and is hardly meant, for a valid c.
+func (c *Config) Warnings(from origins) (ws []*problem) {
+	if len(c.HTTP.TrustedProxies) == 0 && c.isBehindProxy() {
+		ws = append(ws, &problem{Where: from["origin"], Key: "http.trusted_proxies",
+			Text: "nobody is trusted, but to " + c.Origin + " one gets only through something in front of this server: " +
+				"all have its address, and limits.sockets_per_address and failed attempts count for all together",
+			Hint: `have it set X-Forwarded-For and name it, such as trusted_proxies = ["127.0.0.1"]`})
+	}
+	return ws
+}
+
+// isBehindProxy reports whether the public origin cannot be this server itself: it is on another machine's side of
+// loopback, or has TLS that is not done here.
+func (c *Config) isBehindProxy() bool {
+	u, err := url.Parse(c.Origin)
+	if err != nil || c.Origin == "" || isLoopback(u.Hostname()) {
+		return false
+	}
+	host, _, err := splitListen(c.HTTP.Listen)
+	return err == nil && isLoopback(host) || u.Scheme == "https" && c.HTTP.TLSCert == ""
 }
 
 // checker collects what is wrong with c.
@@ -141,8 +162,8 @@ type listener struct {
 
 func (k *checker) listeners() {
 	all := []listener{
-		{key: "http.listen", addr: k.c.HTTP.Listen, tls: k.c.HTTP.TLSCert != "" && k.c.HTTP.TLSKey != "", required: true,
-			hint: "set http.tls_cert and http.tls_key, or insecure = true if something in front of it does TLS"},
+		{key: "http.listen", addr: k.c.HTTP.Listen, tls: k.c.HTTP.tls(), required: true,
+			hint: "set http.tls_cert and http.tls_key, or http.acme_hosts, or insecure = true if something in front of it does TLS"},
 		{key: "admin.listen", addr: k.c.Admin.Listen,
 			hint: `listen on 127.0.0.1, turn it off with "", or set insecure = true`},
 		{key: "xmpp.listen", addr: k.c.XMPP.Listen,
@@ -238,9 +259,34 @@ func (k *checker) http() {
 			k.fail("http.sidebar_frames", err.Error(), "write them as a browser shows them: https://intranet.example.org")
 		}
 	}
-	for _, h := range k.c.HTTP.ACMEHosts {
-		if err := checkDomainName(h); err != nil {
-			k.fail("http.acme_hosts", err.Error(), "")
+	k.acme()
+}
+
+// acme checks what certificates by ACME need; whether the authority agrees is seen when the server runs.
+func (k *checker) acme() {
+	c := &k.c.HTTP
+	for _, h := range c.ACMEHosts {
+		switch _, err := netip.ParseAddr(h); {
+		case checkDomainName(h) != nil:
+			k.fail("http.acme_hosts", checkDomainName(h).Error(), "")
+		case err == nil || !strings.Contains(h, "."):
+			k.fail("http.acme_hosts", fmt.Sprintf("no authority knows the name %q", h), "write it whole: presence.example.org")
+		}
+	}
+	if len(c.ACMEHosts) > 0 && (c.TLSCert != "" || c.TLSKey != "") {
+		k.fail("http.acme_hosts", "there is http.tls_cert too, and one of them would be ignored", "leave one out")
+	}
+	if u, err := url.Parse(c.ACMEDirectory); c.ACMEDirectory != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+		k.fail("http.acme_directory", fmt.Sprintf("%q is not an https URL", c.ACMEDirectory), "")
+	}
+	if c.ACMECAFile != "" {
+		if _, _, err := loadAuthorities(c.ACMECAFile); err != nil {
+			k.fail("http.acme_ca_file", err.Error(), "")
+		}
+	}
+	for key, value := range map[string]string{"directory": c.ACMEDirectory, "email": c.ACMEEmail, "ca_file": c.ACMECAFile} {
+		if value != "" && len(c.ACMEHosts) == 0 {
+			k.fail("http.acme_"+key, "is used for http.acme_hosts only, and there are none", "")
 		}
 	}
 }
@@ -265,8 +311,8 @@ func parsePrefixes(list []string) ([]netip.Prefix, error) {
 func (k *checker) xmpp() {
 	x := &k.c.XMPP
 	k.pair("xmpp", x.TLSCert, x.TLSKey)
-	if x.TLSListen != "" && x.TLSCert == "" && x.TLSKey == "" {
-		k.fail("xmpp.tls_listen", "needs a certificate", "set xmpp.tls_cert and xmpp.tls_key")
+	if x.TLSListen != "" && x.TLSCert == "" && x.TLSKey == "" && len(k.c.HTTP.ACMEHosts) == 0 {
+		k.fail("xmpp.tls_listen", "needs a certificate", "set xmpp.tls_cert and xmpp.tls_key, or http.acme_hosts")
 	}
 	if x.TLSListen == "" && x.TLSCert != "" {
 		k.fail("xmpp.tls_cert", "is used by xmpp.tls_listen only, which is off",
@@ -283,10 +329,12 @@ func (k *checker) ccs() {
 	c := &k.c.CCS
 	k.pair("ccs", c.TLSCert, c.TLSKey)
 	for key, addr := range map[string]string{"ccs.listen": c.Listen, "ccs.preprod_listen": c.PreprodListen} {
-		if addr != "" && c.TLSCert == "" && c.TLSKey == "" {
-			k.fail(key, "needs a certificate: this wire has no form without TLS", "set ccs.tls_cert and ccs.tls_key")
+		if addr != "" && c.TLSCert == "" && c.TLSKey == "" && len(k.c.HTTP.ACMEHosts) == 0 {
+			k.fail(key, "needs a certificate: this wire has no form without TLS", "set ccs.tls_cert and ccs.tls_key, or http.acme_hosts")
 		}
 	}
+	k.atLeast("ccs.burst", c.Burst, 1)
+	k.rate("ccs.rate", c.Rate)
 	if c.Listen == "" && c.PreprodListen == "" && c.TLSCert != "" {
 		k.fail("ccs.tls_cert", "is used by ccs.listen and ccs.preprod_listen only, which are off", "set ccs.listen, such as 127.0.0.1:5235")
 	}
@@ -323,11 +371,14 @@ func (k *checker) device() {
 	k.positive("device.pong_timeout", d.PongTimeout)
 	k.atLeast("device.max_frame", d.MaxFrame, minFrame)
 	k.atLeast("device.burst", d.Burst, 1)
-	if !(d.Rate >= 0 && d.Rate < 1e9) {
-		k.fail("device.rate", "must not be negative", "0 turns the limit off")
-	}
-	if !(d.Logins >= 0 && d.Logins < 1e9) {
-		k.fail("device.logins", "must not be negative", "0 turns the limit off")
+	k.rate("device.rate", d.Rate)
+	k.rate("device.logins", d.Logins)
+}
+
+// rate checks something a second.
+func (k *checker) rate(key string, r float64) {
+	if !(r >= 0 && r < 1e9) {
+		k.fail(key, "must not be negative", "0 turns the limit off")
 	}
 }
 
@@ -450,17 +501,6 @@ func (k *checker) log() {
 	}
 	if f := k.c.Log.Format; f != "text" && f != "json" {
 		k.fail("log.format", fmt.Sprintf("%q is neither text nor json", f), "")
-	}
-}
-
-// notYet refuses what would be ignored otherwise.
-func (k *checker) notYet() {
-	plain := DefaultConfig()
-	defaults := configKeys(&plain)
-	for i, key := range configKeys(k.c) {
-		if key.Soon && !sameValue(key.Value, defaults[i].Value) {
-			k.fail(key.Path, "not available in this version", "leave it out")
-		}
 	}
 }
 

@@ -18,7 +18,6 @@ type configKey struct {
 	Name   string        // listen
 	Value  reflect.Value // the field; settable if the Config was given by pointer
 	Secret bool          // masked when printed
-	Soon   bool          // not available in this version
 	Struct string        // type and field in config.go, to find the comment
 	Field  string
 }
@@ -70,7 +69,7 @@ func structKeys(table string, v reflect.Value) []configKey {
 		conf := f.Tag.Get("conf")
 		keys = append(keys, configKey{
 			Path: path, Table: table, Name: name, Value: v.Field(i),
-			Secret: conf == "secret", Soon: conf == "soon",
+			Secret: conf == "secret",
 			Struct: v.Type().Name(), Field: f.Name,
 		})
 	}

@@ -80,13 +80,12 @@ func structJSON(v reflect.Value) map[string]any {
 
 // keyDescription is what `config describe --json` says of a key.
 type keyDescription struct {
-	Key       string `json:"key"`
-	Type      string `json:"type"`
-	Default   any    `json:"default"`
-	Value     any    `json:"value,omitempty"` // where it is not the default
-	Env       string `json:"env"`
-	Meaning   string `json:"meaning"`
-	Available bool   `json:"available"`
+	Key     string `json:"key"`
+	Type    string `json:"type"`
+	Default any    `json:"default"`
+	Value   any    `json:"value,omitempty"` // where it is not the default
+	Env     string `json:"env"`
+	Meaning string `json:"meaning"`
 }
 
 // describeConfig lists every key; a value of c that differs from the default is told too.
@@ -102,7 +101,7 @@ func describeConfig(c Config) ([]keyDescription, error) {
 	for i, k := range configKeys(&plain) {
 		d := keyDescription{
 			Key: k.Path, Type: k.Type(), Default: jsonValue(k.Value), Env: k.Env(),
-			Meaning: docs[k.Struct+"."+k.Field], Available: !k.Soon,
+			Meaning: docs[k.Struct+"."+k.Field],
 		}
 		if !sameValue(k.Value, now[i].Value) {
 			d.Value = jsonValue(now[i].Value)
@@ -120,7 +119,7 @@ func describeOIDC(docs configDocs) []keyDescription {
 	o := OIDCConfig{Algorithms: defaultAlgorithms()}
 	for _, k := range structKeys("identity.oidc", reflect.ValueOf(&o).Elem()) {
 		all = append(all, keyDescription{Key: k.Path, Type: k.Type(), Default: jsonValue(k.Value),
-			Meaning: docs[k.Struct+"."+k.Field], Available: true})
+			Meaning: docs[k.Struct+"."+k.Field]})
 	}
 	return all
 }
@@ -201,11 +200,7 @@ func (p *tomlPrinter) table(name, doc string) {
 func (p *tomlPrinter) key(def, now configKey, doc string) {
 	p.printf("\n")
 	p.comment(doc)
-	about := def.Type() + "; " + def.Env()
-	if def.Soon {
-		about = def.Type() + "; not available in this version; " + def.Env()
-	}
-	p.comment(about)
+	p.comment(def.Type() + "; " + def.Env())
 	if sameValue(def.Value, now.Value) {
 		p.printf("%s = %s\n", def.Name, tomlValue(def.Value))
 		return

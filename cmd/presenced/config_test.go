@@ -15,18 +15,20 @@ import (
 )
 
 // protocolDefaults is the configuration as the wire contract lists it (§7): every key with its default. Of ours are
-// http.sidebar_frames and the table push.
+// http.sidebar_frames, ccs.burst, ccs.rate and the table push.
 func protocolDefaults() map[string]any {
 	return map[string]any{
 		"domain": "localhost", "data": "./presenced-data", "origin": "", "insecure": false, "dev": false,
 		"admins": []any{}, "admin_jids": []any{},
 		"http.listen": "127.0.0.1:8080", "http.tls_cert": "", "http.tls_key": "", "http.acme_hosts": []any{},
+		"http.acme_directory": "", "http.acme_email": "", "http.acme_ca_file": "",
 		"http.trusted_proxies": []any{}, "http.sidebar_frames": []any{},
 		"admin.listen": "127.0.0.1:8081",
 		"xmpp.listen":  "127.0.0.1:5347", "xmpp.tls_listen": "", "xmpp.tls_cert": "", "xmpp.tls_key": "",
 		"xmpp.client_ca": "", "xmpp.max_stanza": 65536.0, "xmpp.handshake_timeout": "10s",
 		"xmpp.resume_timeout": "300s", "xmpp.ping_interval": "120s", "xmpp.show_version": true,
 		"ccs.listen": "", "ccs.preprod_listen": "", "ccs.tls_cert": "", "ccs.tls_key": "",
+		"ccs.burst": 5000.0, "ccs.rate": 100.0,
 		"device.identify_timeout": "10s", "device.linger": "10s", "device.heartbeat": "120s",
 		"device.heartbeat_min": "30s", "device.heartbeat_max": "30m", "device.pong_timeout": "10s",
 		"device.max_frame": 8192.0, "device.burst": 20.0, "device.rate": 1.0, "device.logins": 2000.0,
@@ -141,7 +143,7 @@ func TestConfigErrorsSayWhere(t *testing.T) {
 		{name: "bad value", file: "[log]\nlevel = \"loud\"\n", want: []string{":2:1: log.level: \"loud\" is none of"}},
 		{name: "bad value in an inline table", file: "log = {level = \"loud\"}\n", want: []string{":1:8: log.level"}},
 		{name: "bad value by dots", file: "log.level = \"loud\"\n", want: []string{":1:1: log.level"}},
-		{name: "not available", file: "[http]\nacme_hosts = [\"a.example\"]\n", want: []string{":2:1: http.acme_hosts: not available"}},
+		{name: "a name without a domain", file: "[http]\nacme_hosts = [\"gateway\"]\n", want: []string{":2:1: http.acme_hosts: no authority knows the name \"gateway\""}},
 		{name: "no certificate", file: "[ccs]\nlisten = \"127.0.0.1:5235\"\n", want: []string{":2:1: ccs.listen: needs a certificate", "ccs.tls_cert"}},
 		{name: "oidc", file: "[[identity.oidc]]\nname = \"x\"\nissuer = \"https://x\"\nclient_id = \"c\"\n\n" +
 			"[[identity.oidc]]\nname = \"x\"\nissuer = \"http://x\"\nalgorithms = [\"none\", \"HS256\"]\n",
@@ -214,7 +216,15 @@ func TestValidateRules(t *testing.T) {
 		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"*"} }},
 		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"https://a.example.org;script-src"} }},
 		{"http.sidebar_frames", func(c *Config) { c.HTTP.SidebarFrames = []string{"https://*.example.org"} }},
-		{"http.acme_hosts", func(c *Config) { c.HTTP.ACMEHosts = []string{"presence.example.org"} }},
+		{"http.acme_hosts", func(c *Config) { c.HTTP.ACMEHosts = []string{"Presence.example.org"} }},
+		{"http.acme_hosts", func(c *Config) { c.HTTP.ACMEHosts = []string{"192.0.2.1"} }},
+		{"http.acme_hosts", func(c *Config) { c.HTTP.ACMEHosts, c.HTTP.TLSCert = []string{"presence.example.org"}, "cert.pem" }},
+		{"http.acme_directory", func(c *Config) { c.HTTP.ACMEDirectory = "https://ca.example.org/directory" }},
+		{"http.acme_directory", func(c *Config) {
+			c.HTTP.ACMEHosts, c.HTTP.ACMEDirectory = []string{"a.example.org"}, "http://ca.example.org"
+		}},
+		{"http.acme_email", func(c *Config) { c.HTTP.ACMEEmail = "root@example.org" }},
+		{"http.acme_ca_file", func(c *Config) { c.HTTP.ACMEHosts, c.HTTP.ACMECAFile = []string{"a.example.org"}, "/none" }},
 		{"xmpp.max_stanza", func(c *Config) { c.XMPP.MaxStanza = 9999 }},
 		{"xmpp.client_ca", func(c *Config) { c.XMPP.ClientCA = "ca.pem" }},
 		{"xmpp.handshake_timeout", func(c *Config) { c.XMPP.HandshakeTimeout = duration("0s") }},
@@ -250,6 +260,8 @@ func TestValidateRules(t *testing.T) {
 		{"ccs.listen", func(c *Config) { c.CCS.Listen = "5235" }},
 		{"ccs.tls_key", func(c *Config) { c.CCS.Listen, c.CCS.TLSKey = "127.0.0.1:1", "key.pem" }},
 		{"ccs.tls_cert", func(c *Config) { c.CCS.TLSCert, c.CCS.TLSKey = "cert.pem", "key.pem" }},
+		{"ccs.burst", func(c *Config) { c.CCS.Burst = 0 }},
+		{"ccs.rate", func(c *Config) { c.CCS.Rate = -1 }},
 		{"log.level", func(c *Config) { c.Log.Level = "verbose" }},
 		{"log.format", func(c *Config) { c.Log.Format = "xml" }},
 	} {
@@ -296,6 +308,33 @@ func TestValidateAllows(t *testing.T) {
 		set(&c)
 		if err := c.Validate(nil); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A warning is about what can be known: an origin that is not this server itself.
+func TestWarnsOfOneAddressForAll(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		set  func(*Config)
+		want bool
+	}{
+		{"default", func(*Config) {}, false},
+		{"loopback by a name", func(c *Config) { c.Origin = "https://localhost:8443" }, false},
+		{"from outside to loopback", func(c *Config) { c.Origin = "http://presence.example.org" }, true},
+		{"TLS by something else", func(c *Config) { c.Origin, c.HTTP.Listen = "https://presence.example.org", ":80" }, true},
+		{"no TLS", func(c *Config) { c.Origin, c.HTTP.Listen = "http://presence.example.org", ":80" }, false},
+		{"TLS here", func(c *Config) {
+			c.Origin, c.HTTP.Listen, c.HTTP.TLSCert = "https://presence.example.org", ":443", "cert.pem"
+		}, false},
+		{"named", func(c *Config) {
+			c.Origin, c.HTTP.TrustedProxies = "https://presence.example.org", []string{"127.0.0.1"}
+		}, false},
+	} {
+		c := DefaultConfig()
+		tt.set(&c)
+		if got := c.Warnings(nil); (len(got) > 0) != tt.want {
+			t.Errorf("%s: %v, want a warning: %v", tt.name, got, tt.want)
 		}
 	}
 }

@@ -7,7 +7,8 @@
 //
 //	main.go, command.go    arguments, exit codes, errors with hints
 //	config*.go             the configuration: struct, layers, rules, printing
-//	gateway.go, tls.go     the wiring of a server, its start and its end
+//	gateway.go             the wiring of a server, its start and its end
+//	tls.go, acme.go        certificates: from files that change, or by ACME
 //	serve.go               the command around it: signals, banner
 //	demo*.go               a gateway with apps and devices that plays the whole way
 //	monitor.go, metrics.go the admin listener: health, metrics, profiles

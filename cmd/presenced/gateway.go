@@ -73,6 +73,14 @@ type gateway struct {
 	stopping atomic.Bool // errors of servers are expected from here on
 }
 
+// listen opens one listener.
+func listen(name, addr string) (net.Listener, error) {
+	if name == "ccs" || name == "ccs_preprod" {
+		return listenGone(addr, peerGone)
+	}
+	return net.Listen("tcp", addr)
+}
+
 // listenerNames are the names of the addresses in logs and in the status, in their order.
 func listenerNames() []string {
 	return []string{"http", "xmpp", "xmpp_tls", "ccs", "ccs_preprod", "admin"}
@@ -141,7 +149,7 @@ func (g *gateway) bind() error {
 		if l.addr == "" {
 			continue
 		}
-		ln, err := net.Listen("tcp", l.addr)
+		ln, err := listen(l.name, l.addr)
 		if err != nil {
 			errs = append(errs, bindProblem(l.key, l.addr, l.flag, err))
 			continue
@@ -208,6 +216,9 @@ func listenSocket(path string) (net.Listener, error) {
 
 // abandon undoes what a start did that failed later.
 func (g *gateway) abandon() error {
+	if g.cancel != nil {
+		g.cancel()
+	}
 	for _, l := range g.bound {
 		l.Close()
 	}
@@ -222,15 +233,9 @@ func (g *gateway) abandon() error {
 
 // serve makes the edges and starts every goroutine.
 func (g *gateway) serve() error {
-	tlsHTTP, err := g.certificate(g.cfg.HTTP.TLSCert, g.cfg.HTTP.TLSKey, "")
-	if err != nil {
-		return err
-	}
-	tlsXMPP, err := g.certificate(g.cfg.XMPP.TLSCert, g.cfg.XMPP.TLSKey, g.cfg.XMPP.ClientCA)
-	if err != nil {
-		return err
-	}
-	tlsCCS, err := g.certificate(g.cfg.CCS.TLSCert, g.cfg.CCS.TLSKey, "")
+	ctx, cancel := context.WithCancel(context.Background())
+	g.cancel = cancel
+	secured, err := g.secure(ctx)
 	if err != nil {
 		return err
 	}
@@ -242,12 +247,10 @@ func (g *gateway) serve() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	g.group, g.running = errgroup.WithContext(ctx)
-	g.cancel = cancel
 	events := g.hub.Watch("") // before anything can happen
 
-	g.serveHTTP("http", g.bound["http"], pages, tlsHTTP, requestTimeout)
+	g.serveHTTP("http", g.bound["http"], pages, secured.http, requestTimeout)
 	g.serveHTTP("admin socket", g.socket, g.admin().handler(), nil, 0) // an import takes its time
 	if l := g.bound["admin"]; l != nil {
 		g.serveHTTP("admin", l, g.monitor(), nil, profileTimeout)
@@ -256,28 +259,21 @@ func (g *gateway) serve() error {
 		g.goServe("xmpp", func() error { return g.xmpp.Serve(l) })
 	}
 	if l := g.bound["xmpp_tls"]; l != nil {
-		g.goServe("xmpp_tls", func() error { return g.xmpp.Serve(tls.NewListener(l, tlsXMPP)) })
+		g.goServe("xmpp_tls", func() error { return g.xmpp.Serve(tls.NewListener(l, secured.xmpp)) })
 	}
 	for _, name := range []string{"ccs", "ccs_preprod"} {
 		if l := g.bound[name]; l != nil {
-			g.group.Go(func() error { return g.ccs.Serve(tls.NewListener(l, tlsCCS)) }) // it ends when it drains
+			g.group.Go(func() error { return g.ccs.Serve(tls.NewListener(l, secured.ccs)) }) // it ends when it drains
+		}
+	}
+	if secured.acme != nil {
+		for _, host := range secured.acme.hosts {
+			g.group.Go(func() error { secured.acme.keep(g.running, host); return nil })
 		}
 	}
 	g.group.Go(func() error { drive(g.running, g.hub, time.Now, g.sweep); return nil })
 	g.group.Go(func() error { keepHistory(g.running, events, g.store, g.log); return nil })
 	return nil
-}
-
-// certificate is the TLS side of a listener; nil without a file. clientCA may be empty.
-func (g *gateway) certificate(cert, key, clientCA string) (*tls.Config, error) {
-	if cert == "" {
-		return nil, nil
-	}
-	c, err := newCertificate(cert, key, clientCA, g.log, time.Now)
-	if err != nil {
-		return nil, err
-	}
-	return c.config(), nil
 }
 
 // originAt is the public origin: as configured, else made from the address that HTTP is served on.
@@ -286,11 +282,14 @@ func (c *Config) originAt(addr net.Addr) string {
 		return c.Origin
 	}
 	scheme := "http"
-	if c.HTTP.TLSCert != "" {
+	if c.HTTP.tls() {
 		scheme = "https"
 	}
 	host := addr.String()
-	if t, ok := addr.(*net.TCPAddr); ok && t.IP.IsUnspecified() {
+	switch t, ok := addr.(*net.TCPAddr); {
+	case len(c.HTTP.ACMEHosts) > 0:
+		host = c.HTTP.ACMEHosts[0] // the authority found it at port 443
+	case ok && t.IP.IsUnspecified():
 		host = net.JoinHostPort(c.Domain, fmt.Sprint(t.Port))
 	}
 	return scheme + "://" + host
@@ -330,7 +329,7 @@ func (g *gateway) wire() error {
 		ShowVersion: x.ShowVersion, Version: programVersion().Version, Attempts: g.attempts, Log: g.log, Now: time.Now, Commands: engine,
 	})
 	g.ccs = ccs.New(ccs.Config{Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
-		WriteTimeout: x.PingInterval.Duration, Attempts: g.attempts, Log: g.log, Now: time.Now})
+		WriteTimeout: x.PingInterval.Duration, TargetBurst: g.cfg.CCS.Burst, TargetRate: g.cfg.CCS.Rate, Attempts: g.attempts, Log: g.log, Now: time.Now})
 	return nil
 }
 

@@ -82,6 +82,10 @@ type frame struct {
 	Error         string
 	Reconnect     *struct{ After float64 }
 	Notifications []struct{ ID, Message string }
+	Dropped       []struct {
+		App   string
+		Count int
+	}
 }
 
 // dialDevice connects and identifies; it fails the test if the gateway does not take it.

@@ -20,12 +20,37 @@ import (
 type journal struct {
 	mu   sync.Mutex
 	text strings.Builder
+	more chan struct{} // closed when there is more, by wait's order; nil: nobody waits
 }
 
 func (j *journal) Write(p []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.more != nil {
+		close(j.more)
+		j.more = nil
+	}
 	return j.text.Write(p)
+}
+
+// wait returns when want was logged. One at a time.
+func (j *journal) wait(t *testing.T, want string) {
+	t.Helper()
+	late := time.After(patience)
+	for {
+		j.mu.Lock()
+		text, more := j.text.String(), make(chan struct{})
+		j.more = more
+		j.mu.Unlock()
+		if strings.Contains(text, want) {
+			return
+		}
+		select {
+		case <-more:
+		case <-late:
+			t.Fatalf("%q was not logged:\n%s", want, text)
+		}
+	}
 }
 
 func (j *journal) String() string {

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"presenced/presence"
+	"presenced/presence/errno"
 	"presenced/store"
 	"presenced/wsbridge"
 	"presenced/wsbridge/push"
@@ -103,7 +104,7 @@ func bridgeMetrics() []metric {
 }
 
 // byErrno makes the label a number: the errno of the wire.
-func byErrno(m map[wsbridge.Errno]uint64) map[int]uint64 {
+func byErrno(m map[errno.Number]uint64) map[int]uint64 {
 	n := make(map[int]uint64, len(m))
 	for e, count := range m {
 		n[int(e)] = count

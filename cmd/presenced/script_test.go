@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		stormProcess()
 		return
 	}
+	if os.Getenv(authorityVariable) != "" {
+		authorityProcess()
+		return
+	}
 	if os.Getenv("GORACE") == "" {
 		os.Setenv("GORACE", raceOptions)
 	}

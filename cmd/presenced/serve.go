@@ -71,6 +71,9 @@ func (c *cli) serve(ctx context.Context, cfg Config) error {
 	defer signal.Stop(signals)
 
 	log := newLogger(c.stderr, cfg.Log)
+	for _, w := range cfg.Warnings(nil) {
+		log.Warn("configuration", "key", w.Key, "problem", w.Text, "do", w.Hint)
+	}
 	g, err := startGateway(cfg, log)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -11,18 +12,24 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/crypto/acme"
 )
 
 const certCheckEvery = time.Second
 
 // certificate is what a TLS listener shows, and whom it trusts to show one in turn. Every TLS listener owns one.
 type certificate struct {
-	own     *reloaded[*tls.Certificate]
+	show    showing
 	clients *reloaded[*x509.CertPool] // nil: clients show no certificate
 }
 
-// newCertificate reads the files for the first time. With clientCA, clients need a certificate of these authorities.
-func newCertificate(certFile, keyFile, clientCA string, log *slog.Logger, now func() time.Time) (*certificate, error) {
+// showing is what a server shows in a handshake ([tls.Config.GetCertificate]).
+type showing func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
+// showFiles reads a certificate and its key for the first time, and later whenever they change. What is shown is the
+// same whatever name the client asks for (SNI).
+func showFiles(certFile, keyFile string, log *slog.Logger, now func() time.Time) (showing, error) {
 	own, err := newReloaded("certificate", []string{certFile, keyFile}, log, now, func() (*tls.Certificate, slog.Attr, error) {
 		cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 		if err != nil {
@@ -30,22 +37,27 @@ func newCertificate(certFile, keyFile, clientCA string, log *slog.Logger, now fu
 		}
 		return &cert, slog.Time("expires", cert.Leaf.NotAfter), nil
 	})
-	if err != nil || clientCA == "" {
-		return &certificate{own: own}, err
+	if err != nil {
+		return nil, err
+	}
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.get(), nil }, nil
+}
+
+// newCertificate with clientCA: clients need a certificate of these authorities.
+func newCertificate(show showing, clientCA string, log *slog.Logger, now func() time.Time) (*certificate, error) {
+	if clientCA == "" {
+		return &certificate{show: show}, nil
 	}
 	clients, err := newReloaded("client authorities", []string{clientCA}, log, now, func() (*x509.CertPool, slog.Attr, error) {
 		pool, n, err := loadAuthorities(clientCA)
 		return pool, slog.Int("certificates", n), err
 	})
-	return &certificate{own, clients}, err
+	return &certificate{show, clients}, err
 }
 
-// config is for servers: TLS 1.2 or newer, always the present certificate, whatever name the client asks for (SNI).
+// config is for servers: TLS 1.2 or newer, always the present certificate.
 func (c *certificate) config() *tls.Config {
-	base := &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.own.get(), nil },
-	}
+	base := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.show}
 	if c.clients == nil {
 		return base
 	}
@@ -59,6 +71,52 @@ func (c *certificate) config() *tls.Config {
 		return present, nil
 	}
 	return strict
+}
+
+// secured is the TLS side of the listeners; nil where one has none.
+type secured struct {
+	http, xmpp, ccs *tls.Config
+	acme            *acmeCertificates // nil: nothing comes by ACME
+}
+
+// secure reads every certificate for the first time. What is done for ACME ends with ctx.
+func (g *gateway) secure(ctx context.Context) (s secured, err error) {
+	c := &g.cfg
+	if s.acme, err = newACME(ctx, c, g.log); err != nil {
+		return s, err
+	}
+	if s.http, err = g.listenerTLS(s.acme, c.HTTP.TLSCert, c.HTTP.TLSKey, ""); err != nil {
+		return s, err
+	}
+	if s.acme != nil {
+		s.http.NextProtos = []string{acme.ALPNProto} // what HTTP speaks is added by its server
+	}
+	if s.xmpp, err = g.listenerTLS(s.acme, c.XMPP.TLSCert, c.XMPP.TLSKey, c.XMPP.ClientCA); err != nil {
+		return s, err
+	}
+	s.ccs, err = g.listenerTLS(s.acme, c.CCS.TLSCert, c.CCS.TLSKey, "")
+	return s, err
+}
+
+// listenerTLS shows the files, else what comes by ACME; nil without either. clientCA may be empty.
+func (g *gateway) listenerTLS(byACME *acmeCertificates, cert, key, clientCA string) (*tls.Config, error) {
+	var show showing
+	switch {
+	case cert != "":
+		var err error
+		if show, err = showFiles(cert, key, g.log, time.Now); err != nil {
+			return nil, err
+		}
+	case byACME != nil:
+		show = byACME.get
+	default:
+		return nil, nil
+	}
+	c, err := newCertificate(show, clientCA, g.log, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	return c.config(), nil
 }
 
 // loadAuthorities reads the certificates of a PEM file, at least one, and says how many. All have to be whole.

@@ -54,6 +54,15 @@ func writePEM(t *testing.T, file, kind string, der []byte) {
 	}
 }
 
+// certificateOf is the certificate of a listener with these files.
+func certificateOf(certFile, keyFile, clientCA string, log *slog.Logger, now func() time.Time) (*certificate, error) {
+	show, err := showFiles(certFile, keyFile, log, now)
+	if err != nil {
+		return nil, err
+	}
+	return newCertificate(show, clientCA, log, now)
+}
+
 // shake does a TLS handshake with c and returns the name of the certificate it was shown, once both sides agree.
 func shake(t *testing.T, c *certificate, client *tls.Config) (string, error) {
 	t.Helper()
@@ -102,7 +111,7 @@ func TestCertificateReload(t *testing.T) {
 	certFile, keyFile := writeCertificate(t, dir, "first")
 	var log bytes.Buffer
 	now := time.Now()
-	c, err := newCertificate(certFile, keyFile, "", slog.New(slog.NewTextHandler(&log, nil)), func() time.Time { return now })
+	c, err := certificateOf(certFile, keyFile, "", slog.New(slog.NewTextHandler(&log, nil)), func() time.Time { return now })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +141,7 @@ func TestCertificateReload(t *testing.T) {
 
 func TestCertificateNeedsTLS12(t *testing.T) {
 	certFile, keyFile := writeCertificate(t, t.TempDir(), "x")
-	c, err := newCertificate(certFile, keyFile, "", slog.New(slog.DiscardHandler), time.Now)
+	c, err := certificateOf(certFile, keyFile, "", slog.New(slog.DiscardHandler), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +154,7 @@ func TestCertificateNeedsTLS12(t *testing.T) {
 }
 
 func TestCertificateMissingAtStart(t *testing.T) {
-	if _, err := newCertificate("/nowhere/cert.pem", "/nowhere/key.pem", "", slog.New(slog.DiscardHandler), time.Now); err == nil {
+	if _, err := certificateOf("/nowhere/cert.pem", "/nowhere/key.pem", "", slog.New(slog.DiscardHandler), time.Now); err == nil {
 		t.Error("no error")
 	}
 }
@@ -204,7 +213,7 @@ func TestClientCertificate(t *testing.T) {
 	dir := t.TempDir()
 	ca, other := newTestCA(t, filepath.Join(dir, "ca.pem")), newTestCA(t, filepath.Join(dir, "other.pem"))
 	certFile, keyFile := writeCertificate(t, dir, "gateway")
-	c, err := newCertificate(certFile, keyFile, ca.file, slog.New(slog.DiscardHandler), time.Now)
+	c, err := certificateOf(certFile, keyFile, ca.file, slog.New(slog.DiscardHandler), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +253,7 @@ func TestClientCertificateReload(t *testing.T) {
 	}
 	var log bytes.Buffer
 	now := time.Now()
-	c, err := newCertificate(certFile, keyFile, first.file, slog.New(slog.NewTextHandler(&log, nil)), func() time.Time { return now })
+	c, err := certificateOf(certFile, keyFile, first.file, slog.New(slog.NewTextHandler(&log, nil)), func() time.Time { return now })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,9 +13,12 @@ import (
 // any form; "dev" last. It asks no issuer anything.
 func (g *gateway) identify() error {
 	c := &g.cfg.Identity
+	g.attempts = identity.NewAttempts(time.Now)
+	g.attempts.Log = g.log
 	var chain []identity.Verifier
 	if c.Token {
-		chain = append(chain, identity.NewToken(g.store, time.Now))
+		g.attempts.Quick = identity.NewToken(g.store, time.Now)
+		chain = append(chain, g.attempts.Quick)
 	}
 	for i := range c.OIDC {
 		o, err := newIssuer(&c.OIDC[i])
@@ -42,8 +45,6 @@ func (g *gateway) identify() error {
 		g.log.Warn("no device can identify itself: every verifier under [identity] is off")
 	}
 	g.verifier = identity.Chain(chain...)
-	g.attempts = identity.NewAttempts(time.Now)
-	g.attempts.Log = g.log
 	return nil
 }
 

@@ -16,6 +16,7 @@ type Store interface {
 	PutTokens([]presence.Token) error
 	RevokeToken(hash [32]byte) (presence.Token, bool, error)
 	RevokeTokens(email, device string) ([]presence.Token, error)
+	PushOf(email string) ([]presence.PushSubscription, error)
 	EndSessions(email string) error // of the pages
 	User(email string) (presence.User, bool, error)
 	RemoveUser(email string) error

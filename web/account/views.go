@@ -1,6 +1,7 @@
 package account
 
 import (
+	"net/url"
 	"strings"
 	"time"
 
@@ -102,6 +103,28 @@ func TokenOf(t presence.Token) Token {
 		v.Expires = &t.Expires
 	}
 	return v
+}
+
+// Wakeable is a device that can be woken, as an export shows it. The rest of the endpoint and the keys are secrets that
+// the device shares with others, like the secret of a token.
+type Wakeable struct {
+	Device  string    `json:"device"`
+	Service string    `json:"service"` // origin of the push service
+	Created time.Time `json:"created,omitzero"`
+	Until   time.Time `json:"woken_until,omitzero"` // how long the service keeps the last push
+}
+
+// Wakeable returns the user's, ordered by device.
+func (d *Desk) Wakeable(email string) ([]Wakeable, error) {
+	subs, err := d.Store.PushOf(email)
+	all := make([]Wakeable, len(subs))
+	for i, s := range subs {
+		all[i] = Wakeable{Device: s.Device, Created: s.Created, Until: s.Woken.Until}
+		if u, err := url.Parse(s.Endpoint); err == nil {
+			all[i].Service = u.Scheme + "://" + u.Host
+		}
+	}
+	return all, err
 }
 
 // MadeToken is a new token: the only time that its secret is seen.

@@ -182,7 +182,7 @@ func (f *fixture) device(email, name string) *device {
 	f.t.Helper()
 	d := f.newDevice(email, name)
 	s := f.attach(email, name)
-	f.must(f.pusher.Register(email, name, d.subscription()))
+	f.must(f.pusher.Register(email, name, 0, d.subscription()))
 	s.Close()
 	return d
 }

@@ -146,9 +146,10 @@ func (p *Pusher) Check(subscription []byte) error {
 	return err
 }
 
-// Register keeps where a device can be woken, as a browser writes it; nil: nowhere any more. Errors: ErrSubscription,
-// presence.ErrBadValue (there is no such device), and those of the store.
-func (p *Pusher) Register(email, device string, subscription []byte) error {
+// Register keeps where a device can be woken, as a browser writes it, and the mark of the credential by which it says
+// so; nil: nowhere any more. Errors: ErrSubscription, presence.ErrBadValue (there is no such device), and those of the
+// store.
+func (p *Pusher) Register(email, device string, by uint64, subscription []byte) error {
 	if subscription == nil {
 		return p.cfg.Store.RemovePush(email, device, "")
 	}
@@ -156,7 +157,7 @@ func (p *Pusher) Register(email, device string, subscription []byte) error {
 	if err != nil {
 		return err
 	}
-	s.Email, s.Device, s.Created = email, device, p.cfg.Now().UTC()
+	s.Email, s.Device, s.By, s.Created = email, device, by, p.cfg.Now().UTC()
 	return p.cfg.Store.PutPush(s)
 }
 

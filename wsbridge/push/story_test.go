@@ -93,7 +93,7 @@ func TestSubscriptionsEnd(t *testing.T) {
 	for name, end := range map[string]func(f *fixture, d *device){
 		"404":           func(f *fixture, d *device) { f.refuseOnce(d, http.StatusNotFound) },
 		"410":           func(f *fixture, d *device) { f.refuseOnce(d, http.StatusGone) },
-		"null":          func(f *fixture, d *device) { f.must(f.pusher.Register(d.email, d.name, nil)) },
+		"null":          func(f *fixture, d *device) { f.must(f.pusher.Register(d.email, d.name, 0, nil)) },
 		"device":        func(f *fixture, d *device) { f.must(f.store.RemoveDevice(d.email, d.name)) },
 		"user":          func(f *fixture, d *device) { f.must(f.store.RemoveUser(d.email)) },
 		"signed out":    func(f *fixture, d *device) { _, err := f.store.RevokeTokens(d.email, d.name); f.must(err) },
@@ -141,7 +141,7 @@ func (f *fixture) endToken(d *device) {
 func (f *fixture) another(d *device) error {
 	s := f.attach("bob@example.org", "browser")
 	defer s.Close()
-	return f.pusher.Register("bob@example.org", "browser", d.subscription())
+	return f.pusher.Register("bob@example.org", "browser", 0, d.subscription())
 }
 
 // What fails is tried again, later each time, until the push service takes it.
@@ -287,7 +287,7 @@ func TestNotPublic(t *testing.T) {
 	f.config.Resolver = privateNames(t)
 	f.start()
 	s := f.attach(ann, "phone")
-	f.must(f.pusher.Register(ann, "phone", []byte(strings.Replace(string(d.subscription()), f.service.URL, "https://push.example.org", 1))))
+	f.must(f.pusher.Register(ann, "phone", 0, []byte(strings.Replace(string(d.subscription()), f.service.URL, "https://push.example.org", 1))))
 	s.Close()
 	f.until(func(s push.Stats) bool { return s.Dropped == 1 })
 	if len(f.service.pushes) != 0 {
@@ -343,7 +343,7 @@ func TestBadSubscriptions(t *testing.T) {
 			t.Errorf("%s is taken: %s", name, bad)
 		}
 	}
-	if err := f.pusher.Register(ann, "desk", []byte(good)); err == nil {
+	if err := f.pusher.Register(ann, "desk", 0, []byte(good)); err == nil {
 		t.Error("a device that is not known can be woken")
 	}
 	padded := strings.NewReplacer("-", "+", "_", "/").Replace(good[strings.Index(good, `"p256dh"`):])

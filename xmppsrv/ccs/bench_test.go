@@ -112,7 +112,7 @@ type world struct {
 func newWorld(b *testing.B, connected bool) *world {
 	w := &world{watch: &stopwatch{begun: map[string]time.Time{}}, stop: make(chan struct{}), timed: connected}
 	w.g = start(b, func(c *setup) {
-		c.TargetBurst, c.Limits.QueuePerApp, c.Log = 1<<30, 1<<20, nil
+		c.TargetBurst, c.TargetRate, c.Limits.QueuePerApp, c.Log = 1<<30, 100, 1<<20, nil
 		if connected {
 			c.Store = func(s presence.Store) presence.Store { return &timedStore{s, w.watch} }
 		}

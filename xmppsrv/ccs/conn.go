@@ -2,18 +2,18 @@ package ccs
 
 import (
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
+
+	"presenced/xmppsrv/gate"
 )
 
 // conn is a connection with its counts. Read is the reader's, Write the writer's.
 type conn struct {
 	net.Conn
-	network netip.Prefix // of the peer, for the gate
 	count   *counters
 	kicked  atomic.Bool // Read returns errKicked
 	waiting bool        // owned by the reader: nobody yet, one deadline for all
@@ -21,21 +21,6 @@ type conn struct {
 
 // errKicked is what Read returns once the stream has ended by itself.
 var errKicked = errors.New("ccs: the stream has ended")
-
-// networkOf is whom a connection counts for: an IPv4 address, or an IPv6 network of 64 bits.
-func networkOf(a net.Addr) netip.Prefix {
-	t, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip := t.AddrPort().Addr().Unmap()
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, _ := ip.WithZone("").Prefix(bits)
-	return p
-}
 
 // addr is the peer's address, for its failed logins.
 func (c *conn) addr() netip.Addr {
@@ -77,16 +62,9 @@ func (c *conn) kick() {
 	c.SetReadDeadline(time.Unix(1, 0))
 }
 
-// linger ends a connection so that the peer can read our last words: closing a socket with unread bytes would
-// send a reset that overtakes them.
+// linger lets the peer read our last words, if there can be any.
 func (c *conn) linger(why end) {
-	half, ok := c.Conn.(interface{ CloseWrite() error })
-	if why == endGone || why == endStalled || !ok {
-		return
+	if why != endGone && why != endStalled {
+		gate.Linger(c.Conn)
 	}
-	c.SetDeadline(time.Now().Add(lingerTime))
-	if half.CloseWrite() != nil {
-		return
-	}
-	io.Copy(io.Discard, io.LimitReader(c.Conn, maxLinger))
 }

@@ -30,7 +30,7 @@ func appendHeader(dst []byte, from, id, rest string) []byte {
 
 // appendEnd appends a stream error, if the end has one, and the closing tag (RFC 6120 §4.9.2, §4.4).
 func appendEnd(dst []byte, why end) []byte {
-	if row := &ends[why]; row.cond != "" {
+	if row := why.row(); row.cond != "" {
 		dst = append(append(append(dst, "<stream:error><"...), row.cond...), ` xmlns="`+nsStreams+`"/><text xmlns="`+nsStreams+`" xml:lang="en">`...)
 		dst = append(xmlstream.AppendText(dst, row.text), "</text></stream:error>"...)
 	}

@@ -50,7 +50,7 @@ type endRow struct {
 	text string // for a person; never has anything of the peer's in it
 }
 
-// ends is the one table of how streams end.
+// ends is the one table of how streams end, but for what the XML reader refuses, which has its own; see row.
 var ends = [endCount]endRow{
 	endClosed:    {"closed", "", ""},
 	endGone:      {"gone", "", ""},
@@ -68,16 +68,6 @@ var ends = [endCount]endRow{
 	endWaiting:    {"too-many-waiting", "resource-constraint", "Too many streams without a login"},
 	endWaitingOne: {"too-many-waiting-from-address", "policy-violation", "Too many streams without a login from this address"},
 
-	endXML + end(xmlstream.Malformed):         {"malformed", "not-well-formed", "The XML is not well-formed"},
-	endXML + end(xmlstream.Restricted):        {"restricted", "restricted-xml", "Comments, processing instructions, DTDs and entities are not allowed"},
-	endXML + end(xmlstream.Encoding):          {"encoding", "unsupported-encoding", "Only UTF-8 is allowed"},
-	endXML + end(xmlstream.Text):              {"text", "bad-format", "Text is not allowed between stanzas"},
-	endXML + end(xmlstream.TooBig):            {"too-big", "policy-violation", "The stanza is too big"},
-	endXML + end(xmlstream.TooDeep):           {"too-deep", "policy-violation", "The stanza is nested too deeply"},
-	endXML + end(xmlstream.TooManyAttributes): {"too-many-attributes", "policy-violation", "An element has too many attributes"},
-	endXML + end(xmlstream.TooManyNamespaces): {"too-many-namespaces", "policy-violation", "The stanza declares too many namespaces"},
-	endXML + end(xmlstream.LongName):          {"long-name", "policy-violation", "A name is too long"},
-
 	endUnknownElement: {"unknown-element", "unsupported-stanza-type", "Only presence, message and iq are understood"},
 	endDisabled:       {"disabled", "not-authorized", "The app was disabled or its key changed"},
 	endRemoved:        {"removed", "not-authorized", "The app was removed"},
@@ -85,8 +75,17 @@ var ends = [endCount]endRow{
 	endInternal:       {"internal", "internal-server-error", "The server could not do its part"},
 }
 
+// row is how the end is told.
+func (e end) row() endRow {
+	if endXML <= e && e < endXML+end(xmlstream.Kinds) {
+		kind := xmlstream.Kind(e - endXML)
+		return endRow{kind.String(), kind.Condition(), kind.Text()}
+	}
+	return ends[e]
+}
+
 // String is the end's word.
-func (e end) String() string { return ends[e].word }
+func (e end) String() string { return e.row().word }
 
 // linkEnds says how an end that the hub decides is told; others do not befall this kind of link.
 var linkEnds = map[presence.End]end{

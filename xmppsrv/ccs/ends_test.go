@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,8 +29,10 @@ func TestDraining(t *testing.T) {
 	g.srv.Drain()
 	g.srv.Drain()
 	s.want(control)
-	s.gcm(`{"to":"p1","message_id":"m-2"}`)
-	s.want(nack("p1", "m-2", "CONNECTION_DRAINING", "Connection draining"))
+	for _, fields := range []string{"", `,"dry_run":true`} {
+		s.gcm(`{"to":"p1","message_id":"m-2"` + fields + `}`)
+		s.want(nack("p1", "m-2", "CONNECTION_DRAINING", "Connection draining"))
+	}
 	s.gcm(`{"to":"p1"}`)
 	if e := s.next(); !strings.Contains(e, `type="error"`) {
 		t.Error(e)
@@ -205,10 +208,12 @@ func sum(m map[string]int) (n int) {
 // slowStore holds commits back until it is told.
 type slowStore struct {
 	presence.Store
-	hold chan struct{}
+	hold  chan struct{}
+	asked atomic.Int32
 }
 
 func (s *slowStore) EnqueueAll(ns []*presence.Notification, once *presence.Once) *presence.Commit {
+	s.asked.Add(1)
 	c, out := s.Store.EnqueueAll(ns, once), presence.NewCommit()
 	go func() {
 		<-s.hold
@@ -221,7 +226,9 @@ func (s *slowStore) EnqueueAll(ns []*presence.Notification, once *presence.Once)
 // Its id alone does not make it the same.
 func TestSentAgain(t *testing.T) {
 	hold := make(chan struct{})
-	g := start(t, func(c *setup) { c.Store = func(s presence.Store) presence.Store { return &slowStore{s, hold} } })
+	g := start(t, func(c *setup) {
+		c.Store = func(s presence.Store) presence.Store { return &slowStore{Store: s, hold: hold} }
+	})
 	g.allow("ann@example.org", "p1")
 	ann := g.device("ann@example.org", "phone")
 	s := g.connect()

@@ -48,6 +48,7 @@ type gateway struct {
 	addr  string
 	from  net.Addr // where connections come from; nil: anywhere
 	path  string   // of the data file
+	pipes *pipes   // nil: TCP
 	roots *x509.CertPool
 	log   *logged
 	clock *clock
@@ -96,8 +97,40 @@ type setup struct {
 	Limits presence.Limits
 	Path   string // of the data file
 	Addr   string
+	Pipes  *pipes // in place of TCP
 	Store  func(presence.Store) presence.Store
 }
+
+// pipes is a listener in memory, for tests in which time stands still while somebody works.
+type pipes struct {
+	came chan net.Conn
+	shut chan struct{}
+	once sync.Once
+}
+
+func newPipes() *pipes { return &pipes{came: make(chan net.Conn), shut: make(chan struct{})} }
+
+func (p *pipes) dial() net.Conn {
+	ours, theirs := net.Pipe()
+	p.came <- theirs
+	return ours
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.came:
+		return c, nil
+	case <-p.shut:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.shut) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
 
 // certificate is the gateway's, made once.
 var certificate = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
@@ -105,8 +138,8 @@ var certificate = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
 	if err != nil {
 		panic(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ccs"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ccs"}, NotBefore: time.Unix(0, 0),
+		NotAfter: time.Unix(1<<36, 0), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		BasicConstraintsValid: true, IsCA: true}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
 	if err != nil {
@@ -139,9 +172,13 @@ func start(t testing.TB, change ...func(*setup)) *gateway {
 	g.srv = ccs.New(cfg.Config)
 	var cert tls.Certificate
 	cert, g.roots = certificate()
-	l, err := tls.Listen("tcp", cfg.Addr, &tls.Config{Certificates: []tls.Certificate{cert}})
-	g.must(err)
+	var l net.Listener = cfg.Pipes
+	if g.pipes = cfg.Pipes; g.pipes == nil {
+		l, err = net.Listen("tcp", cfg.Addr)
+		g.must(err)
+	}
 	g.addr = l.Addr().String()
+	l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}})
 	served := make(chan error, 1)
 	go func() { served <- g.srv.Serve(l) }()
 	g.stop = sync.OnceFunc(func() {
@@ -264,8 +301,15 @@ type server struct {
 // dial opens a connection and sends nothing.
 func (g *gateway) dial() *server {
 	g.t.Helper()
-	c, err := tls.DialWithDialer(&net.Dialer{LocalAddr: g.from}, "tcp", g.addr, &tls.Config{RootCAs: g.roots, ServerName: "localhost"})
-	g.must(err)
+	var raw net.Conn
+	if g.pipes != nil {
+		raw = g.pipes.dial()
+	} else {
+		var err error
+		raw, err = (&net.Dialer{LocalAddr: g.from}).Dial("tcp", g.addr)
+		g.must(err)
+	}
+	c := tls.Client(raw, &tls.Config{RootCAs: g.roots, ServerName: "localhost"})
 	s := &server{g: g, t: g.t, c: c}
 	s.d = xml.NewDecoder(io.TeeReader(c, &s.raw))
 	c.SetReadDeadline(time.Now().Add(patience))

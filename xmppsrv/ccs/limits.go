@@ -12,14 +12,11 @@ const (
 	maxOutbox      = 256 << 10        // bytes waiting to be written, beyond which no messages are added
 	maxWrite       = 256 << 10        // bytes of one write, so that its deadline means something
 	maxEcho        = 4 << 10          // bytes of a payload that a stanza error repeats
-	maxLinger      = 256 << 10        // bytes read and thrown away behind a stream error
-	maxRefusals    = 64               // connections being told that there are too many
 	maxTries       = 3                // of SASL on one stream: RFC 6120 §6.4.5
 	maxResource    = 64               // bytes of what a client asks for
 	maxTargets     = 4096             // tokens whose rate is remembered for a sender
 	maxFanouts     = 10               // messages to topics that a sender has on their way
-	lingerTime     = time.Second      // for the peer to read the last words
-	finalWrite     = 5 * time.Second  // to write them
+	finalWrite     = 5 * time.Second  // to write the last words
 	keepSender     = 30 * time.Second // after its last connection: receipts wait that long for the next
 	freshFor       = 10 * time.Second // that a message with TTL 0 may have waited, and still be now
 	takeOver       = 10 * time.Second // without an acknowledgement, and a message goes to a connection that is newer

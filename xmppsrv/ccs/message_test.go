@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"presenced/presence"
@@ -47,6 +48,35 @@ func TestDownstream(t *testing.T) {
 	}
 }
 
+// A collapse key replaces what waits for the same token, and takes nothing from the user's other devices.
+func TestCollapse(t *testing.T) {
+	g := start(t)
+	g.allow("ann@example.org", "p1")
+	phone, tablet := g.device("ann@example.org", "phone"), g.device("ann@example.org", "tablet")
+	for _, d := range []*device{phone, tablet} {
+		g.must(d.Subscribe("chat", "news"))
+		d.Close()
+	}
+	s := g.connect()
+	for i, to := range []string{phone.token, phone.token, tablet.token, "/topics/news", phone.token} {
+		id, key := fmt.Sprint("m", i), "sync"
+		if to == "/topics/news" {
+			key = "news"
+		}
+		s.gcm(`{"to":"` + to + `","message_id":"` + id + `","collapse_key":"` + key + `","data":{"a":"b"}}`)
+		s.want(ack(to, id))
+	}
+	for id, want := range map[string]string{"phone": "m3 m4", "tablet": "m2 m3"} {
+		var got []string
+		for _, n := range g.device("ann@example.org", id).mail() {
+			got = append(got, n.Ref)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s got %v, want %s", id, got, want)
+		}
+	}
+}
+
 // The prefix, the id and the type of a message do not matter, and two may come at once.
 func TestSpellings(t *testing.T) {
 	g := start(t)
@@ -83,10 +113,12 @@ func TestNacks(t *testing.T) {
 		{"p2", `"data":{}`, "DEVICE_UNREGISTERED", `The user allows no notifications`},
 		{"", `"message_type":"ack"`, "BAD_ACK", `Bad ack: the field 'to' is missing`},
 	} {
-		s.gcm(`{"to":"` + c.to + `","message_id":"m",` + c.fields + `}`)
-		s.want(nack(c.to, "m", c.code, c.text))
+		for _, dry := range []string{"", `,"dry_run":true`} { // which is refused for the same reasons
+			s.gcm(`{"to":"` + c.to + `","message_id":"m",` + c.fields + dry + `}`)
+			s.want(nack(c.to, "m", c.code, c.text))
+		}
 	}
-	if n := g.srv.Stats().Nacked; n["INVALID_JSON"] != 5 || n["DEVICE_UNREGISTERED"] != 3 {
+	if n := g.srv.Stats().Nacked; n["INVALID_JSON"] != 10 || n["DEVICE_UNREGISTERED"] != 6 {
 		t.Errorf("counted %v", n)
 	}
 }
@@ -188,13 +220,26 @@ func TestTargetRate(t *testing.T) {
 		s.gcm(`{"to":"p1","message_id":"m"}`)
 		s.want(ack("p1", "m"))
 	}
-	s.gcm(`{"to":"p1","message_id":"m"}`)
-	s.want(nack("p1", "m", "DEVICE_MESSAGE_RATE_EXCEEDED", "Downstream message rate exceeded for this registration id"))
+	for _, fields := range []string{"", `,"dry_run":true`} {
+		s.gcm(`{"to":"p1","message_id":"m"` + fields + `}`)
+		s.want(nack("p1", "m", "DEVICE_MESSAGE_RATE_EXCEEDED", "Downstream message rate exceeded for this registration id"))
+	}
 	s.gcm(`{"to":"p2","message_id":"m"}`)
 	s.want(ack("p2", "m"))
 	g.clock.add(time.Hour)
 	s.gcm(`{"to":"p1","message_id":"m"}`)
 	s.want(ack("p1", "m"))
+}
+
+// A rate of 0 limits nobody.
+func TestNoTargetRate(t *testing.T) {
+	g := start(t, func(c *setup) { c.TargetBurst = 1 })
+	g.allow("ann@example.org", "p1")
+	s := g.connect()
+	for range 3 {
+		s.gcm(`{"to":"p1","message_id":"m"}`)
+		s.want(ack("p1", "m"))
+	}
 }
 
 // A message that could not be stored was not accepted.
@@ -203,9 +248,11 @@ func TestStorageFails(t *testing.T) {
 	g.allow("ann@example.org", "p1")
 	s := g.connect()
 	g.must(g.db.Close())
-	s.gcm(`{"to":"p1","message_id":"m"}`)
-	if p := parse(t, s.next()); p.Error != "SERVICE_UNAVAILABLE" || p.Text == "" {
-		t.Errorf("%+v", p)
+	for _, to := range []string{"p1", "/topics/news"} {
+		for _, fields := range []string{"", `,"dry_run":true`} {
+			s.gcm(`{"to":"` + to + `","message_id":"m"` + fields + `}`)
+			s.want(nack(to, "m", "SERVICE_UNAVAILABLE", "The storage is not available"))
+		}
 	}
 }
 
@@ -230,4 +277,38 @@ func TestWindow(t *testing.T) {
 	}
 	g.must(<-sent)
 	s.fence()
+}
+
+// A hundred messages without an answer are taken, and no more is read until one is answered; acknowledgements of what
+// devices sent go on at the limit.
+func TestUnansweredIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowStore{hold: make(chan struct{})}
+		g := start(t, func(c *setup) {
+			c.Pipes, c.Store = newPipes(), func(s presence.Store) presence.Store { slow.Store = s; return slow }
+		})
+		g.allow("ann@example.org", "p1")
+		ann := g.device("ann@example.org", "phone")
+		s := g.connect()
+		g.must(ann.Send("chat", "up", []byte(`{}`), -1))
+		s.want(upstream(ann.token, "up", `{}`))
+		for i := range 100 {
+			s.gcm(fmt.Sprintf(`{"to":"p1","message_id":"m%d"}`, i))
+		}
+		s.gcm(ackUp(ann.token, "up"))
+		synctest.Wait()
+		if ms, err := g.db.UpstreamOf("chat", 0, 1); err != nil || len(ms) > 0 {
+			t.Errorf("the acknowledgement is not seen at the limit: %v, %v", ms, err)
+		}
+		go s.c.Write([]byte(message(`{"to":"p1","message_id":"m100"}`)))
+		synctest.Wait()
+		if n := slow.asked.Load(); n != 100 {
+			t.Errorf("%d are taken without an answer, want 100", n)
+		}
+		close(slow.hold)
+		for i := range 101 {
+			s.want(ack("p1", fmt.Sprint("m", i)))
+		}
+		s.fence()
+	})
 }

@@ -2,7 +2,7 @@ package ccs
 
 import "time"
 
-// targets remembers how often an app sent to whom, as token buckets. It is bounded: of a target that is not in the
+// targets remembers how often an app sent to whom, as token buckets; a rate of 0 does not limit. It is bounded: of a target that is not in the
 // list nothing is held against anybody.
 type targets struct {
 	burst, rate float64
@@ -16,6 +16,9 @@ type bucket struct {
 
 // take uses one of the target's tokens; false: there is none.
 func (t *targets) take(target string, now time.Time) bool {
+	if t.rate == 0 {
+		return true
+	}
 	b, known := t.list[target]
 	if !known {
 		if len(t.list) >= maxTargets {

@@ -4,20 +4,19 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"hash/maphash"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/xmppsrv/gate"
 )
 
 // Config is what a Server is made of. Hub and Domain are needed; zero values of the rest are the documented
-// defaults.
+// defaults, but for TargetRate.
 type Config struct {
 	Hub              *presence.Hub
 	Domain           string             // the gateway's own, lower case
@@ -33,7 +32,7 @@ type Config struct {
 	MaxWaiting           int     // connections without a resource (1024)
 	MaxWaitingPerAddress int     // of one address, an IPv6 network of 64 bits counting as one (64)
 	TargetBurst          int     // messages to one token at once (5000)
-	TargetRate           float64 // and each second behind them (100)
+	TargetRate           float64 // and each second behind them; 0: no limit
 }
 
 func (c *Config) fill() {
@@ -45,7 +44,6 @@ func (c *Config) fill() {
 	c.MaxWaiting = cmp.Or(c.MaxWaiting, 1024)
 	c.MaxWaitingPerAddress = cmp.Or(c.MaxWaitingPerAddress, 64)
 	c.TargetBurst = cmp.Or(c.TargetBurst, 5000)
-	c.TargetRate = cmp.Or(c.TargetRate, 100)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -62,19 +60,18 @@ type Server struct {
 	takeOver   time.Duration // see takeOver; immutable
 	maxFanouts int           // see maxFanouts; immutable
 	count      counters
-	gate       gate
+	gate       *gate.Gate      // of the streams that have no session yet
+	listeners  *gate.Listeners // closed when it drains
 
 	running sync.WaitGroup // connections and dispatchers, added under mu
 
 	joining sync.Mutex // held while a session joins a sender or a sender ends; before mu
 
-	mu        sync.Mutex
-	draining  bool                      // guarded by mu
-	closed    bool                      // guarded by mu
-	serials   uint64                    // guarded by mu
-	listeners map[net.Listener]struct{} // guarded by mu
-	conns     map[*conn]*session        // guarded by mu; nil: no session yet
-	senders   map[string]*sender        // guarded by mu; by appid
+	mu      sync.Mutex
+	closed  bool               // guarded by mu
+	serials uint64             // guarded by mu
+	conns   map[*conn]*session // guarded by mu; nil: no session yet
+	senders map[string]*sender // guarded by mu; by appid
 }
 
 // New makes a server; it does nothing until Serve.
@@ -82,8 +79,8 @@ func New(c Config) *Server {
 	c.fill()
 	return &Server{
 		cfg: c, decoy: rand.Text(), seed: maphash.MakeSeed(), takeOver: takeOver, maxFanouts: maxFanouts,
-		gate:      gate{max: c.MaxWaiting, maxEach: c.MaxWaitingPerAddress, each: make(map[netip.Prefix]int)},
-		listeners: make(map[net.Listener]struct{}),
+		gate:      gate.New(c.MaxWaiting, c.MaxWaitingPerAddress),
+		listeners: gate.NewListeners(),
 		conns:     make(map[*conn]*session),
 		senders:   make(map[string]*sender),
 	}
@@ -91,76 +88,38 @@ func New(c Config) *Server {
 
 // Serve accepts connections from l, whose TLS begins with the first byte, until Drain or Shutdown, when it returns
 // nil, or until l fails. It closes l. It may be called for several listeners.
-func (s *Server) Serve(l net.Listener) error {
-	defer l.Close()
-	if !s.listen(l) {
-		return nil
-	}
-	defer s.unlisten(l)
-	var pause time.Duration
-	for {
-		c, err := l.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			s.accept(c)
-		case s.leaving():
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return err
-		default: // out of descriptors, most likely; it passes
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			s.cfg.Log.Warn("accepting an app server failed", "error", err, "pause", pause)
-			time.Sleep(pause)
-		}
-	}
-}
+func (s *Server) Serve(l net.Listener) error { return s.listeners.Serve(l, s.cfg.Log, s.accept) }
 
-func (s *Server) listen(l net.Listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.draining {
-		s.listeners[l] = struct{}{}
-	}
-	return !s.draining
-}
+// leaving reports whether Drain was called.
+func (s *Server) leaving() bool { return s.listeners.Closed() }
 
-func (s *Server) unlisten(l net.Listener) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.listeners, l)
-}
-
-func (s *Server) leaving() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.draining
-}
+// gateEnds says how what the gate decides is told.
+var gateEnds = map[gate.Verdict]end{gate.Full: endWaiting, gate.FullOfAddress: endWaitingOne}
 
 // accept starts a stream on its own goroutine.
 func (s *Server) accept(nc net.Conn) {
 	s.count.accepted.Add(1)
-	c := &conn{Conn: nc, network: networkOf(nc.RemoteAddr()), count: &s.count, waiting: true}
-	why := s.gate.enter(c.network)
-	if why != notEnded && !s.gate.refuse() {
+	c := &conn{Conn: nc, count: &s.count, waiting: true}
+	pass, ok := s.gate.Enter(nc.RemoteAddr())
+	if !ok {
 		nc.Close()
-		s.ended(c, why, nil)
+		s.ended(c, gateEnds[pass.Verdict], nil)
 		return
 	}
 	if !s.add(c) {
 		nc.Close()
-		s.gate.leave(c.network, why)
+		pass.Leave()
 		return
 	}
 	go func() {
 		defer s.running.Done()
 		defer s.remove(c)
-		if why != notEnded {
-			s.turnAway(c, why)
-			s.gate.leave(c.network, why)
+		if pass.Verdict != gate.In {
+			s.turnAway(c, gateEnds[pass.Verdict])
+			pass.Leave()
 			return
 		}
-		s.serve(c)
+		s.serve(c, pass)
 	}()
 }
 
@@ -183,9 +142,9 @@ func (s *Server) remove(c *conn) {
 }
 
 // serve runs a stream from its first byte to its last.
-func (s *Server) serve(c *conn) {
+func (s *Server) serve(c *conn, pass gate.Pass) {
 	sess, why, err := newStream(s, c).login()
-	s.gate.leave(c.network, notEnded)
+	pass.Leave()
 	if sess == nil {
 		s.ended(c, why, err)
 		c.linger(why)
@@ -209,7 +168,7 @@ func (s *Server) ended(c *conn, why end, err error) {
 
 // turnAway tells a connection that there are too many.
 func (s *Server) turnAway(c *conn, why end) {
-	c.SetDeadline(time.Now().Add(lingerTime))
+	c.SetDeadline(time.Now().Add(gate.LastWords))
 	s.ended(c, why, nil)
 	if _, err := c.Write(appendEnd(appendHeader(nil, s.cfg.Domain, rand.Text(), ""), why)); err == nil {
 		c.linger(why)
@@ -219,11 +178,8 @@ func (s *Server) turnAway(c *conn, why end) {
 // Drain stops accepting and tells every app server that its connection is draining: what is under way is finished,
 // what it sends from now on is refused with CONNECTION_DRAINING. Sessions stay until their peers or Shutdown end them.
 func (s *Server) Drain() {
+	s.listeners.Close() // first: who joins behind this sees it
 	s.mu.Lock()
-	s.draining = true
-	for l := range s.listeners {
-		l.Close()
-	}
 	var all []*session
 	for _, sess := range s.conns {
 		if sess != nil {
@@ -270,60 +226,4 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 	<-done
 	return ctx.Err()
-}
-
-// gate bounds the streams that have no session yet.
-type gate struct {
-	max, maxEach int // immutable
-
-	mu       sync.Mutex
-	all      int                  // guarded by mu
-	each     map[netip.Prefix]int // guarded by mu; no zeros
-	refusing int                  // guarded by mu
-}
-
-// enter lets a stream in, or says why not.
-func (g *gate) enter(network netip.Prefix) end {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch {
-	case g.all >= g.max:
-		return endWaiting
-	case g.each[network] >= g.maxEach:
-		return endWaitingOne
-	}
-	g.all++
-	g.each[network]++
-	return notEnded
-}
-
-// refuse reports whether one more may be told that there are too many.
-func (g *gate) refuse() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.refusing >= maxRefusals {
-		return false
-	}
-	g.refusing++
-	return true
-}
-
-// leave is for a stream that has become a session or is over, or that was refused because of why.
-func (g *gate) leave(network netip.Prefix, why end) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if why != notEnded {
-		g.refusing--
-		return
-	}
-	g.all--
-	if g.each[network]--; g.each[network] == 0 {
-		delete(g.each, network)
-	}
-}
-
-func (g *gate) waiting() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.all
 }

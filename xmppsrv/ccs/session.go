@@ -322,25 +322,16 @@ func (s *session) acknowledged(to, id string) {
 	}
 }
 
-// findLocked finds the message of this id from this device, or if there is none, from any, unless a receipt has it.
+// findLocked finds the message of this id from this device, however its token is spelled. Devices choose the ids, so
+// that of another may be the same.
 func (s *session) findLocked(to, id string) int {
-	any := -1
-	for i := range s.unacked {
-		u := &s.unacked[i].u
-		if gcm.UpstreamID(u) != id {
-			continue
-		}
-		if gcm.Token(u, u.Tag) == to {
-			return i
-		}
-		if any < 0 {
-			any = i
-		}
-	}
-	if any >= 0 && s.receiptLocked(id) >= 0 {
+	_, token, ok := gcm.ParseToken(to, s.srv.cfg.Domain)
+	if !ok {
 		return -1
 	}
-	return any
+	return slices.IndexFunc(s.unacked, func(f flight) bool {
+		return gcm.UpstreamID(&f.u) == id && gcm.Token(&f.u, f.u.Tag) == token
+	})
 }
 
 // receiptLocked finds the receipt that is acknowledged by this id; some clients leave out its prefix.

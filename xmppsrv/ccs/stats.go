@@ -36,7 +36,7 @@ type counters struct {
 func (s *Server) Stats() Stats {
 	c := &s.count
 	st := Stats{
-		Sessions: int(c.sessions.Load()), Waiting: s.gate.waiting(), Accepted: c.accepted.Load(),
+		Sessions: int(c.sessions.Load()), Waiting: s.gate.Waiting(), Accepted: c.accepted.Load(),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), Acked: c.acked.Load(), Malformed: c.malformed.Load(),
 		Upstream: c.upstream.Load(), Receipts: c.receipts.Load(), Repeated: c.again.Load(),
 		Nacked: make(map[string]uint64), Ended: make(map[string]uint64),

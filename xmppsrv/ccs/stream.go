@@ -103,7 +103,7 @@ func (st *stream) fail(err error) end {
 }
 
 // sasl lets the client show who it is (RFC 6120 §6): by PLAIN, which TLS protects. domain is what stood behind the
-// sender's id, empty if nothing did. An address from which too much was refused lately is not heard, whatever it shows.
+// sender's id, empty if nothing did. Keys are quick to check, so a good one is heard whatever failed at its address.
 func (st *stream) sasl() (app presence.App, key, domain string, err error) {
 	for {
 		e, err := st.r.Next()
@@ -118,11 +118,11 @@ func (st *stream) sasl() (app presence.App, key, domain string, err error) {
 			return app, "", "", err
 		}
 		if cond == "" {
-			if _, may := st.srv.cfg.Attempts.Allow(st.c.addr()); !may {
-				return app, "", "", errors.Join(st.write(appendFailure(nil, "temporary-auth-failure")), &streamError{why: endAttempts}) // RFC 6120 §6.5.11
-			}
 			if app, key, domain, cond = st.srv.authenticate(message); cond == "" {
 				return app, key, domain, st.write([]byte(success))
+			}
+			if _, may := st.srv.cfg.Attempts.Allow(st.c.addr()); !may {
+				return app, "", "", errors.Join(st.write(appendFailure(nil, "temporary-auth-failure")), &streamError{why: endAttempts}) // RFC 6120 §6.5.11
 			}
 			st.srv.cfg.Attempts.Refused(st.c.addr(), errBadKey)
 		}

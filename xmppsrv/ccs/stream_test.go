@@ -1,6 +1,7 @@
 package ccs_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net"
 	"strings"
@@ -11,7 +12,8 @@ import (
 	"presenced/identity"
 )
 
-// Whatever a client calls us and itself, it is let in by its id and key; and it hears its own words again.
+// Whatever a client calls us and itself, and whom it wants to act as, it is let in by its id and key; and it hears its
+// own words again.
 func TestLogin(t *testing.T) {
 	g := start(t)
 	for _, c := range []struct{ name, to, from, authcid, resource, jid string }{
@@ -31,7 +33,8 @@ func TestLogin(t *testing.T) {
 				t.Errorf("the header is %s", h)
 			}
 			s.want(mechanisms)
-			s.send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + plain(c.authcid, apiKey) + "</auth>")
+			message := base64.StdEncoding.EncodeToString([]byte("any" + c.authcid + "\x00" + c.authcid + "\x00" + apiKey))
+			s.send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + message + "</auth>")
 			s.want(success)
 			s.restartTo(open)
 			s.want(features)

@@ -113,6 +113,8 @@ func TestTopicsRate(t *testing.T) {
 	g := start(t)
 	g.srv.MaxFanouts(0)
 	s := g.connect()
-	s.gcm(`{"to":"/topics/all","message_id":"m"}`)
-	s.want(nack("/topics/all", "m", "TOPICS_MESSAGE_RATE_EXCEEDED", "Topics message rate exceeded"))
+	for _, fields := range []string{"", `,"dry_run":true`} {
+		s.gcm(`{"to":"/topics/all","message_id":"m"` + fields + `}`)
+		s.want(nack("/topics/all", "m", "TOPICS_MESSAGE_RATE_EXCEEDED", "Topics message rate exceeded"))
+	}
 }

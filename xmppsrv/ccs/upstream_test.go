@@ -3,6 +3,7 @@ package ccs_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,6 +51,28 @@ func TestUpstream(t *testing.T) {
 		g.must(err)
 		return len(ms) == 0
 	})
+}
+
+// Devices choose their ids, so two may choose the same: an acknowledgement is for the one that it names, also when it
+// comes twice.
+func TestAckIsForOneDevice(t *testing.T) {
+	g := start(t)
+	g.allow("ann@example.org", "p1")
+	g.allow("bob@example.org", "p2")
+	ann, bob := g.device("ann@example.org", "phone"), g.device("bob@example.org", "phone")
+	s := g.connect()
+	for _, d := range []*device{ann, bob} {
+		g.must(d.Send("chat", "1", []byte(`{}`), -1))
+		s.want(upstream(d.token, "1", `{}`))
+	}
+	for _, to := range []string{strings.ToUpper(ann.token), ann.token, "gcm.googleapis.com", "nobody/x"} {
+		s.gcm(ackUp(to, "1"))
+	}
+	s.fence()
+	s.c.Close()
+	s = g.connect()
+	s.want(upstream(bob.token, "1", `{}`))
+	s.fence()
 }
 
 // With TTL 0 a message is for who is there, and is not repeated.

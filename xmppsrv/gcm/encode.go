@@ -67,10 +67,14 @@ func AppendUpstream(dst []byte, u *presence.Update, app string) []byte {
 	return append(appendString(append(dst, `,"from":`...), Token(u, u.Tag)), '}')
 }
 
-// UpstreamID is the id of a message from a device: its own, or one that stays the same where it gave none.
+// UpstreamID is the id of a message from a device: its own, or where it gave none one that nothing else from it has and
+// that stays the same.
 func UpstreamID(u *presence.Update) string {
-	if u.Ref != "" {
+	switch {
+	case u.Ref != "":
 		return u.Ref
+	case u.ID == 0:
+		return "t" + strconv.FormatInt(u.Since.UnixNano(), 36)
 	}
 	return "u" + strconv.FormatUint(u.ID, 36)
 }

@@ -211,6 +211,7 @@ func TestEncode(t *testing.T) {
 			`{"message_type":"nack","message_id":"m1","from":"x\u000a","error":"BAD_REGISTRATION","error_description":"Invalid token on 'to' field: x\u000a"}`},
 		{string(AppendUpstream(nil, up, "chat")), `{"category":"chat","data":{"a":1},"message_id":"m\"1","from":"p1/t1"}`},
 		{string(AppendUpstream(nil, &presence.Update{Local: "p1", Tag: "t1", ID: 35, Data: []byte(`{}`)}, "chat")), `{"category":"chat","data":{},"message_id":"uz","from":"p1/t1"}`},
+		{string(AppendUpstream(nil, &presence.Update{Local: "p1", Tag: "t1", Since: time.Unix(0, 36), Data: []byte(`{}`)}, "chat")), `{"category":"chat","data":{},"message_id":"t10","from":"p1/t1"}`},
 		{string(AppendReceipt(nil, up, "chat")),
 			`{"category":"chat","data":{"message_status":"MESSAGE_SENT_TO_DEVICE","original_message_id":"m\"1","device_registration_id":"p1/t2","message_sent_timestamp":"1430277821658"},"message_id":"dr2:m\"1","message_type":"receipt","time_to_live":0,"from":"gcm.googleapis.com"}`},
 	} {

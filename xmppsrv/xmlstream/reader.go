@@ -37,6 +37,7 @@ type Reader struct {
 
 	head   []byte // the header's bytes, for its name and the namespaces it declares
 	root   span   // the header's name with prefix, in head
+	name   name   // the same without prefix
 	opened bool
 
 	// The tree of the element being read; the slices are used again. Spans count from start.
@@ -47,6 +48,9 @@ type Reader struct {
 	frames []frame // open elements
 	fixed  int     // how many binds and active are the header's
 }
+
+// name is an element's, in its namespace.
+type name struct{ local, space string }
 
 // span is a piece of the element's bytes, counted from reader.start.
 type span struct{ lo, hi int32 }
@@ -102,7 +106,7 @@ func (r *Reader) Allow(max, chunk int) {
 // forgotten.
 func (r *Reader) Restart() {
 	r.start = r.pos
-	r.head, r.root, r.opened = nil, span{}, false
+	r.head, r.root, r.name, r.opened = nil, span{}, name{}, false
 	r.nodes, r.attrs, r.binds = r.nodes[:0], r.attrs[:0], r.binds[:0]
 	r.active, r.frames, r.fixed = r.active[:0], r.frames[:0], 0
 }
@@ -240,6 +244,8 @@ func (r *Reader) openingTag() (Element, error) {
 
 // keepHeader copies what the rest of the stream refers to.
 func (r *Reader) keepHeader(closed bool) {
+	header := Element{r, 0}
+	r.name = name{string(header.Local()), string(header.Space())}
 	r.head = bytes.Clone(r.buf[r.start:r.pos])
 	for i := range r.binds {
 		r.binds[i].head = true
@@ -409,11 +415,18 @@ func (r *Reader) closingTag() error {
 	return errClosingTag
 }
 
-// tree reads one element with all that is in it.
+// tree reads one element with all that is in it. A second header would have the rest of the stream in it, so it is
+// refused as soon as it is there.
 func (r *Reader) tree() error {
 	base := len(r.frames)
-	if closed, err := r.startTag(); err != nil || closed {
+	closed, err := r.startTag()
+	switch {
+	case err != nil:
 		return err
+	case Element{r, 0}.Is(r.name.local, r.name.space):
+		return &Error{Nested}
+	case closed:
+		return nil
 	}
 	for len(r.frames) > base {
 		if err := r.text(); err != nil {

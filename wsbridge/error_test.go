@@ -9,29 +9,29 @@ import (
 
 	"presenced/identity"
 	"presenced/presence"
+	"presenced/presence/errno"
 )
 
-// The table is the contract's, number for number.
-func TestCodes(t *testing.T) {
-	want := []Code{
-		{10, "malformed JSON", 0, 4530}, {11, "unknown frame", 0, 4530}, {12, "missing field", 0, 4530},
-		{13, "bad value", 0, 4530}, {14, "frame too large", 1009, 1009},
-		{30, "not identified", 4530, 4530}, {31, "assertion expired", 0, 4534}, {32, "wrong audience", 0, 4534},
-		{33, "issuer not trusted", 0, 4534}, {34, "Invalid assertion", 0, 4534},
-		{35, "e-mail not confirmed by the assertion", 0, 4534}, {36, "another identity on this socket", 0, 0},
-		{40, "slow down", 0, 0}, {41, "too many connections", 4029, 4029}, {42, "payload too large", 0, 0},
-		{50, "replaced by a newer connection", 4500, 4500}, {51, "going away", 4001, 4001},
-		{60, "no such app for this user", 0, 0}, {61, "too much is waiting for this app", 0, 0},
-		{90, "internal error", 0, 0}, {91, "storage not available", 0, 0},
+// The close codes are the contract's, number for number.
+func TestCloses(t *testing.T) {
+	want := map[errno.Number][2]int{ // on an identified socket, on the first frame
+		10: {0, 4530}, 11: {0, 4530}, 12: {0, 4530}, 13: {0, 4530}, 14: {1009, 1009},
+		30: {4530, 4530}, 31: {0, 4534}, 32: {0, 4534}, 33: {0, 4534}, 34: {0, 4534}, 35: {0, 4534}, 36: {0, 0},
+		40: {0, 0}, 41: {4029, 4029}, 42: {0, 0}, 50: {4500, 4500}, 51: {4001, 4001}, 60: {0, 0}, 61: {0, 0}, 90: {0, 0}, 91: {0, 0},
 	}
-	if diff := cmp.Diff(want, Codes()); diff != "" {
+	got := map[errno.Number][2]int{}
+	for _, n := range errno.All() {
+		e := &Error{Errno: n}
+		got[n] = [2]int{e.closes(false), e.closes(true)}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
 
 // Errors of others become errnos in one place.
 func TestMapping(t *testing.T) {
-	for kind, want := range map[identity.Kind]Errno{
+	for kind, want := range map[identity.Kind]errno.Number{
 		identity.Unrecognised: 34, identity.Invalid: 34, identity.Expired: 31, identity.Audience: 32,
 		identity.Issuer: 33, identity.Email: 35, identity.Unavailable: 91, 77: 90,
 	} {
@@ -39,7 +39,7 @@ func TestMapping(t *testing.T) {
 			t.Errorf("%v: errno %d, want %d", kind, e.Errno, want)
 		}
 	}
-	for err, want := range map[error]Errno{
+	for err, want := range map[error]errno.Number{
 		presence.ErrSockets: 41, presence.ErrDraining: 51, presence.ErrStorage: 91, presence.ErrBadValue: 13,
 		errors.New("?"): 90,
 	} {
