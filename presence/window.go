@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -157,8 +158,8 @@ func ParseSchedule(s string) (Schedule, error) {
 	return c, err
 }
 
-// isSpan reports whether a word looks like "21:00-23:00".
-func isSpan(s string) bool { return strings.ContainsRune(s, ':') }
+// isSpan reports whether a word is meant as "21:00-23:00", "9-18" too: no zone's name begins with a digit.
+func isSpan(s string) bool { return strings.ContainsRune(s, ':') || '0' <= s[0] && s[0] <= '9' }
 
 // String writes the text form.
 func (c Schedule) String() string {
@@ -182,7 +183,7 @@ func (s span) contains(minute int) bool {
 func (w *Window) spans(dst []span) ([]span, error) {
 	from, err1 := clock(w.From, false)
 	to, err2 := clock(w.To, true)
-	if err := errors.Join(err1, err2); err != nil {
+	if err := cmp.Or(err1, err2); err != nil {
 		return nil, err
 	}
 	length := to - from

@@ -214,7 +214,7 @@ func TestAdminEvents(t *testing.T) {
 	h := newHouse(t, withAdmin)
 	h.addApp("chat")
 	b := h.signedIn(root)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	events, text := b.events(ctx, "text/event-stream"), b.events(ctx, "text/html")
 

@@ -454,7 +454,7 @@ func (l *listener) leave() {
 	}
 }
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // hear waits for an event and returns its parts.
 func (l *listener) hear() string {

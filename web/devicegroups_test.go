@@ -145,8 +145,10 @@ func TestDeviceGroupsAreTheApps(t *testing.T) {
 			t.Fatal("no end")
 		}
 	}
-	a := h.asApp("chat", "chat-key").get("/fcm/notification?notification_key_name=n").want(http.StatusTooManyRequests)
-	if a.Header.Get("Retry-After") == "" {
-		t.Error("not told when to come again")
+	for _, id := range []string{"chat", "none"} {
+		if a := h.asApp(id, "wrong").get("/fcm/notification").want(http.StatusTooManyRequests); a.Header.Get("Retry-After") == "" {
+			t.Error("not told when to come again")
+		}
 	}
+	h.asApp("chat", "chat-key").get("/fcm/notification?notification_key_name=n").want(http.StatusBadRequest) // a good one is heard
 }

@@ -104,7 +104,7 @@ func (h *house) browser() *browser {
 		h.t.Fatal(err)
 	}
 	transport := &http.Transport{DisableKeepAlives: true}
-	return &browser{h: h, header: http.Header{}, client: &http.Client{Jar: jar, Transport: transport, Timeout: 20 * time.Second,
+	return &browser{h: h, header: http.Header{}, client: &http.Client{Jar: jar, Transport: transport, Timeout: patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 

@@ -516,7 +516,7 @@ func TestAppChannelDeadGivesWay(t *testing.T) {
 
 func TestAppChannelLiveness(t *testing.T) {
 	f := newFixture(t, func(c *wsbridge.Config) {
-		c.Heartbeat, c.PongTimeout = 30*time.Millisecond, 50*time.Millisecond
+		c.Heartbeat, c.PongTimeout = 50*time.Millisecond, 500*time.Millisecond
 	})
 	f.addApp("chat", presence.Share)
 	live, dead := f.joinApp("chat"), f.joinApp("chat", silent)

@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	patience = 10 * time.Second // for something that must come; never waited for when all is well
+	patience = 60 * time.Second // for something that must come; never waited for when all is well
 	linger   = 10 * time.Second // of the hub's clock
 	ann      = "ann@example.org"
 )

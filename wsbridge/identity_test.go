@@ -147,7 +147,6 @@ func persona(t *testing.T, w *browseridtest.World, now func() time.Time) identit
 func TestTooManyWrongKeys(t *testing.T) {
 	f := newFixture(t, func(c *wsbridge.Config) { c.Attempts = identity.NewAttempts(c.Now) })
 	f.addApp("chat", presence.Replace)
-	inside := f.joinApp("chat")
 	for i := range 50 {
 		d := f.dialApp([]string{"chat", "none"}[i%2])
 		d.say(`{"action":"auth","token":"guess"}`)
@@ -156,15 +155,12 @@ func TestTooManyWrongKeys(t *testing.T) {
 	}
 	for _, id := range []string{"chat", "none"} {
 		d := f.dialApp(id)
-		d.say(`{"action":"auth","token":"chat key"}`)
+		d.say(`{"action":"auth","token":"guess"}`)
 		d.expect(`{"result":"KO","errno":40,"error":"slow down","action":"auth","retry_after":1}`)
 		d.ends(4029)
 	}
 	d := f.dial()
 	d.say(`{"email":"ann@example.org","assertion":"dev","status":"online"}`)
 	d.expect(slowDown)
-	inside.say(`{}`)
-	inside.expect(`{}`)
-	f.clock.add(time.Second)
-	f.joinApp("chat")
+	f.joinApp("chat") // a good one is heard
 }

@@ -70,7 +70,7 @@ func (w *wire) pong(payload []byte) {
 // On an idle socket there is nothing between heartbeats, and a heartbeat is one ping of two bytes: what comes behind
 // the answer to hello is compared byte for byte.
 func TestIdleSocketIsSilent(t *testing.T) {
-	f := newFixture(t, func(c *wsbridge.Config) { c.HeartbeatMin, c.PongTimeout = time.Millisecond, 200*time.Millisecond })
+	f := newFixture(t, func(c *wsbridge.Config) { c.HeartbeatMin, c.PongTimeout = time.Millisecond, 500*time.Millisecond })
 	chat := f.app("chat")
 	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
 	f.must(err)
@@ -98,7 +98,7 @@ func TestIdleSocketIsSilent(t *testing.T) {
 // it is asked more often again.
 func TestHeartbeatAdapts(t *testing.T) {
 	f := newFixture(t, func(c *wsbridge.Config) {
-		c.Heartbeat, c.HeartbeatMin, c.HeartbeatMax, c.PongTimeout = 200*time.Millisecond, 100*time.Millisecond, 10*time.Second, 200*time.Millisecond
+		c.Heartbeat, c.HeartbeatMin, c.HeartbeatMax, c.PongTimeout = 200*time.Millisecond, 100*time.Millisecond, 10*time.Second, 500*time.Millisecond
 	})
 	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
 	f.must(err)
@@ -144,7 +144,7 @@ func TestHeartbeatOfBrowsers(t *testing.T) {
 	w := f.wire(conn, `{"type":"hello","email":"ann@example.org","assertion":"dev","device":"phone","adapt":true,"heartbeat":0.3}`)
 	before := f.bridge.HeartbeatOf(ann, "phone")
 	for told := false; !told; {
-		time.Sleep(before * 4 / 5) // the silence of an idle page
+		f.until("the page has been idle", func() bool { return f.bridge.SilenceOf(ann, "phone") >= before*4/5 })
 		w.Write(masked("{}"))
 		for heard := false; !heard; {
 			first, payload := w.frame()
@@ -163,7 +163,7 @@ func TestHeartbeatOfBrowsers(t *testing.T) {
 // death too; one that comes back while the older connection was just heard is not.
 func TestHeartbeatOfTheDeaf(t *testing.T) {
 	f := newFixture(t, func(c *wsbridge.Config) {
-		c.Heartbeat, c.HeartbeatMin, c.PongTimeout = 600*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond
+		c.Heartbeat, c.HeartbeatMin, c.PongTimeout = 2*time.Second, 100*time.Millisecond, 500*time.Millisecond
 	})
 	come := func() *wire {
 		conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
@@ -172,14 +172,14 @@ func TestHeartbeatOfTheDeaf(t *testing.T) {
 	}
 	come()
 	w := come()
-	if got := f.bridge.HeartbeatOf(ann, "phone"); got != 600*time.Millisecond {
+	if got := f.bridge.HeartbeatOf(ann, "phone"); got != 2*time.Second {
 		t.Errorf("after a quick change it is %v", got)
 	}
 	for first, _ := w.frame(); first != 0x89; {
 		first, _ = w.frame()
 	}
 	come() // the ping was lost
-	if got := f.bridge.HeartbeatOf(ann, "phone"); got >= 600*time.Millisecond {
+	if got := f.bridge.HeartbeatOf(ann, "phone"); got >= 2*time.Second {
 		t.Errorf("after a silence it is %v", got)
 	}
 }

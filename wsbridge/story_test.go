@@ -135,7 +135,11 @@ func TestTooLateToIdentify(t *testing.T) {
 	d.ends(4530)
 
 	// The deadline is for identifying only.
-	d = f.online("phone")
+	f.until("somebody was quick enough", func() bool {
+		d = f.dial()
+		d.ws.WriteMessage(websocket.TextMessage, []byte(`{"email":"`+ann+`","assertion":"dev","status":"online"}`)) // or it has ended
+		return <-d.frames == okay
+	})
 	d.drip(`{"status":"unavailable"}`, 60*time.Millisecond)
 	d.expect(okay)
 }
@@ -763,7 +767,7 @@ func TestNoSignOfLife(t *testing.T) {
 }
 
 func quick(c *wsbridge.Config) {
-	c.Heartbeat, c.PongTimeout = 20*time.Millisecond, 100*time.Millisecond
+	c.Heartbeat, c.PongTimeout = 50*time.Millisecond, 500*time.Millisecond
 }
 
 func TestPongIsLife(t *testing.T) {
@@ -782,7 +786,7 @@ func TestPongIsLife(t *testing.T) {
 func TestAnyByteIsLife(t *testing.T) {
 	f := newFixture(t, quick)
 	d := f.online("phone", silent)
-	d.drip(`{"status":"unavailable"}`, 500*time.Millisecond)
+	d.drip(`{"status":"unavailable"}`, 1500*time.Millisecond)
 	d.expect(okay)
 }
 
@@ -1030,7 +1034,7 @@ func TestOrigins(t *testing.T) {
 
 // A device that stops reading harms only itself.
 func TestFrozenDevice(t *testing.T) {
-	f := newFixture(t, func(c *wsbridge.Config) { c.Heartbeat, c.PongTimeout = time.Second, 300*time.Millisecond })
+	f := newFixture(t, func(c *wsbridge.Config) { c.Heartbeat, c.PongTimeout = time.Second, time.Second })
 	chat := f.app("chat")
 	f.online("frozen", func(dev *device, d *websocket.Dialer, _ http.Header) {
 		dev.freeze = 1

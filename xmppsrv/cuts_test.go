@@ -30,6 +30,7 @@ const (
 // connection is cut, and however late it resumes.
 func TestNothingIsLostOverCuts(t *testing.T) {
 	g := start(t, func(c *setup) { c.Limits.QueuePerApp, c.Limits.UpstreamPerApp = cutNotes, cutMessages })
+	g.srv.SnapshotWait(250 * time.Millisecond) // who resumes late waits for it
 	b := newBooks(g, "chat", cutNotes, cutMessages, "ann")
 	c := &resumer{books: b, user: "ann"}
 	b.run(cuts, c)
@@ -47,7 +48,8 @@ const (
 // Nor do workers that share an app, whose users move from one to the other at each cut.
 func TestNothingIsLostOverCutsOfWorkers(t *testing.T) {
 	g := start(t, func(c *setup) { c.Limits.QueuePerApp, c.Limits.UpstreamPerApp = workerNotes, usersMessages })
-	g.srv.HoldWait(400 * time.Millisecond) // who has no user to be told of hears a ping
+	g.srv.HoldWait(400 * time.Millisecond)     // who has no user to be told of hears a ping
+	g.srv.SnapshotWait(250 * time.Millisecond) // who resumes late waits for it
 	g.app("team", presence.Share)
 	b := newBooks(g, "team", workerNotes, usersMessages, "ann", "bob", "cat", "dan", "eve", "fay", "gil", "hal")
 	b.run(workerCuts, &resumer{books: b, user: "ann"}, &resumer{books: b, user: "bob"}, &resumer{books: b, user: "cat"})
@@ -194,23 +196,23 @@ func (c *resumer) open(p *comp, late bool) (broke bool, err error) {
 	if c.id != "" {
 		first = resume(c.id, c.received)
 	}
-	for sent := false; ; {
+	for told := false; ; {
 		s, err := p.read()
+		early := strings.HasPrefix(s, "<presence ") || isPing(s) // the machine may be slow, and then without being late
 		switch m := enabledAs.FindStringSubmatch(s); {
 		case err != nil:
 			return true, nil
-		case s == "<handshake/>" && late:
-		case s == "<handshake/>" || late && !sent && (strings.HasPrefix(s, "<presence ") || isPing(s)):
-			if _, err := io.WriteString(p.c, first); err != nil {
-				return true, nil
+		case early && !told: // what it is told is not of the session
+			c.mu.Lock()
+			clear(c.state)
+			c.late++
+			c.mu.Unlock()
+			if told = true; late {
+				_, err = io.WriteString(p.c, first)
 			}
-			if sent = true; late { // what it has been told is not of the session
-				c.mu.Lock()
-				clear(c.state)
-				c.late++
-				c.mu.Unlock()
-			}
-		case late && (strings.HasPrefix(s, "<presence ") || isPing(s)):
+		case early || s == "<handshake/>" && late:
+		case s == "<handshake/>":
+			_, err = io.WriteString(p.c, first)
 		case m != nil && c.id == "":
 			c.id = m[1]
 			return false, nil
@@ -220,6 +222,9 @@ func (c *resumer) open(p *comp, late bool) (broke bool, err error) {
 			return false, nil
 		default:
 			return false, fmt.Errorf("got %s", s)
+		}
+		if err != nil {
+			return true, nil
 		}
 	}
 }

@@ -13,6 +13,9 @@ const AskAfter = askAfter
 // MaxKept sets how many bytes are kept of sessions without a connection. Call it before Serve.
 func (s *Server) MaxKept(n int) { s.maxKept = n }
 
+// SnapshotWait sets for how long the first element is waited for before presence begins. Call it before there are streams.
+func (s *Server) SnapshotWait(d time.Duration) { s.snapshot = d }
+
 // HoldWait sets for how long the first element of a connection that may resume is waited for. Call it before Serve.
 func (s *Server) HoldWait(d time.Duration) { s.holdWait = d }
 

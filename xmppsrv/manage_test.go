@@ -453,6 +453,7 @@ func TestOtherFirstElementEndsTheOlderSession(t *testing.T) {
 // Who says nothing gets the snapshot, and may still resume.
 func TestLateResume(t *testing.T) {
 	g := start(t)
+	g.srv.SnapshotWait(snapshotSoon)
 	g.allow("ann@example.org", "p1")
 	ann := g.device("ann@example.org", "phone")
 	p := g.connect("chat")
@@ -678,6 +679,7 @@ func TestAppDisabledWhileAway(t *testing.T) {
 // Who takes what it is given and never acknowledges is given no more, and dropped in the end; it can come back.
 func TestPeerThatNeverAcknowledges(t *testing.T) {
 	g := start(t, func(c *setup) { c.PingInterval = 150 * time.Millisecond })
+	g.srv.PongWait(2 * time.Second) // what it sends must be in time
 	p := g.connect("chat")
 	id := p.enable()
 	p.send(ping)
@@ -864,7 +866,7 @@ func (g *gateway) refusedTooMany(app string) {
 // Where connections share an app a dead one refuses a newer one only as long as a ping takes, too.
 func TestShareLimitPingsTheOlder(t *testing.T) {
 	g := start(t, func(c *setup) { c.PingInterval = time.Minute; c.Limits.LinksPerApp = 2 })
-	g.srv.PongWait(50 * time.Millisecond)
+	g.srv.PongWait(time.Second) // within which the living one must answer
 	g.app("team", presence.Share)
 	dead, alive := g.connect("team"), g.connect("team")
 	g.refusedTooMany("team")
@@ -1019,6 +1021,7 @@ func TestLateResumeDoublesNoMessage(t *testing.T) {
 	for _, c := range []presence.Conflict{presence.Replace, presence.Reject, presence.Share} {
 		t.Run(string(c), func(t *testing.T) {
 			g := start(t)
+			g.srv.SnapshotWait(snapshotSoon)
 			g.app("team", c)
 			for _, puid := range []string{"p1", "p2", "p3"} {
 				_, err := g.hub.Allow(presence.Grant{Email: puid + "@example.org", App: "team", PUID: puid, Notify: true}, presence.ByUser)
@@ -1059,6 +1062,7 @@ func TestLateResumeDoublesNoMessage(t *testing.T) {
 // Who neither resumes nor says anything else is asked whether it is there, and gets everything; the older session ends.
 func TestSilentNewcomerGetsEverything(t *testing.T) {
 	g := start(t)
+	g.srv.SnapshotWait(snapshotSoon)
 	g.srv.HoldWait(400 * time.Millisecond)
 	g.allow("ann@example.org", "p1")
 	ann := g.device("ann@example.org", "phone")
@@ -1083,8 +1087,9 @@ func TestSilentNewcomerGetsEverything(t *testing.T) {
 // A connection that broke before it could resume is told nothing that would be lost.
 func TestDeadNewcomerSwallowsNothing(t *testing.T) {
 	g := start(t)
-	g.srv.HoldWait(10 * time.Millisecond)
-	g.srv.PongWait(50 * time.Millisecond)
+	g.srv.SnapshotWait(snapshotSoon)
+	g.srv.HoldWait(time.Second) // within which the living one must resume
+	g.srv.PongWait(time.Second) // and before twice of it the dead one must be seen to be dead
 	g.app("team", presence.Share)
 	_, err := g.hub.Allow(presence.Grant{Email: "ann@example.org", App: "team", PUID: "p1", Notify: true}, presence.ByUser)
 	g.must(err)

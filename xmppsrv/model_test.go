@@ -53,6 +53,7 @@ func (m *model) pick(label string, from []string) string {
 // open starts the gateway, for the first time or again.
 func (m *model) open(t *testing.T) {
 	m.gateway = start(t, func(s *setup) { s.Path, s.Clock, s.Now, s.Linger = m.path, m.clock, m.clock, modelLinger })
+	m.srv.SnapshotWait(250 * time.Millisecond) // apps that only listen are part of it
 	m.app("mail", presence.Replace)
 }
 

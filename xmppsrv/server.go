@@ -64,6 +64,7 @@ type Server struct {
 	pongWait  time.Duration // for any byte after a ping; immutable
 	maxKept   int           // maxKeptBytes; other in tests
 	holdWait  time.Duration // likewise
+	snapshot  time.Duration // snapshotWait; likewise
 
 	listeners *gate.Listeners // closed when Shutdown begins, under mu
 	running   context.Context // ends then too; immutable
@@ -84,6 +85,7 @@ func New(c Config) *Server {
 		pongWait:  min(c.PingInterval, maxPongWait),
 		maxKept:   maxKeptBytes,
 		holdWait:  holdWait,
+		snapshot:  snapshotWait,
 		decoy:     rand.Text(),
 		gate:      gate.New(c.MaxWaiting, c.MaxWaitingPerAddress),
 		running:   running,

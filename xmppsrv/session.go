@@ -68,6 +68,7 @@ func newSession(st *stream, l *presence.Link, serial uint64) *session {
 func (s *session) run() (end, error) {
 	w := newWriter(s.c, s.link, s.out, s.enc, s.srv.cfg.PingInterval, &s.srv.count)
 	w.grace = s.srv.cfg.PingInterval + s.srv.pongWait
+	w.snapshot = s.srv.snapshot
 	if s.began.Held() { // who only listens shows that it is there, and the answer is the first element
 		w.urges = []urge{{s.srv.holdWait, s.c.nudge}, {2 * s.srv.pongWait, s.unhold}}
 	}

@@ -98,6 +98,7 @@ func TestSnapshot(t *testing.T) {
 // Nothing comes before the first element, or a quarter of a second; what changes meanwhile comes once.
 func TestSnapshotWaits(t *testing.T) {
 	g := start(t)
+	g.srv.SnapshotWait(snapshotSoon)
 	g.allow("ann@example.org", "p1")
 	ann := g.device("ann@example.org", "phone")
 	p := g.connect("chat") // and silence: a component that only listens gets its snapshot too

@@ -33,12 +33,13 @@ type sink interface {
 // writer is the only one that writes to a session's connection. All fields belong to its goroutine, and once that
 // has ended to the session's; or they are immutable.
 type writer struct {
-	conn  sink
-	out   *outbox
-	enc   *encoder
-	stall time.Duration // how long a write may take
-	grace time.Duration // how long the component may leave an <r/> without an <a/>
-	count *counters
+	conn     sink
+	out      *outbox
+	enc      *encoder
+	stall    time.Duration // how long a write may take
+	grace    time.Duration // how long the component may leave an <r/> without an <a/>
+	snapshot time.Duration // how long the first element is waited for before presence begins
+	count    *counters
 
 	src source
 	led *ledger   // nil: no stream management
@@ -75,14 +76,14 @@ type request struct {
 }
 
 func newWriter(c sink, src source, out *outbox, enc *encoder, stall time.Duration, count *counters) *writer {
-	w := &writer{conn: c, src: src, out: out, enc: enc, stall: stall, grace: 2 * stall, count: count,
+	w := &writer{conn: c, src: src, out: out, enc: enc, stall: stall, grace: 2 * stall, snapshot: snapshotWait, count: count,
 		updates: make([]presence.Update, takeSlice)}
 	w.o = &w.own
 	return w
 }
 
 // run writes until the stream is to end and returns why; the last words are left to say. The first Take waits until
-// first is closed, at most snapshotWait. closing ends the stream as EndShutdown does.
+// first is closed, at most for w.snapshot. closing ends the stream as EndShutdown does.
 func (w *writer) run(first, closing <-chan struct{}) end {
 	w.await(first, closing)
 	alarm := time.NewTimer(w.stall)
@@ -132,7 +133,7 @@ func (w *writer) urge(first <-chan struct{}) time.Duration {
 // await waits until the first element after the handshake was dealt with, since a <resume/> takes the place of the
 // snapshot.
 func (w *writer) await(first, closing <-chan struct{}) {
-	t := time.NewTimer(snapshotWait)
+	t := time.NewTimer(w.snapshot)
 	defer t.Stop()
 	defer func() {
 		if !isClosed(first) { // else it has joined, or resumes

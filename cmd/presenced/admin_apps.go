@@ -35,9 +35,16 @@ func maskedApp(a presence.App) presence.App {
 }
 
 func (a *admin) listApps(*http.Request) (any, error) {
-	list := []presence.App{}
+	list := []shownApp{}
 	for _, app := range a.hub.Apps() {
-		list = append(list, maskedApp(app))
+		shown, err := a.shownApp(app)
+		if errors.Is(err, presence.ErrNoApp) { // removed meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, shown)
 	}
 	return list, nil
 }
@@ -130,12 +137,13 @@ func (a *admin) showApp(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	stats, err := a.hub.AppStats(app.ID)
-	if err != nil {
-		return nil, err
-	}
-	groups, err := a.store.CountDeviceGroups(app.ID)
-	return shownApp{maskedApp(app), stats, groups}, err
+	return a.shownApp(app)
+}
+
+func (a *admin) shownApp(app presence.App) (shownApp, error) {
+	stats, err1 := a.hub.AppStats(app.ID)
+	groups, err2 := a.store.CountDeviceGroups(app.ID)
+	return shownApp{maskedApp(app), stats, groups}, errors.Join(err1, err2)
 }
 
 // shownApp is an app with how it does.

@@ -152,7 +152,7 @@ func (a *admin) pathGrant(r *http.Request) (email, app string, err error) {
 func noGrant(err error, email, app string) error {
 	if errors.Is(err, presence.ErrNoGrant) || errors.Is(err, presence.ErrNoApp) || errors.Is(err, presence.ErrStranger) {
 		return &apiError{Status: http.StatusNotFound, Text: email + " has no grant for " + quoteShort(app),
-			Hint: "presenced grant list " + email}
+			Hint: `"presenced grant list ` + email + `" shows what there is`}
 	}
 	return err
 }

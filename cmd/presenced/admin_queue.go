@@ -181,8 +181,11 @@ func (a *admin) kick(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n == 0 && device == "" {
+		return nil, notFound("no device of %s is connected", email)
+	}
 	if n == 0 {
-		return nil, notFound("no such device of %s is connected", email)
+		return nil, notFound("the device %s of %s is not connected", device, email)
 	}
 	return map[string]any{"email": email, "device": device, "kicked": n}, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"presenced/presence"
@@ -191,7 +192,9 @@ func (a *admin) listTokens(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.desk().Tokens(email, device)
+	tokens, err := a.desk().Tokens(email, device)
+	slices.SortStableFunc(tokens, func(a, b account.Token) int { return a.Created.Compare(b.Created) })
+	return tokens, err
 }
 
 // newToken is the answer to POST /users/{email}/tokens, the only one that shows a token.

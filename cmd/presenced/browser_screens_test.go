@@ -56,7 +56,7 @@ func screens(w *scene) {
 		p.at("/dashboard")
 		if s.sees == "dinner?" {
 			here(p, "Online")
-			p.seesIn("[data-part=status]", "Family")
+			p.seesIn("[data-part=status]", "Online That is what Family")
 			p.seesIn("#timeline", "online")
 			c.peer.do(do("message", "to", c.addressOf("ann@example.org"), "from", "bob@"+chatDomain, "id", s.name, "body", "Are you up for "+s.sees,
 				"nick", "Bob", "url", "https://chat.example/rooms/1"))

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,10 +64,10 @@ func appAddCommand(c *cli) *cobra.Command {
 		})
 	f := cmd.Flags()
 	f.StringVar(&n.Component, "component", "", "the app's XMPP `DOMAIN`, under which it connects")
-	f.StringVar(&n.URL, "url", "", "the app's home page")
-	f.StringVar(&n.Description, "description", "", "what users are told when the app asks for consent")
+	f.StringVar(&n.URL, "url", "", "`URL` of the app's home page")
+	f.StringVar(&n.Description, "description", "", "`TEXT` that users are shown when the app asks for consent")
 	f.StringArrayVar(&n.Redirects, "redirect", nil, "`URL` to which the grant page may send a user back (repeatable)")
-	f.StringVar(&conflict, "conflict", "replace", "what a second connection does: replace, reject or share")
+	f.StringVar(&conflict, "conflict", "replace", "what a second connection does, `WHICH` is replace, reject or share")
 	return cmd
 }
 
@@ -89,10 +90,22 @@ func (c *cli) printCredentials(got credentials) error {
 }
 
 func (c *cli) appList(ctx context.Context, _ []string) error {
-	t := c.newTable("no apps", "APPID", "NAME", "COMPONENT", "CONFLICT", "ENABLED")
-	return list(ctx, c, "/apps", t, func(a presence.App) []string {
-		return []string{a.ID, a.Name, a.Component, string(a.Conflict), yesNo(!a.Disabled)}
+	t := c.newTable("no apps", "APPID", "NAME", "COMPONENT", "CONFLICT", "ENABLED", "CONNECTED", "WAITING")
+	return list(ctx, c, "/apps", t, func(a shownApp) []string {
+		return []string{a.ID, a.Name, a.Component, string(a.Conflict), yesNo(!a.Disabled), connectedBy(&a), strconv.Itoa(a.Queue)}
 	})
+}
+
+// connectedBy is how an app is connected, each way once: "ccs, component"; "no".
+func connectedBy(a *shownApp) string {
+	by := map[string]bool{}
+	for _, l := range a.Connections {
+		by[l.Kind] = true
+	}
+	if len(by) == 0 {
+		return "no"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(by)), ", ")
 }
 
 func (c *cli) appShow(ctx context.Context, args []string) error {
@@ -102,13 +115,13 @@ func (c *cli) appShow(ctx context.Context, args []string) error {
 			return err
 		}
 		return c.print(a, func(w io.Writer) {
-			facts(w, "appid", a.ID, "name", a.Name, "component", a.Component, "description", a.Description,
+			pairs := []string{"appid", a.ID, "name", a.Name, "component", a.Component, "description", a.Description,
 				"url", a.URL, "conflict", string(a.Conflict), "enabled", yesNo(!a.Disabled),
-				"created", timeText(a.Created), "secret", a.Secret, "api key", a.APIKey)
+				"created", timeText(a.Created), "secret", a.Secret, "api key", a.APIKey}
 			for _, r := range a.Redirects {
-				fmt.Fprintln(w, "redirect    ", cell(r))
+				pairs = append(pairs, "redirect", r)
 			}
-			printDoing(w, &a)
+			facts(w, append(pairs, doing(&a)...)...)
 		})
 	})
 }
@@ -120,29 +133,33 @@ func (c *cli) appSwitch(verb string) func(context.Context, []string) error {
 	}
 }
 
-// printDoing tells people how an app does.
-func printDoing(w io.Writer, a *shownApp) {
+// doing is how an app does, as names and values.
+func doing(a *shownApp) (pairs []string) {
 	if a.Owner != "" {
 		proven := "not yet"
 		if !a.Verified.IsZero() {
 			proven = timeText(a.Verified)
 		}
-		facts(w, "owner", a.Owner, "site", a.Site, "site proven", proven)
+		pairs = append(pairs, "owner", a.Owner, "site", a.Site, "site proven", proven)
 	}
 	if !a.OldSecretUntil.IsZero() {
-		facts(w, "old secret until", timeText(a.OldSecretUntil))
+		pairs = append(pairs, "old secret until", timeText(a.OldSecretUntil))
 	}
-	facts(w, "notifications waiting", strconv.Itoa(a.Queue), "notifications dropped", strconv.FormatUint(a.Dropped, 10),
+	pairs = append(pairs, "notifications waiting", strconv.Itoa(a.Queue), "notifications dropped", strconv.FormatUint(a.Dropped, 10),
 		"messages waiting", strconv.Itoa(a.Upstream), "device groups", strconv.Itoa(a.DeviceGroups))
+	if len(a.Connections) == 0 {
+		pairs = append(pairs, "connected", "no")
+	}
 	for _, l := range a.Connections {
-		fmt.Fprintln(w, "connection  ", l.Kind, cell(l.Address), "since", timeText(l.Since))
+		pairs = append(pairs, "connected", strings.Join(strings.Fields(l.Kind+" "+l.Address+" since "+timeText(l.Since)), " "))
 	}
 	for _, reason := range slices.Sorted(maps.Keys(a.Refused)) {
-		fmt.Fprintln(w, "refused     ", a.Refused[reason], cell(reason))
+		pairs = append(pairs, "refused", fmt.Sprintf("%d %s", a.Refused[reason], reason))
 	}
 	for _, e := range a.LastErrors {
-		fmt.Fprintln(w, "error       ", timeText(e.Time), cell(e.Reason+": "+e.Detail))
+		pairs = append(pairs, "error", timeText(e.Time)+" "+e.Reason+": "+e.Detail)
 	}
+	return pairs
 }
 
 func appRotateCommand(c *cli) *cobra.Command {
@@ -150,7 +167,7 @@ func appRotateCommand(c *cli) *cobra.Command {
 	cmd := command("rotate APPID", "Give an app a new secret and a new API key, and print them", 1, 1,
 		func(ctx context.Context, args []string) error { return c.appRotate(ctx, args[0], overlap) })
 	cmd.ValidArgsFunction = c.completeApps
-	cmd.Flags().DurationVar(&overlap, "overlap", 0, "how long the old ones stay good beside the new, such as 24h")
+	cmd.Flags().Var((*durationFlag)(&overlap), "overlap", "for this `DURATION`, such as 24h, the old ones stay good beside the new (default: not at all)")
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -30,24 +31,21 @@ func (c *cli) configCheck(_ context.Context, args []string) error {
 	if err == nil {
 		err = cfg.Validate(from)
 	}
-	var warnings []*problem
+	warnings := append([]*problem{}, cfg.expired(from, time.Now())...) // a server tells of them when it loads them
 	if err == nil {
-		warnings = cfg.Warnings(from)
+		warnings = append(warnings, cfg.Warnings(from)...)
 	}
 	if !c.json {
-		for _, w := range warnings {
-			fmt.Fprintln(c.stderr, "warning: "+w.Error())
+		for _, p := range warnings {
+			fmt.Fprintln(c.stderr, "presenced: warning:", p)
 		}
 		if err == nil {
 			fmt.Fprintln(c.stdout, "ok")
 		}
 		return err
 	}
-	answer := map[string]any{"ok": err == nil, "errors": append([]*problem{}, problemsOf(err)...)}
-	if len(warnings) > 0 {
-		answer["warnings"] = warnings
-	}
-	if e := c.printJSON(answer); e != nil {
+	problems := append([]*problem{}, problemsOf(err)...)
+	if e := c.printJSON(map[string]any{"ok": err == nil, "errors": problems, "warnings": warnings}); e != nil {
 		return e
 	}
 	if err != nil {

@@ -84,11 +84,11 @@ func notifyCommand(c *cli) *cobra.Command {
 			return c.notify(ctx, n)
 		})
 	f := cmd.Flags()
-	f.StringVar(&n.Message, "message", "", "the `TEXT`")
-	f.StringVar(&n.Source, "source", "", "who it is from (default: the app's name)")
+	f.StringVar(&n.Message, "message", "", "the `TEXT` that is shown")
+	f.StringVar(&n.Source, "source", "", "`WHO` it is from (default: the app's name)")
 	f.StringVar(&n.Action, "action", "", "`URL` that it opens")
 	f.StringVar(&n.Device, "device", "", "only for the device with this `ID`")
-	f.StringVar(&ttl, "ttl", "", "how long it may wait: seconds, or a duration such as 48h; 0: now or never")
+	f.StringVar(&ttl, "ttl", "", "it may wait for this `DURATION`: 48h, or seconds without a unit; 0: now or never (default: limits.ttl_default)")
 	return cmd
 }
 

@@ -68,8 +68,8 @@ type untilFlags struct {
 }
 
 func (u *untilFlags) add(cmd *cobra.Command) {
-	cmd.Flags().DurationVar(&u.length, "for", 0, "how long, such as 1h (default: until it is ended)")
-	cmd.Flags().StringVar(&u.until, "until", "", "until when, such as 2030-01-31T12:00:00Z")
+	cmd.Flags().Var((*durationFlag)(&u.length), "for", "for this `DURATION`, such as 1h (default: until it is ended)")
+	cmd.Flags().StringVar(&u.until, "until", "", "until this `DATE`, such as 2030-01-31T12:00:00Z")
 }
 
 // read is the end as RFC 3339; "": there is none.
@@ -106,9 +106,9 @@ func tokenCommand(c *cli) *cobra.Command {
 	cmd := command("token EMAIL", "Make a token with which a user's devices identify themselves, or for the HTTP API", 1, 1,
 		func(ctx context.Context, args []string) error { return c.tokenAdd(ctx, args[0], n) })
 	cmd.Flags().StringVar(&n.device, "device", "", "only for the device with this `ID`")
-	cmd.Flags().DurationVar(&n.expires, "expires", 0, "how long it is good for, such as 720h (default: for ever)")
+	cmd.Flags().Var((*durationFlag)(&n.expires), "expires", "good for this `DURATION`, such as 720h (default: for ever)")
 	cmd.Flags().StringArrayVar(&n.scopes, "scope", nil, "for the HTTP API and not for devices: it may do `WHAT`, such as devices:read (repeatable); all: everything")
-	cmd.Flags().StringVar(&n.name, "name", "", "what it is for, for lists")
+	cmd.Flags().StringVar(&n.name, "name", "", "`WHAT` it is for, as lists show it")
 
 	var which string
 	ls := command("list EMAIL", "List a user's tokens", 1, 1,
@@ -181,12 +181,15 @@ func (c *cli) tokenAdd(ctx context.Context, email string, n tokenFlags) error {
 		}
 		return c.print(got, func(w io.Writer) {
 			how := "A device sends it as its assertion."
-			facts(w, "email", got.Email, "device", tokenFor(account.Token{Device: got.Device, Name: got.Name, Scopes: got.Scopes}), "token", got.Token,
-				"expires", never(got.Expires))
+			pairs := []string{"email", got.Email, "for", tokenFor(account.Token{Device: got.Device, Name: got.Name, Scopes: got.Scopes}),
+				"token", got.Token, "expires", never(got.Expires)}
 			if len(got.Scopes) > 0 {
 				how = "Programs send it as Authorization: Bearer."
-				facts(w, "scopes", strings.Join(got.Scopes, " "))
+				pairs = append(pairs, "scopes", strings.Join(got.Scopes, " "))
+			} else if got.Device == "" {
+				how += " With it she can sign in to the pages, too."
 			}
+			facts(w, pairs...)
 			fmt.Fprintln(w, "\nThe token is not shown again. "+how)
 		})
 	})
@@ -197,7 +200,10 @@ func tokenFor(v account.Token) string {
 	if len(v.Scopes) > 0 {
 		return strings.TrimSpace("API " + v.Name)
 	}
-	return anyDevice(v.Device)
+	if v.Device == "" {
+		return "any device"
+	}
+	return v.Device
 }
 
 func anyDevice(d string) string {
@@ -219,7 +225,7 @@ func (c *cli) tokenList(ctx context.Context, email, device string) error {
 	if err != nil {
 		return err
 	}
-	t := c.newTable("no tokens", "DEVICE", "HASH", "CREATED", "EXPIRES", "SCOPES")
+	t := c.newTable("no tokens", "FOR", "HASH", "CREATED", "EXPIRES", "SCOPES")
 	return list(ctx, c, pathOf("users", email, "tokens")+query("device", device), t, func(v account.Token) []string {
 		return []string{tokenFor(v), v.Hash[:12], timeText(v.Created), never(v.Expires), strings.Join(v.Scopes, ",")}
 	})
@@ -361,9 +367,9 @@ func allowCommand(c *cli) *cobra.Command {
 	cmd := command("allow EMAIL APPID", "Let an app see a user, in a user's name", 2, 2,
 		func(ctx context.Context, args []string) error { return c.grantAllow(ctx, args[0], args[1], g) })
 	f := cmd.Flags()
-	f.StringArrayVar(&g.windows, "window", nil, `when, such as "mon-fri 21:00-23:00" or "21:00-23:00 Europe/Paris" (repeatable; default: always)`)
+	f.StringArrayVar(&g.windows, "window", nil, "only `WHEN`, such as \"mon-fri 21:00-23:00\" or \"21:00-23:00 Europe/Paris\" (repeatable; default: always)")
 	f.StringVar(&g.tz, "tz", "", "time `ZONE` of the windows, such as Europe/Paris (default UTC)")
-	f.StringVar(&g.until, "until", "", "when the grant ends, such as 2030-01-31T12:00:00Z (default: never)")
+	f.StringVar(&g.until, "until", "", "ends at this `DATE`, such as 2030-01-31T12:00:00Z (default: never)")
 	f.BoolVar(&g.noNotify, "no-notify", false, "presence only, no notifications")
 	f.BoolVar(&g.noStatus, "no-status", false, "notifications only: to the app the person is offline, always")
 	f.BoolVar(&g.noDevices, "no-devices", false, "show one device in place of all")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -82,14 +83,24 @@ func (c *cli) report(err error) int {
 }
 
 func newRoot(c *cli) *cobra.Command {
-	root := group("presenced", "Self-hosted presence and notifications for devices",
-		serveCommand(c), demoCommand(c), appCommand(c), userCommand(c), grantCommand(c), queueCommand(c), deviceCommand(c), groupCommand(c),
-		notifyCommand(c), importCommand(c), exportCommand(c), configCommand(c), statusCommand(c), versionCommand(c))
+	root := group("presenced", "Self-hosted presence and notifications for devices")
+	section(root, "Run it:", serveCommand(c), demoCommand(c), configCommand(c), statusCommand(c), versionCommand(c))
+	section(root, "Who there is, and who may see whom:", appCommand(c), userCommand(c), grantCommand(c), deviceCommand(c), groupCommand(c))
+	section(root, "Notifications:", notifyCommand(c), queueCommand(c))
+	section(root, "Everything in a file:", importCommand(c), exportCommand(c))
 	root.Long = `Presenced keeps the one connection of each device, and tells the apps that its user chose
 whether she is there. Apps join as XMPP components (XEP-0114) and send notifications.
 
 "presenced serve" runs the gateway. The other commands administer it: through the running
 server on the same data folder, or on the data itself when none runs.`
+	root.Example = `  presenced demo                                             see it work
+  presenced serve                                            run it, on this machine only
+  presenced app add Chat --component chat.example.org        an app
+  presenced user token ann@example.org                       a key for Ann's devices
+  presenced grant allow ann@example.org chat                 Ann lets the app see her
+  presenced notify chat ann@example.org --message "Hello"    and it has something to say`
+	root.Version = programVersion().Version
+	root.SetVersionTemplate("presenced {{.Version}}\n")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return withHint(usageError{err}, `see "`+cmd.CommandPath()+` --help"`)
@@ -130,6 +141,36 @@ func asGroup(cmd *cobra.Command) {
 	}
 	cmd.SuggestionsMinimumDistance = 2
 }
+
+// section puts commands under a headline of parent's help.
+func section(parent *cobra.Command, title string, subs ...*cobra.Command) {
+	parent.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, sub := range subs {
+		sub.GroupID = title
+	}
+	parent.AddCommand(subs...)
+}
+
+// durationFlag is a flag's value with a unit; 0: not given. It belongs to the command that has the flag.
+type durationFlag time.Duration
+
+func (d *durationFlag) Set(s string) error {
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		return errors.New("not a duration such as 90m or 24h")
+	}
+	*d = durationFlag(v)
+	return nil
+}
+
+func (d *durationFlag) String() string {
+	if *d == 0 {
+		return ""
+	}
+	return time.Duration(*d).String()
+}
+
+func (*durationFlag) Type() string { return "duration" }
 
 func subNames(cmd *cobra.Command) []string {
 	var names []string

@@ -69,7 +69,22 @@ func (c *Config) isBehindProxy() bool {
 		return false
 	}
 	host, _, err := splitListen(c.HTTP.Listen)
-	return err == nil && isLoopback(host) || u.Scheme == "https" && c.HTTP.TLSCert == ""
+	return err == nil && isLoopback(host) || u.Scheme == "https" && !c.HTTP.tls()
+}
+
+// expired names each certificate whose time is over at now: a server runs with it, and nobody connects.
+func (c *Config) expired(from origins, now time.Time) []*problem {
+	var over []*problem
+	for table, files := range map[string][2]string{
+		"http": {c.HTTP.TLSCert, c.HTTP.TLSKey}, "xmpp": {c.XMPP.TLSCert, c.XMPP.TLSKey}, "ccs": {c.CCS.TLSCert, c.CCS.TLSKey},
+	} {
+		key := table + ".tls_cert"
+		if pair, err := tls.LoadX509KeyPair(files[0], files[1]); err == nil && now.After(pair.Leaf.NotAfter) {
+			over = append(over, &problem{Where: from[key], Key: key, Text: files[0] + " has expired on " + timeText(pair.Leaf.NotAfter)})
+		}
+	}
+	slices.SortFunc(over, func(a, b *problem) int { return strings.Compare(a.Key, b.Key) })
+	return over
 }
 
 // checker collects what is wrong with c.

@@ -47,7 +47,7 @@ func (p *problem) Error() string {
 	return b.String()
 }
 
-// problemsOf takes a joined error apart, for output one by one.
+// problemsOf takes a joined error apart, for output one by one. One that says more than its parts stays whole.
 func problemsOf(err error) []*problem {
 	if err == nil {
 		return nil
@@ -55,7 +55,7 @@ func problemsOf(err error) []*problem {
 	if p, ok := err.(*problem); ok {
 		return []*problem{p}
 	}
-	if j, ok := err.(interface{ Unwrap() []error }); ok {
+	if j, ok := err.(interface{ Unwrap() []error }); ok && errors.Join(j.Unwrap()...).Error() == err.Error() {
 		var all []*problem
 		for _, e := range j.Unwrap() {
 			all = append(all, problemsOf(e)...)

@@ -327,6 +327,9 @@ func TestWarnsOfOneAddressForAll(t *testing.T) {
 		{"TLS here", func(c *Config) {
 			c.Origin, c.HTTP.Listen, c.HTTP.TLSCert = "https://presence.example.org", ":443", "cert.pem"
 		}, false},
+		{"TLS by ACME", func(c *Config) {
+			c.Origin, c.HTTP.Listen, c.HTTP.ACMEHosts = "https://presence.example.org", ":443", []string{"presence.example.org"}
+		}, false},
 		{"named", func(c *Config) {
 			c.Origin, c.HTTP.TrustedProxies = "https://presence.example.org", []string{"127.0.0.1"}
 		}, false},

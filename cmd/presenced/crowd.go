@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -93,4 +94,14 @@ func (c *crowdConn) Close() error {
 		c.crowd.leave(c.addr)
 	}
 	return c.Conn.Close()
+}
+
+// CloseWrite says that nothing more comes, and leaves the other direction open: who ends a connection whose peer still
+// sends needs it, or a reset takes away what was said last.
+func (c *crowdConn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
 }

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"testing"
+
+	"github.com/gorilla/websocket"
 )
 
 // One address has so many connections and no more, until one of them is closed; a trusted proxy is not counted.
@@ -58,5 +61,19 @@ func TestCrowdIsBounded(t *testing.T) {
 		if len(l.open) != 0 {
 			t.Errorf("still counted: %v", l.open)
 		}
+	}
+}
+
+// Who is sent away while it still sends hears why: the connection is not reset behind the last words.
+func TestLastWordsArrive(t *testing.T) {
+	g := startTest(t, testConfig(t))
+	for i := range 20 {
+		d := dialDevice(t, websocket.Dialer{}, "ws://"+g.addrs()["http"], "ann@example.org", fmt.Sprint("phone", i), "dev")
+		for range 1000 {
+			if d.WriteMessage(websocket.TextMessage, []byte(`{"status":"online"}`)) != nil {
+				break // it has heard
+			}
+		}
+		d.wantEnd(40, 4029)
 	}
 }

@@ -35,19 +35,19 @@ but the people. Exits with 0 only if every step happened.`
 			ctx, cancel = context.WithTimeout(ctx, limit)
 			defer cancel()
 		}
-		return c.demo(ctx, httpAddr, xmppAddr, limit)
+		return c.demo(ctx, httpAddr, xmppAddr)
 	}
-	cmd.Flags().DurationVar(&limit, "for", 0, "end after this `DURATION` (default: at Ctrl-C)")
-	cmd.Flags().StringVar(&httpAddr, "http", "127.0.0.1:0", "`ADDR` for devices (default: a free port)")
-	cmd.Flags().StringVar(&xmppAddr, "xmpp", "127.0.0.1:0", "`ADDR` for components (default: a free port)")
+	cmd.Flags().Var((*durationFlag)(&limit), "for", "end after this `DURATION` (default: at Ctrl-C)")
+	cmd.Flags().StringVar(&httpAddr, "http", "127.0.0.1:0", "`ADDR` for devices; port 0 is a free one")
+	cmd.Flags().StringVar(&xmppAddr, "xmpp", "127.0.0.1:0", "`ADDR` for components; port 0 is a free one")
 	return cmd
 }
 
 const (
-	demoPause  = 700 * time.Millisecond // between chapters, for the reader's eyes; nothing waits by it
+	demoPause  = 700 * time.Millisecond // between chapters, for the reader's eyes, at most; nothing waits by it
 	demoLinger = time.Second            // instead of 10 s, so that a lost device is soon seen to go
 	demoDrain  = 300 * time.Millisecond
-	demoWait   = 5 * time.Second // for one expected step
+	demoWait   = 30 * time.Second // for one expected step; a busy machine may take its time
 )
 
 // demo is one showing. Its fields are set up before the story begins; each actor guards its own.
@@ -56,7 +56,6 @@ type demo struct {
 	stage  *stage
 	gate   *gateway
 	dir    string
-	pause  time.Duration
 	steps  []step
 	people map[string]string // tokens by e-mail
 
@@ -73,7 +72,7 @@ type step struct {
 }
 
 // demo runs the story, then lets the devices come and go until ctx ends.
-func (c *cli) demo(ctx context.Context, httpAddr, xmppAddr string, limit time.Duration) (err error) {
+func (c *cli) demo(ctx context.Context, httpAddr, xmppAddr string) (err error) {
 	dir, err := os.MkdirTemp("", "presenced-demo-")
 	if err != nil {
 		return err
@@ -89,10 +88,7 @@ func (c *cli) demo(ctx context.Context, httpAddr, xmppAddr string, limit time.Du
 	if err != nil {
 		return err
 	}
-	d := &demo{c: c, stage: newStage(c.stdout, c.colored(c.stdout)), gate: gate, dir: dir, pause: demoPause, people: map[string]string{}}
-	if chapters := len(d.story()); limit > 0 {
-		d.pause = min(d.pause, limit/time.Duration(3*chapters))
-	}
+	d := &demo{c: c, stage: newStage(c.stdout, c.colored(c.stdout)), gate: gate, dir: dir, people: map[string]string{}}
 	d.opening()
 	told := d.tell(ctx)
 	if told {
@@ -134,17 +130,28 @@ func (d *demo) opening() {
 
 // tell plays the chapters; false: it was stopped before the end.
 func (d *demo) tell(ctx context.Context) bool {
-	for i, ch := range d.story() {
+	story := d.story()
+	for i, ch := range story {
 		d.stage.chapter(i+1, ch.title, ch.about)
 		ch.play(ctx)
-		if !d.rest(ctx, d.pause) {
-			return i == len(d.story())-1
+		if left := len(story) - i - 1; !d.rest(ctx, pause(ctx, left)) {
+			return left == 0
 		}
 		if n := len(d.steps); n > 0 && d.steps[n-1].err != nil {
 			return false // what follows builds on it
 		}
 	}
 	return true
+}
+
+// pause is how long the reader has before the next of so many chapters: less where the demo is to end soon, so that a
+// busy machine leaves out pauses and no chapters.
+func pause(ctx context.Context, chapters int) time.Duration {
+	end, limited := ctx.Deadline()
+	if !limited {
+		return demoPause
+	}
+	return min(demoPause, time.Until(end)/time.Duration(4*chapters+4))
 }
 
 // rest lets the reader catch up; false: the demo is to end.
@@ -320,7 +327,7 @@ func (d *demo) carryOn(ctx context.Context) {
 	d.stage.chapter(0, "And so on", "Ann and Bob come and go. Ctrl-C ends it.")
 	statuses := []string{"online", "unavailable", "offline"}
 	last := map[*demoDevice]string{}
-	for d.rest(ctx, 2*d.pause+demoPause/2) {
+	for d.rest(ctx, 2*demoPause) {
 		dev := []*demoDevice{d.phone, d.laptop, d.bob}[rand.IntN(3)]
 		next := statuses[rand.IntN(len(statuses))]
 		if next != last[dev] {

@@ -113,9 +113,9 @@ ca_file = %q
 	url := "ws://" + g.addrs()["http"]
 	bundle := func(audience string) string {
 		return browseridtest.Bundle{Issuer: world.Addr(), IdP: idp, User: user, Email: "ann@example.org",
-			Audience: audience, Now: time.Now(), For: 3 * time.Second}.String()
+			Audience: audience, Now: time.Now(), For: 5 * time.Second}.String()
 	}
-	soon := issuer.Token(oidctest.Claims{"exp": time.Now().Add(3 * time.Second).Unix()})
+	soon := issuer.Token(oidctest.Claims{"exp": time.Now().Add(5 * time.Second).Unix()})
 	one := dialDevice(t, websocket.Dialer{}, url, "ann@example.org", "oidc", soon)
 	two := dialDevice(t, websocket.Dialer{}, url, "ann@example.org", "browserid", bundle(g.origin))
 	var refused []string

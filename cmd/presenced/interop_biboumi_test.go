@@ -75,6 +75,7 @@ func pong(irc *running) {
 }
 
 func biboumiStays(w *interop) {
+	w.restart(pingsOften)
 	d := w.device("phone")
 	irc := w.biboumi(w.gateway.xmpp)
 	tag := w.joined(irc, "")
@@ -123,6 +124,7 @@ lines:
 // biboumiTalks puts two stanzas on the wire in the gateway's name, as a server would that has clients: Presenced asks
 // no questions and its users join no rooms. What comes of them goes the whole way.
 func biboumiTalks(w *interop) {
+	w.restart(pingsOften)
 	d := w.device("phone")
 	wire := newWire(w.t, w.gateway.xmpp)
 	irc := w.biboumi(wire.addr)

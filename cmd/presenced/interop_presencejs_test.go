@@ -113,6 +113,7 @@ func pageNotified(w *interop) {
 	p.wait(event{Event: "notification", Body: "first", From: appDomain})
 	app.receipt(w, "first")
 	p.do(do("hold"))
+	p.wait(event{Event: "holding"}) // the command and the notification come by different ways
 	app.notify(w, "second")
 	id := p.wait(event{Event: "notification", Body: "second"}).ID
 	w.gateway.kill() // it is not confirmed
@@ -131,6 +132,7 @@ func pageNotified(w *interop) {
 
 // pageRepeats: what was confirmed, but never heard to be, comes again on the wire and not to the page.
 func pageRepeats(w *interop) {
+	w.restart("PRESENCED_DEVICE_LINGER=1m") // it comes back before it is missed
 	line := newNetwork(w.t, w.gateway.http)
 	app := w.rawApp()
 	p := w.page("ack", true, "server", "http://"+line.addr())
@@ -220,9 +222,7 @@ func pageBadToken(w *interop) {
 
 // pageCutOff: nothing closes the connection, nothing comes through it any more.
 func pageCutOff(w *interop) {
-	w.gateway.stop()
-	w.env = append(w.env, "PRESENCED_DEVICE_HEARTBEAT_MIN=1s", "PRESENCED_DEVICE_LINGER=1m")
-	w.gateway = w.again(w.gateway)
+	w.restart("PRESENCED_DEVICE_HEARTBEAT_MIN=1s", "PRESENCED_DEVICE_LINGER=1m")
 	line := newNetwork(w.t, w.gateway.http)
 	app := w.rawApp()
 	p := w.page("server", "ws://"+line.addr(), "heartbeat", 1)

@@ -154,6 +154,9 @@ const (
 	stranger  = "carol@example.org" // is a user, and did not
 )
 
+// pingsOften is for stories of pings: so often a component is asked, and so long it has for the answer.
+const pingsOften = "PRESENCED_XMPP_PING_INTERVAL=3s"
+
 // interop is one story's world: a gateway, an app that friend allowed, and a token for each device.
 type interop struct {
 	t *testing.T
@@ -167,7 +170,7 @@ type interop struct {
 }
 
 func newInterop(t *testing.T, bin string, lib library) *interop {
-	s := newSite(t, bin, "PRESENCED_DEVICE_LINGER=300ms", "PRESENCED_SHUTDOWN_DRAIN=300ms", "PRESENCED_XMPP_PING_INTERVAL=2s")
+	s := newSite(t, bin, "PRESENCED_DEVICE_LINGER=300ms", "PRESENCED_SHUTDOWN_DRAIN=300ms")
 	w := &interop{t: t, site: s, lib: lib}
 	var app struct {
 		AppID, Secret string
@@ -182,6 +185,14 @@ func newInterop(t *testing.T, bin string, lib library) *interop {
 	s.run("", &grant, "grant", "allow", friend, app.AppID)
 	w.secret, w.key, w.token, w.address = app.Secret, app.APIKey, token.Token, grant.Address
 	return w
+}
+
+// restart starts the gateway anew with more in its environment, before anybody is connected.
+func (w *interop) restart(env ...string) {
+	w.t.Helper()
+	w.gateway.stop()
+	w.env = append(w.env, env...)
+	w.gateway = w.serve()
 }
 
 // app starts the foreign component and waits until it is connected.
@@ -517,6 +528,7 @@ func upstream(w *interop) {
 }
 
 func pings(w *interop) {
+	w.restart(pingsOften)
 	app := w.app()
 	app.do(do("ping", "to", "localhost", "id", "q1"))
 	app.next(event{Event: "result", ID: "q1"})
@@ -679,6 +691,7 @@ func deviceSilent(w *interop) {
 }
 
 func deviceReturns(w *interop) {
+	w.restart("PRESENCED_DEVICE_LINGER=1m")
 	app := w.rawApp()
 	d := w.device("phone")
 	app.presence(w, "")

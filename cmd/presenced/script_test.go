@@ -101,14 +101,12 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-const readyWait = 10 * time.Second
-
 // cmdReady is `ready [DATA]`: it waits until the server on the data folder answers, and puts its addresses into
 // $HTTP, $XMPP, $ADMIN and its process into $PID.
 func cmdReady(ts *testscript.TestScript, neg bool, args []string) {
 	cfg := DefaultConfig()
 	cfg.Data = ts.MkAbs(strings.TrimPrefix(arg(append(args, cfg.Data), 0), "./"))
-	ctx, cancel := context.WithTimeout(context.Background(), readyWait)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s, err := waitStatus(ctx, cfg)
 	if err != nil {

@@ -35,6 +35,9 @@ func showFiles(certFile, keyFile string, log *slog.Logger, now func() time.Time)
 		if err != nil {
 			return nil, slog.Attr{}, err
 		}
+		if now().After(cert.Leaf.NotAfter) {
+			log.Warn("the certificate has expired: who connects will refuse it", "file", certFile, "expired", cert.Leaf.NotAfter)
+		}
 		return &cert, slog.Time("expires", cert.Leaf.NotAfter), nil
 	})
 	if err != nil {

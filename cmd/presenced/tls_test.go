@@ -153,6 +153,29 @@ func TestCertificateNeedsTLS12(t *testing.T) {
 	}
 }
 
+// TestCertificateExpired: whoever runs it is told, by the log and by the check of the configuration.
+func TestCertificateExpired(t *testing.T) {
+	certFile, keyFile := writeCertificate(t, t.TempDir(), "old")
+	c := DefaultConfig()
+	c.HTTP.TLSCert, c.HTTP.TLSKey = certFile, keyFile
+	for _, x := range []struct {
+		now  time.Time
+		over bool
+	}{{time.Now(), false}, {time.Now().Add(2 * time.Hour), true}} {
+		var log bytes.Buffer
+		if _, err := showFiles(certFile, keyFile, slog.New(slog.NewTextHandler(&log, nil)), func() time.Time { return x.now }); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(log.String(), "has expired") != x.over {
+			t.Errorf("at %v the log says %q", x.now, log.String())
+		}
+		warned := c.expired(origins{"http.tls_cert": "p.toml:5:1"}, x.now)
+		if (len(warned) == 1) != x.over || x.over && !strings.HasPrefix(warned[0].Error(), "p.toml:5:1: http.tls_cert: "+certFile+" has expired on ") {
+			t.Errorf("at %v the check says %v", x.now, warned)
+		}
+	}
+}
+
 func TestCertificateMissingAtStart(t *testing.T) {
 	if _, err := certificateOf("/nowhere/cert.pem", "/nowhere/key.pem", "", slog.New(slog.DiscardHandler), time.Now); err == nil {
 		t.Error("no error")

@@ -35,7 +35,7 @@ const commands = {
   idle: (c) => report("idle", device.idle(c.since)),
   send: (c) => report("send", device.send(c.app, c.data)),
   consent: (c) => report("consent", device.consent(c.app, c.allow, c.options)),
-  hold: () => (hold = true),
+  hold: () => ((hold = true), tell("holding", {})),
   ack: (c) => ((hold = false), device.ack(c.id)),
   open: () => device.open(),
   close: () => device.close(),

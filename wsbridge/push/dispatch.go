@@ -78,22 +78,10 @@ func (d *desk) step() bool {
 // fill gives the workers that are free something to do, and sets the timer.
 func (d *desk) fill() {
 	now := time.Now()
-	for d.free > 0 && len(d.retries) > 0 && !d.retries[0].at.After(now) {
-		due := heap.Pop(&d.retries).(retry)
-		j := d.users[due.email]
-		if j == nil || !j.lined.Equal(due.at) {
-			continue // it was lined up anew
+	for d.free > 0 && (d.beginLined() || d.beginDue(now)) {
+		if d.free > 0 { // in turn, so that neither keeps the other waiting
+			d.beginDue(now)
 		}
-		if j.lined = (time.Time{}); !j.busy {
-			d.begin(due.email)
-		}
-	}
-	for d.free > 0 {
-		email, ok := d.p.line.Next()
-		if !ok {
-			break
-		}
-		d.begin(email)
 	}
 	if d.p.line.Lost() {
 		d.scan = now
@@ -104,6 +92,31 @@ func (d *desk) fill() {
 		go d.p.lookAtAll()
 	}
 	d.setTimer(now)
+}
+
+// beginLined begins with the first in the line, if there is one.
+func (d *desk) beginLined() bool {
+	email, ok := d.p.line.Next()
+	if ok {
+		d.begin(email)
+	}
+	return ok
+}
+
+// beginDue begins with the next who is to be looked at again, if there is one.
+func (d *desk) beginDue(now time.Time) bool {
+	for len(d.retries) > 0 && !d.retries[0].at.After(now) {
+		due := heap.Pop(&d.retries).(retry)
+		j := d.users[due.email]
+		if j == nil || !j.lined.Equal(due.at) {
+			continue // it was lined up anew
+		}
+		if j.lined = (time.Time{}); !j.busy {
+			d.begin(due.email)
+			return true
+		}
+	}
+	return false
 }
 
 // setTimer sets it to what is due next, unless something else has to happen before that.

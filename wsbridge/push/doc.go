@@ -10,7 +10,8 @@
 //     crash between the two, it may be: the push service replaces the older one, RFC 8030 §5.4.)
 //  3. A push service learns that somebody is wanted and nothing else. What is waiting never leaves by this way.
 //  4. No request goes to an address that is not public, unless that is allowed; a slow, dead or hostile push service
-//     costs one worker for a bounded time, then waits longer and longer.
+//     costs its users a bounded time, then they wait longer and longer. One that answers nobody is asked by one of
+//     them at a time, at most once a minute in the end, and a user whose devices take long makes room for others.
 //
 // # Why the content stays here
 //

@@ -34,7 +34,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
-	patience = 10 * time.Second // for something that must come; never waited for when all is well
+	patience = 60 * time.Second // for something that must come; never waited for when all is well
 	linger   = 10 * time.Second // of the hub's clock
 	ann      = "ann@example.org"
 	origin   = "https://presence.example.org"
@@ -160,7 +160,8 @@ func (f *fixture) visit(email, device string) {
 type device struct {
 	f           *fixture
 	email, name string
-	path        string // at the push service
+	at          *service
+	path        string // there
 	key         *ecdh.PrivateKey
 	auth        [16]byte
 }
@@ -169,7 +170,7 @@ type device struct {
 func (f *fixture) newDevice(email, name string) *device {
 	f.t.Helper()
 	f.serial++
-	d := &device{f: f, email: email, name: name, path: fmt.Sprintf("/push/%d", f.serial)}
+	d := &device{f: f, email: email, name: name, at: f.service, path: fmt.Sprintf("/push/%d", f.serial)}
 	var err error
 	d.key, err = ecdh.P256().GenerateKey(rand.Reader)
 	f.must(err)
@@ -180,7 +181,14 @@ func (f *fixture) newDevice(email, name string) *device {
 // device registers one, and has it leave.
 func (f *fixture) device(email, name string) *device {
 	f.t.Helper()
+	return f.deviceAt(f.service, email, name)
+}
+
+// deviceAt is device for one with this push service.
+func (f *fixture) deviceAt(at *service, email, name string) *device {
+	f.t.Helper()
 	d := f.newDevice(email, name)
+	d.at = at
 	s := f.attach(email, name)
 	f.must(f.pusher.Register(email, name, 0, d.subscription()))
 	s.Close()
@@ -189,7 +197,7 @@ func (f *fixture) device(email, name string) *device {
 
 // subscription is as PushSubscription.toJSON() writes it.
 func (d *device) subscription() []byte {
-	return fmt.Appendf(nil, `{"endpoint":%q,"expirationTime":null,"keys":{"p256dh":%q,"auth":%q}}`, d.f.service.URL+d.path,
+	return fmt.Appendf(nil, `{"endpoint":%q,"expirationTime":null,"keys":{"p256dh":%q,"auth":%q}}`, d.at.URL+d.path,
 		base64.RawURLEncoding.EncodeToString(d.key.PublicKey().Bytes()), base64.RawURLEncoding.EncodeToString(d.auth[:]))
 }
 
@@ -281,7 +289,7 @@ type pushed struct {
 }
 
 func newService(t *testing.T) *service {
-	s := &service{t: t, roots: x509.NewCertPool(), pushes: make(chan pushed, 100)}
+	s := &service{t: t, roots: x509.NewCertPool(), pushes: make(chan pushed, 1000)}
 	s.answers(created)
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)

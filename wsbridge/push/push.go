@@ -94,6 +94,7 @@ type Pusher struct {
 	private, public string // the gateway's key, base64url
 	out             *identity.Outbound
 	line            *presence.Urgent
+	hosts           hosts
 
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
@@ -123,6 +124,7 @@ func New(c Config) (*Pusher, error) {
 		line:  c.Hub.Urgent(),
 		done:  make(chan *job, c.Workers),
 		found: make(chan string), scanned: make(chan struct{}, 1),
+		hosts: hosts{first: c.RetryMin, timeout: c.Timeout, silent: map[string]silence{}},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.owner.Add(1)

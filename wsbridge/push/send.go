@@ -46,7 +46,7 @@ func (p *Pusher) look(j *job) {
 	for i := range subs {
 		for _, m := range missed {
 			if m.Device == subs[i].Device {
-				p.wake(j, &subs[i], m)
+				p.wakeSoon(j, &subs[i], m, begun)
 			}
 		}
 	}
@@ -62,16 +62,44 @@ func (j *job) prune(begun time.Time) {
 	}
 }
 
-// wake wakes one device, unless it was woken and has not been back, or its push service asked us to wait.
-func (p *Pusher) wake(j *job, s *presence.PushSubscription, m presence.Missed) {
-	f := j.fails[s.Device]
-	if f.endpoint != s.Endpoint {
-		f = failure{endpoint: s.Endpoint}
-	}
-	if p.woken(s, m) || f.until.After(time.Now()) || p.ctx.Err() != nil {
+// wakeSoon wakes one device, or lines it up: a look that has taken long makes room for other users.
+func (p *Pusher) wakeSoon(j *job, s *presence.PushSubscription, m presence.Missed, begun time.Time) {
+	if time.Since(begun) < p.cfg.Timeout/2 {
+		p.wake(j, s, m)
 		return
 	}
-	p.settle(j, s, m, f, p.send(s, m))
+	if f, now := j.failureOf(s), time.Now(); !f.until.After(now) {
+		f.until = now
+		j.fails[s.Device] = f
+	}
+}
+
+// failureOf is what is known of the device's failures at the endpoint that it has now.
+func (j *job) failureOf(s *presence.PushSubscription) failure {
+	if f := j.fails[s.Device]; f.endpoint == s.Endpoint {
+		return f
+	}
+	return failure{endpoint: s.Endpoint}
+}
+
+// wake wakes one device, unless it was woken and has not been back, or its push service asked us to wait or answers
+// nobody.
+func (p *Pusher) wake(j *job, s *presence.PushSubscription, m presence.Missed) {
+	f, now := j.failureOf(s), time.Now()
+	if p.woken(s, m) || f.until.After(now) || p.ctx.Err() != nil {
+		return
+	}
+	host := hostOf(s.Endpoint)
+	if wait := p.hosts.ask(host, now); wait > 0 {
+		f.until = now.Add(wait + rand.N(p.cfg.RetryMin)) // not all at once
+		j.fails[s.Device] = f
+		return
+	}
+	a := p.send(s, m)
+	if p.ctx.Err() == nil && !errors.Is(a.err, errRefused) {
+		p.hosts.note(host, a.status != 0, time.Now())
+	}
+	p.settle(j, s, m, f, a)
 }
 
 // woken reports whether the device was woken and has not been back since.

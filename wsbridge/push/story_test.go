@@ -3,6 +3,7 @@ package push_test
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -214,6 +215,59 @@ func TestTarpit(t *testing.T) {
 	}
 	f.stop() // and Close does not wait for it
 	<-stuck
+}
+
+// A push service that answers nobody has the workers for a few attempts, however many use it; then for one at a time.
+// When it answers again, they are woken.
+func TestSilentService(t *testing.T) {
+	silent := newService(t)
+	f := newFixture(t, func(c *push.Config) {
+		c.Roots.AddCert(silent.Certificate())
+		c.Timeout, c.RetryMin, c.RetryMax = 50*time.Millisecond, 500*time.Millisecond, time.Second
+	})
+	silent.answers(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	const users = 20
+	for i := range users {
+		email := fmt.Sprintf("user%d@example.org", i)
+		f.deviceAt(silent, email, "phone")
+		f.notify(email, "", urgent())
+	}
+	f.nothing() // who comes behind them in the line, and has another, has been woken
+	if n := len(silent.pushes); n > users/2 {
+		t.Errorf("%d attempts at the one that is silent", n)
+	}
+	silent.answers(created)
+	f.until(func(s push.Stats) bool { return s.Woken == users+1 })
+}
+
+// A user whose devices take long has a worker for a while, not until all of them are through.
+func TestManySlowDevices(t *testing.T) {
+	const timeout = 2 * time.Second
+	slow := newService(t)
+	f := newFixture(t, func(c *push.Config) {
+		c.Roots.AddCert(slow.Certificate())
+		c.Timeout = timeout
+	})
+	answer := make(chan struct{})
+	slow.answers(func(w http.ResponseWriter, _ *http.Request) {
+		<-answer
+		w.WriteHeader(http.StatusCreated)
+	})
+	for i := range 3 {
+		f.deviceAt(slow, ann, fmt.Sprint("phone", i))
+	}
+	f.notify(ann, "", urgent())
+	begun := (<-slow.pushes).at
+	bob := f.device("bob@example.org", "phone")
+	f.notify(bob.email, "", urgent())
+	time.AfterFunc(time.Until(begun.Add(timeout/2)), func() { close(answer) })
+	his := f.service.expect(bob).at
+	f.until(func(s push.Stats) bool { return s.Woken == 4 })
+	for range 2 {
+		if (<-slow.pushes).at.Before(his) {
+			t.Error("somebody had to wait for all of her devices")
+		}
+	}
 }
 
 // After a restart those are woken who were not, and nobody twice.

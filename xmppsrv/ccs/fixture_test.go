@@ -36,7 +36,7 @@ const (
 	domain = "gw.example"
 	apiKey = "AIza-the-server-key-of-chat"
 	// patience is how long a test waits for what must come. It only runs out when a test fails.
-	patience = 10 * time.Second
+	patience = 60 * time.Second
 )
 
 // gateway is a hub on a real store with a CCS listener on loopback.
@@ -312,7 +312,7 @@ func (g *gateway) dial() *server {
 	c := tls.Client(raw, &tls.Config{RootCAs: g.roots, ServerName: "localhost"})
 	s := &server{g: g, t: g.t, c: c}
 	s.d = xml.NewDecoder(io.TeeReader(c, &s.raw))
-	c.SetReadDeadline(time.Now().Add(patience))
+	s.wait()
 	g.t.Cleanup(func() { c.Close() })
 	return s
 }
@@ -403,6 +403,7 @@ func message(json string) string {
 // header reads the gateway's stream header.
 func (s *server) header() string {
 	s.t.Helper()
+	s.wait()
 	for {
 		tok, err := s.d.Token()
 		if err != nil {
@@ -417,9 +418,13 @@ func (s *server) header() string {
 	}
 }
 
+// wait gives what is read next its time.
+func (s *server) wait() { s.c.SetReadDeadline(time.Now().Add(patience)) }
+
 // next returns the next first-level element as it came; "" at the closing tag.
 func (s *server) next() string {
 	s.t.Helper()
+	s.wait()
 	from := s.d.InputOffset()
 	e, err := s.read()
 	if err != nil {
@@ -512,6 +517,7 @@ func parse(t testing.TB, element string) (p payload) {
 // ends wants the stream to end with this and nothing before it.
 func (s *server) ends(with string) {
 	s.t.Helper()
+	s.wait()
 	from := s.d.InputOffset()
 	for {
 		if _, err := s.d.RawToken(); err != nil {

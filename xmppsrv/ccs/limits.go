@@ -9,6 +9,7 @@ const (
 	maxReceipts    = 100              // kept until they are acknowledged; some servers never do
 	maxHeld        = 1024             // updates that a sender has taken and has no session for
 	maxBefore      = 10_000           // bytes of an element before there is a session: RFC 6120 §13.12
+	maxAnswers     = 64 << 10         // bytes of answers that wait for the writer; then the peer is not read from
 	maxOutbox      = 256 << 10        // bytes waiting to be written, beyond which no messages are added
 	maxWrite       = 256 << 10        // bytes of one write, so that its deadline means something
 	maxEcho        = 4 << 10          // bytes of a payload that a stanza error repeats

@@ -220,9 +220,11 @@ func TestTargetRate(t *testing.T) {
 		s.gcm(`{"to":"p1","message_id":"m"}`)
 		s.want(ack("p1", "m"))
 	}
-	for _, fields := range []string{"", `,"dry_run":true`} {
-		s.gcm(`{"to":"p1","message_id":"m"` + fields + `}`)
-		s.want(nack("p1", "m", "DEVICE_MESSAGE_RATE_EXCEEDED", "Downstream message rate exceeded for this registration id"))
+	for _, to := range []string{"p1", "P1", "p1@gw.example"} { // the same token, however it is spelt
+		for _, fields := range []string{"", `,"dry_run":true`} {
+			s.gcm(`{"to":"` + to + `","message_id":"m"` + fields + `}`)
+			s.want(nack(to, "m", "DEVICE_MESSAGE_RATE_EXCEEDED", "Downstream message rate exceeded for this registration id"))
+		}
 	}
 	s.gcm(`{"to":"p2","message_id":"m"}`)
 	s.want(ack("p2", "m"))

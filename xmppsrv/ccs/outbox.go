@@ -14,30 +14,47 @@ type outbox struct {
 	c      *conn
 	stall  atomic.Int64  // time.Duration that a write may take
 	places chan struct{} // one for each answer that is not written
+	room   chan struct{} // one slot: the writer has taken what waited
 	dead   chan struct{} // closed when nothing is written any more
 	wake   chan struct{} // one slot
 
 	mu      sync.Mutex
 	buf     []byte // guarded by mu
 	answers int    // guarded by mu: how many of those with a place are in buf
+	owed    int    // guarded by mu: their bytes
 	why     end    // guarded by mu: end the stream behind buf
 	over    bool   // guarded by mu: dead is closed, or about to be
 }
 
 func newOutbox(c *conn, stall time.Duration) *outbox {
-	o := &outbox{c: c, places: make(chan struct{}, window), dead: make(chan struct{}), wake: make(chan struct{}, 1)}
+	o := &outbox{c: c, places: make(chan struct{}, window), room: make(chan struct{}, 1), dead: make(chan struct{}), wake: make(chan struct{}, 1)}
 	o.stall.Store(int64(stall))
 	return o
 }
 
-// place waits until there is room for one more answer; false: there never will be.
+// place waits until there is room for one more answer, which may repeat most of a stanza; false: there never will be.
+// It is the reader's.
 func (o *outbox) place() bool {
 	select {
 	case o.places <- struct{}{}:
-		return true
 	case <-o.dead:
 		return false
 	}
+	for o.owes() >= maxAnswers {
+		select {
+		case <-o.room:
+		case <-o.dead:
+			return false
+		}
+	}
+	return true
+}
+
+// owes counts the bytes of answers that the writer has not taken.
+func (o *outbox) owes() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.owed
 }
 
 // add appends what is to be written.
@@ -53,13 +70,18 @@ func (o *outbox) append(b []byte, places int) {
 		return
 	}
 	o.buf = append(o.buf, b...)
-	o.answers += places
+	if o.answers += places; places > 0 {
+		o.owed += len(b)
+	}
 	o.ring()
 }
 
-func (o *outbox) ring() {
+func (o *outbox) ring() { signal(o.wake) }
+
+// signal fills a channel of one slot.
+func signal(c chan struct{}) {
 	select {
-	case o.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -115,13 +137,14 @@ func (o *outbox) run(space func()) end {
 
 // take exchanges what is there for a slice that is empty.
 func (o *outbox) take(buf []byte) (full []byte, answers int, why end) {
-	if cap(buf) > 2*maxOutbox {
+	if cap(buf) > 2*maxAnswers { // what is rare is not kept
 		buf = nil
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	full, answers = o.buf, o.answers
-	o.buf, o.answers = buf[:0], 0
+	o.buf, o.answers, o.owed = buf[:0], 0, 0
+	signal(o.room)
 	return full, answers, o.why
 }
 

@@ -125,12 +125,7 @@ func (s *sender) holdLocked(list []presence.Update, not *session) {
 	s.messages, s.receipts = append(ms, s.messages...), append(rs, s.receipts...)
 }
 
-func (s *sender) ring() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
+func (s *sender) ring() { signal(s.wake) }
 
 // context is what a message to devices does not say itself. An app may be renamed at any time.
 func (s *sender) context() gcm.Context {

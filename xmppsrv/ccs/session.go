@@ -1,6 +1,7 @@
 package ccs
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync"
@@ -217,7 +218,7 @@ func (s *session) accept(a *arrival) {
 
 // notify hands a message to the core; the settler does the waiting.
 func (s *session) notify(sent *gcm.Sent, json []byte) {
-	if !s.send.mayReach(sent.Target()) {
+	if !s.send.mayReach(cmp.Or(sent.Canonical, sent.Target())) { // however it is spelt
 		s.refuse(sent, gcm.TooOften())
 		return
 	}

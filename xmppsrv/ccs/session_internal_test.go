@@ -1,8 +1,12 @@
 package ccs
 
 import (
+	"io"
+	"net"
 	"runtime"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"presenced/presence"
@@ -31,4 +35,31 @@ func TestSessionThatGoesKeepsNothing(t *testing.T) {
 			t.Fatalf("it took %d messages and gave up %d", n, len(list))
 		}
 	}
+}
+
+// Answers repeat what they answer, which may be long. Who sends much of that and reads nothing is not read from, though
+// places are free: what waits for it is bounded in bytes too.
+func TestLongAnswersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		o := newOutbox(&conn{Conn: ours, count: &counters{}}, time.Hour)
+		go o.run(func() {})
+		var added atomic.Int64
+		go func() {
+			for long := make([]byte, maxAnswers); o.place(); added.Add(1) {
+				o.answer(long)
+			}
+		}()
+		synctest.Wait()
+		const most = 2 // one that is being written, one that waits
+		if n := added.Load(); n > most {
+			t.Errorf("%d answers of %d bytes wait", n, maxAnswers)
+		}
+		io.CopyN(io.Discard, theirs, 10*maxAnswers)
+		synctest.Wait()
+		if n := added.Load(); n < 10 || n > 10+most {
+			t.Errorf("%d answers after 10 were read", n)
+		}
+		theirs.Close()
+	})
 }

@@ -166,7 +166,7 @@ func TestNoTLS(t *testing.T) {
 
 // Who does not log in is not waited for, whether he speaks or not.
 func TestSlowLogin(t *testing.T) {
-	g := start(t, func(c *setup) { c.HandshakeTimeout = 50 * time.Millisecond })
+	g := start(t, func(c *setup) { c.HandshakeTimeout = time.Second }) // TLS has to be done by then
 	s := g.dial()
 	s.send(openStream)
 	s.header()
@@ -177,7 +177,12 @@ func TestSlowLogin(t *testing.T) {
 // Connections of a sender, streams without login: all are bounded, and the others notice nothing.
 func TestBounds(t *testing.T) {
 	g := start(t, func(c *setup) { c.MaxConnections, c.MaxWaitingPerAddress = 2, 1 })
-	one, two := g.connect(), g.connect()
+	in := func() *server { // one that is no longer among those without login
+		s := g.connect()
+		g.eventually("nobody waits", func() bool { return g.srv.Stats().Waiting == 0 })
+		return s
+	}
+	one, two := in(), in()
 	three := g.dial()
 	three.send(openStream)
 	three.header()
@@ -308,14 +313,13 @@ func TestKeysOverlap(t *testing.T) {
 	s.ends(streamError("not-authorized", "The app was disabled or its key changed"))
 }
 
-// An address from which too many logins failed has to wait, with good keys too and whatever it says; others need not, and
-// who is in stays. Nothing of what was shown is logged.
+// Where too many logins failed there is another answer to wrong keys, for a while, and the same to all of them; good keys
+// are heard, and elsewhere nothing changes. Nothing of what was shown is logged.
 func TestTooManyFailedLogins(t *testing.T) {
 	g := start(t, func(c *setup) {
 		c.Attempts = identity.NewAttempts(c.Now)
 		c.Attempts.Log = c.Log
 	})
-	inside := g.connect()
 	try := func(id, key string) string {
 		s := g.dial()
 		s.send(openStream)
@@ -334,19 +338,21 @@ func TestTooManyFailedLogins(t *testing.T) {
 		s.send(openStream)
 		s.header()
 		s.want(mechanisms)
-		s.send(auth(id, apiKey))
+		s.send(auth(id, "wrong-key"))
 		s.ends(`<failure xmlns="urn:ietf:params:xml:ns:xmpp-sasl"><temporary-auth-failure/></failure>` +
 			streamError("policy-violation", "Too many attempts from this address have failed"))
 	}
-	inside.fence()
-	g.from = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}
 	g.connect().fence()
-	g.from = nil
-	g.clock.add(time.Second)
-	if got := try("chat", apiKey); got != success {
+	g.from = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}
+	if got := try("chat", "wrong-key"); !strings.Contains(got, "<not-authorized/>") {
 		t.Error(got)
 	}
-	if n := strings.Count(g.log.String(), `msg="identification failed" address=127.0.0.1`); n == 0 || n > 50 {
+	g.from = nil
+	g.clock.add(time.Second)
+	if got := try("chat", "wrong-key"); !strings.Contains(got, "<not-authorized/>") {
+		t.Error(got)
+	}
+	if n := strings.Count(g.log.String(), `msg="identification failed" address=127.0.0.1`); n == 0 || n > 51 {
 		t.Errorf("%d failures were logged", n)
 	}
 }

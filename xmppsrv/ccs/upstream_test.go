@@ -235,7 +235,7 @@ func TestWaitingIsNoRefusal(t *testing.T) {
 
 // A receipt names the device; it waits for the next connection, and whoever never acknowledges one is not held up.
 func TestReceipts(t *testing.T) {
-	g := start(t)
+	g := start(t, func(c *setup) { c.KeepSender = time.Hour })
 	g.allow("ann@example.org", "p1")
 	ann := g.device("ann@example.org", "phone")
 	s := g.connect()

@@ -239,7 +239,7 @@ func (f fields) ttl() (time.Duration, *Error) {
 		text, _ = f.text("time_to_live")
 	}
 	n, err := strconv.ParseFloat(text, 64)
-	if err != nil && n == 0 || text == "" || text[0] > '9' || n != n { // infinities are out of range
+	if err != nil && n == 0 || strings.Trim(text, "0123456789+-.eE") != "" { // infinities are out of range
 		return 0, badType("time_to_live", "java.lang.Number", text)
 	}
 	if n < 0 || n > maxTTL || n != float64(int64(n)) {
