@@ -27,8 +27,10 @@ func (b *bed) known(mark uint64) bool { return b.Sent(once(1<<62, mark)) }
 
 func TestSentOnceOverAnotherConnection(t *testing.T) {
 	b := newBed(t, Options{})
-	if b.send(1, 7) || b.send(1, 7) { // twice over one connection is meant twice
-		t.Error("known on its own connection")
+	for range 2 { // twice over one connection is meant twice
+		if b.send(1, 7) {
+			t.Error("known on its own connection")
+		}
 	}
 	if !b.send(2, 7) || b.send(2, 8) || !b.send(3, 7) {
 		t.Error("not known on another connection, or one of another content is")

@@ -495,9 +495,9 @@ func TestTooManyWithoutHandshakeInAll(t *testing.T) {
 
 // Where too many handshakes failed there is another answer to wrong ones, for a while; good ones are heard.
 func TestTooManyFailedHandshakes(t *testing.T) {
-	skew := new(atomic.Int64)
+	begin, skew := time.Now(), new(atomic.Int64)
 	g := start(t, func(c *setup) {
-		c.Attempts = identity.NewAttempts(func() time.Time { return time.Now().Add(time.Duration(skew.Load())) })
+		c.Attempts = identity.NewAttempts(func() time.Time { return begin.Add(time.Duration(skew.Load())) })
 		c.Attempts.Log = c.Log
 	})
 	try := func(domain, secret string) *comp {
