@@ -291,6 +291,8 @@ func (c *resumer) take(nc net.Conn, s string) error {
 		if state == "gone" {
 			c.hasGone(m[1], fmt.Sprintf("%s at connection %d, calm %v: %s", c.user, c.connections, c.calm.Load(), s))
 		}
+	case isPing(s): // it was slow to resume, and the question was on its way
+		io.WriteString(nc, " ")
 	default:
 		return fmt.Errorf("got %s", s)
 	}

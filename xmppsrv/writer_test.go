@@ -76,7 +76,7 @@ func (r *record) Write(p []byte) (int, error) {
 }
 
 func testWriter(to sink, src source) *writer {
-	return newWriter(to, src, newOutbox(), newEncoder("gw.example", "chat.example"), time.Second, &counters{})
+	return newWriter(to, src, newOutbox(), newEncoder("gw.example", "chat.example"), time.Minute, &counters{})
 }
 
 func closedChan() chan struct{} {

@@ -13,9 +13,7 @@ import (
 // what subscribing answers is made up, and what the gateway pushes is delivered to the worker by the debugging protocol.
 func TestBrowserPush(t *testing.T) {
 	w, s := newInterop(t, buildPresenced(t), library{}), newPushService(t)
-	w.gateway.stop()
-	w.env = append(w.env, s.env()...)
-	w.gateway = w.again(w.gateway)
+	w.restart(s.env()...)
 	origin := "http://" + w.gateway.http
 	p := startBrowser(t).tab(t, "ann", "permissions", []string{"notifications"})
 	p.open(origin+"/", 200)
@@ -53,7 +51,7 @@ func TestBrowserPush(t *testing.T) {
 	var shown []map[string]string
 	wake := `
 		await cdp.send('ServiceWorker.deliverPushMessage', { origin: args.origin, registrationId: registration, data: args.payload })
-		for (const end = Date.now() + 20000; ; await new Promise(ok => setTimeout(ok, 50))) {
+		for (const end = Date.now() + 60000; ; await new Promise(ok => setTimeout(ok, 50))) {
 			let shown = []
 			for (const worker of context.serviceWorkers()) {
 				shown = await worker.evaluate(async () => (await registration.getNotifications()).map(n => ({ title: n.title, body: n.body }))).catch(() => [])

@@ -33,9 +33,7 @@ func TestInteropPush(t *testing.T) {
 	} {
 		t.Run(story.name, func(t *testing.T) {
 			w, s := newInterop(t, bin, library{}), newPushService(t)
-			w.gateway.stop()
-			w.env = append(w.env, s.env()...)
-			w.gateway = w.again(w.gateway)
+			w.restart(s.env()...)
 			story.tell(w, s)
 		})
 	}

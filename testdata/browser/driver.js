@@ -16,7 +16,7 @@ const axeSource = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8'
 const AsyncFunction = (async () => {}).constructor
 const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync']
-const patience = 30000 // ms, as long as any wait takes at most
+const patience = 60000 // ms, as long as any wait takes at most
 
 const pages = new Map() // name → promise of {page, context, complaints}
 
@@ -58,9 +58,9 @@ async function obey (browser, command) {
   return run(known.page, known.context, command.args || {}, axe)
 }
 
-// late fails when a command takes longer than any of its waits may.
+// late fails when a command, which may have several waits, takes far too long.
 function late () {
-  return new Promise((resolve, reject) => setTimeout(reject, 2 * patience, new Error('it does not end')).unref())
+  return new Promise((resolve, reject) => setTimeout(reject, 5 * patience, new Error('it does not end')).unref())
 }
 
 async function answer (browser, command) {

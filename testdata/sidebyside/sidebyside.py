@@ -32,9 +32,9 @@ from servers import HANDSHAKE, SECRET, Ejabberd, Presenced, Prosody  # noqa: E40
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
-ANSWER = 10  # seconds for an answer that must come; it only runs out when something is broken
-END = 2      # seconds for the end of a stream; where it does not come, that is the outcome
-FAR = 4      # seconds for an answer that has not come before a pong
+ANSWER = 60  # seconds for an answer that must come; it only runs out when something is broken
+END = 8      # seconds for the end of a stream; where it does not come, that is the outcome
+FAR = 8      # seconds for an answer that has not come before a pong
 QUIET = 0.2  # seconds without a byte, after which what came counts as all
 FENCE = f"<iq from='{COMPONENT}' to='{SERVER}' type='get' id='fence'><ping xmlns='urn:xmpp:ping'/></iq>".encode()
 TAG = re.compile(rb"""<(/?)([^\s/>]+)(?:[^>"']|"[^"]*"|'[^']*')*>""")
