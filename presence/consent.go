@@ -410,6 +410,9 @@ func (h *Hub) RemoveUser(email string, by Actor) error {
 	if err != nil {
 		return storage(err)
 	}
+	if err := h.leaveDeviceGroups(gs); err != nil { // while it is known by which names
+		return err
+	}
 	_, err = h.endGrants(gs, ending{what: "revoke", by: by, tell: true})
 	sh := h.shard(email)
 	sh.mu.Lock()
@@ -515,8 +518,9 @@ func (h *Hub) findGrant(a *app, p Peer) (g Grant, release func(), err error) {
 	return g, st.RUnlock, nil
 }
 
-// findGrants is findGrant for several peers, with the stripes of all of them held.
-func (h *Hub) findGrants(a *app, all []Addressed) (gs []Grant, release func(), err error) {
+// findGrants is findGrant for several peers, with the stripes of all of them held. Of those the app does not know it
+// returns the zero Grant.
+func (h *Hub) findGrants(a *app, all []Peer) (gs []Grant, release func(), err error) {
 	for {
 		changes := h.changes.Load()
 		if gs, err = h.readGrants(a, all); err != nil {
@@ -538,18 +542,19 @@ func (h *Hub) findGrants(a *app, all []Addressed) (gs []Grant, release func(), e
 	}
 }
 
-func (h *Hub) readGrants(a *app, all []Addressed) ([]Grant, error) {
+func (h *Hub) readGrants(a *app, all []Peer) ([]Grant, error) {
 	gs := make([]Grant, len(all))
-	for i := range all {
-		p := all[i].To
+	for i, p := range all {
 		if (p.PUID == "") == (p.Email == "") {
-			return nil, ErrStranger
+			continue
 		}
 		g, ok, err := h.readGrant(a, p)
-		if !ok || err != nil {
-			return nil, orStranger(err)
+		if err != nil {
+			return nil, storage(err)
 		}
-		gs[i] = g
+		if ok {
+			gs[i] = g
+		}
 	}
 	return gs, nil
 }

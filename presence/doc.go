@@ -31,6 +31,15 @@
 // is open. Where the grant leaves devices out, one that stands for all of them has the views: see whole.go. [Hub.Link] makes the views of those already there, shard by shard under the shard's lock, and so
 // misses none and doubles none.
 //
+// # Whom a notification is for
+//
+// One user, or one of her devices ([Link.Notify]); several at once ([Link.NotifyAll]); who subscribed to topics
+// ([Link.NotifyTopic]); the members of a [DeviceGroup] ([Link.NotifyGroup]). However it came, each one goes through a
+// grant that is looked up with the user's stripe held, and what several get together is one commit.
+//
+// A notification that comes again because its acceptance was lost is known by its [Mark]: what each connection has sent,
+// its [Trail], is remembered in the commit that accepts it.
+//
 // # Who looks
 //
 // [Hub.Watch] shows what happens as [Event]s: with an e-mail that user's own and nobody else's, for her eyes, with ""

@@ -50,7 +50,8 @@ type Hub struct {
 	working    sync.WaitGroup  // the receipts goroutine
 
 	firstSent                               atomic.Uint64 // the lowest number of a message that a device sent to this hub
-	transient                               atomic.Uint64 // numbers of notifications with TTL 0
+	transient                               atomic.Uint64 // numbers of notifications with TTL 0; it begins with the time, so that none comes twice
+	trails                                  atomic.Uint64 // the last one's number
 	published, notified, confirmed, refused atomic.Uint64
 }
 
@@ -70,6 +71,7 @@ func New(c Config) (*Hub, error) {
 	}
 	h.nextWake.Store(int64(maxMoment))
 	h.firstSent.Store(math.MaxUint64)
+	h.transient.Store(uint64(c.Now().UnixNano()) &^ transientSeq)
 	apps, err := c.Store.Apps()
 	if err != nil {
 		return nil, fmt.Errorf("loading apps: %w", err)
@@ -92,7 +94,7 @@ func (h *Hub) now() moment                  { return momentOf(h.cfg.Now()) }
 
 // storage wraps a store's error so that edges know it from a refusal.
 func storage(err error) error {
-	if err == nil || errors.Is(err, ErrStorage) || errors.Is(err, ErrExists) || errors.Is(err, ErrBadValue) || errors.Is(err, ErrFull) {
+	if err == nil || errors.Is(err, ErrStorage) || errors.Is(err, ErrExists) || errors.Is(err, ErrBadValue) || errors.Is(err, ErrFull) || errors.Is(err, ErrNoGroup) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrStorage, err)

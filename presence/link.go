@@ -32,9 +32,9 @@ const (
 
 // Peer is a user, and maybe one of her devices, as an app names them: by PUID or by e-mail, never both.
 type Peer struct {
-	PUID  string
-	Email string // in key form
-	Tag   string // of the device; "": none named
+	PUID  string `json:"puid,omitempty"`
+	Email string `json:"email,omitempty"` // in key form
+	Tag   string `json:"tag,omitempty"`   // of the device; "": none named
 }
 
 // Update is one thing an app is told. Which fields count depends on Kind. Strings are shared and immutable.

@@ -67,6 +67,9 @@ var (
 	ErrNoApp      = errors.New("presence: no such app")                        //
 	ErrNoGrant    = errors.New("presence: no such grant")                      //
 	ErrNoUser     = errors.New("presence: no such user")                       //
+	ErrNoGroup    = errors.New("presence: no such device group")               //
+	ErrNoMember   = errors.New("presence: none of these can be a member")      // strangers all
+	ErrGroupFull  = errors.New("presence: too many members")                   // of a device group; where an app has too many groups it is ErrFull
 	ErrExists     = errors.New("presence: exists already")                     //
 	ErrStorage    = errors.New("presence: storage not available")              // wraps the store's cause
 )

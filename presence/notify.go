@@ -20,7 +20,8 @@ type Message struct {
 	TTL      time.Duration // negative: the default; 0: now or never
 	Collapse string
 	High     bool
-	Dry      bool // accepted or refused as usual, and then forgotten
+	Dry      bool  // accepted or refused as usual, and then forgotten
+	Once     *Once // nil: it is a new one, whatever it says
 }
 
 const (
@@ -72,38 +73,41 @@ func (l *Link) NotifyAll(all []Addressed) (*Delivery, error) {
 		return nil, ErrEnded
 	}
 	h := l.hub
-	gs, release, err := h.findGrants(l.app, all)
+	peers := make([]Peer, len(all))
+	for i := range all {
+		peers[i] = all[i].To
+	}
+	gs, release, err := h.findGrants(l.app, peers)
 	if err != nil {
 		return nil, h.refuse(err, l.app.id, "")
 	}
 	defer release()
+	if slices.ContainsFunc(gs, func(g Grant) bool { return g.Email == "" }) { // before anything of a message is looked at
+		return nil, h.refuse(ErrStranger, l.app.id, "")
+	}
 	ns := make([]*Notification, len(all))
 	for i := range all {
-		device := ""
-		if tag := all[i].To.Tag; tag != "" {
-			if device, err = h.deviceOf(&gs[i], tag); err != nil {
-				return nil, h.refuse(err, l.app.id, "")
-			}
-		}
-		if ns[i], err = h.compose(&gs[i], device, all[i].Message); err != nil {
+		if ns[i], err = h.composeFor(l.app.id, &gs[i], peers[i], all[i].Message); err != nil {
 			return nil, err
 		}
 	}
-	return h.enqueueAll(ns), nil
+	return h.enqueueAll(ns, nil), nil
 }
 
-// enqueueAll hands notifications on. Those that never touch the disk wait for the others.
-func (h *Hub) enqueueAll(ns []*Notification) *Delivery {
-	d := &Delivery{hub: h, n: ns[len(ns)-1], all: ns}
+// enqueueAll hands notifications on, if what once stands for was not sent before. Those that never touch the disk wait
+// for the others.
+func (h *Hub) enqueueAll(ns []*Notification, once *Once) *Delivery {
+	d := &Delivery{hub: h, n: ns[len(ns)-1], all: ns, once: once}
 	var lasting []*Notification
 	for _, n := range ns {
 		if n.isLasting() {
 			lasting = append(lasting, n)
 		}
 	}
-	h.notified.Add(uint64(len(ns)))
 	if len(lasting) > 0 {
-		d.commit = h.cfg.Store.EnqueueAll(lasting)
+		d.commit = h.cfg.Store.EnqueueAll(lasting, once)
+	} else {
+		h.said(once)
 	}
 	return d
 }
@@ -162,16 +166,16 @@ func (h *Hub) notify(g *Grant, device string, m Message) (*Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Delivery{hub: h, n: n}
+	d := &Delivery{hub: h, n: n, once: m.Once}
 	switch {
 	case m.Dry:
-		return d, nil
-	case n.isLasting():
+	case !n.isLasting():
+		d.live = !h.said(m.Once)
+	case m.Once == nil:
 		d.commit = h.cfg.Store.Enqueue(n)
 	default:
-		d.live = true
+		d.commit = h.cfg.Store.EnqueueAll([]*Notification{n}, m.Once)
 	}
-	h.notified.Add(1)
 	return d, nil
 }
 
@@ -293,6 +297,9 @@ type Delivery struct {
 	n      *Notification
 	all    []*Notification // of several: all, n is the last; nil: n alone
 	live   bool            // n never touches the disk, and waits for nothing but its turn
+	once   *Once           // nil: nobody asked
+
+	outcome *Outcome // of one to a device group
 }
 
 // Wait blocks until the notification is accepted: it is on disk, and the user's devices are woken, or it has TTL 0 and is
@@ -304,7 +311,9 @@ func (d *Delivery) Wait() error {
 			return storage(err)
 		}
 	}
+	d.dropOut()
 	switch {
+	case d.once != nil && d.once.Again:
 	case d.all != nil:
 		for _, n := range d.all {
 			d.pass(n)
@@ -317,6 +326,7 @@ func (d *Delivery) Wait() error {
 
 // pass hands an accepted notification to whoever is there.
 func (d *Delivery) pass(n *Notification) {
+	d.hub.notified.Add(1)
 	if n.isLasting() {
 		d.hub.noteQueued(n)
 		d.hub.wakeUser(n)

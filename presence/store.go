@@ -10,10 +10,12 @@ type Store interface {
 	Grants
 	Devices
 	Queue
+	Trails
 	Notices
 	Requests
 	Upstreams
 	Topics
+	DeviceGroups
 	Users
 }
 
@@ -112,8 +114,10 @@ type Queue interface {
 	// The oldest of the same (user, app) goes when Limits.QueuePerApp wait already and is counted in
 	// Dropped; n replaces a waiting one of the same app and collapse key.
 	Enqueue(n *Notification) *Commit
-	// EnqueueAll is Enqueue for several, in their order and in one commit: all or nothing.
-	EnqueueAll(ns []*Notification) *Commit
+	// EnqueueAll is Enqueue for several, in their order and in one commit: all or nothing. With once (it may be nil,
+	// and ns may be empty then), nothing is stored of them where Sent would be true, and that is remembered in the
+	// same commit; once.Again says so when it is done.
+	EnqueueAll(ns []*Notification, once *Once) *Commit
 	// Pending returns those of the user with Seq > after that are for anyone or for device, committed and
 	// not expired, in order, at most max. device "" returns all, whatever device they are for.
 	Pending(email, device string, after uint64, max int) ([]Notification, error)
@@ -138,6 +142,16 @@ type Queue interface {
 	// Urgent tells without I/O until when something of high priority waits for anyone of the user's devices, and for
 	// this one alone (device "": for any one alone); zero: nothing does.
 	Urgent(email, device string) (anyone, alone time.Time)
+}
+
+// Trails remembers what connections of apps have sent, on disk, a bounded number and for a bounded time; see [Trail].
+type Trails interface {
+	// Sent reports whether another trail has the mark.
+	Sent(o *Once) bool
+	// Note adds the mark to its trail, in memory alone.
+	Note(o *Once)
+	// Settle forgets a trail. It does not wait for the disk.
+	Settle(trail uint64)
 }
 
 // Dropped says how many notifications of an app were discarded because its queue was full.

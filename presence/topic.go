@@ -96,6 +96,12 @@ func (l *Link) NotifyTopic(q TopicQuery, m Message) (n int, err error) {
 		return 0, storage(err)
 	}
 	m.Receipt = false // a receipt is about one device
+	once := m.Once    // for all of it: what a crash interrupts is sent again from the beginning
+	m.Once = nil
+	if once != nil && l.hub.cfg.Store.Sent(once) {
+		once.Again = true
+		return 0, l.hub.remember(once, m.TTL > 0)
+	}
 	for i, topic := range topics {
 		for after := (Subscriber{}); ; {
 			if l.Ended() != Alive {
@@ -115,7 +121,7 @@ func (l *Link) NotifyTopic(q TopicQuery, m Message) (n int, err error) {
 			}
 		}
 	}
-	return n, nil
+	return n, l.hub.remember(once, m.TTL > 0)
 }
 
 // notifySubscribers notifies those of the list that are meant, but for those with one of the topics before: they were

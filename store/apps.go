@@ -41,12 +41,15 @@ func (s *Store) PutApp(a presence.App) error {
 		})
 }
 
-// RemoveApp removes the app, the notices that wait for it and the requests it made. presence.ErrNoApp.
+// RemoveApp removes the app, the notices that wait for it, the requests it made and its device groups. presence.ErrNoApp.
 func (s *Store) RemoveApp(id string) error {
 	if err := s.dropNoticesOfApp(id); err != nil {
 		return err
 	}
 	if err := s.dropRequestsOfApp(id); err != nil {
+		return err
+	}
+	if err := s.dropDeviceGroupsOfApp(id); err != nil {
 		return err
 	}
 	return s.update(
@@ -65,6 +68,9 @@ func (s *Store) RemoveApp(id string) error {
 				return err
 			}
 			if _, err := removeRequestsOfApp(tx, id, 0); err != nil {
+				return err
+			}
+			if _, err := removeDeviceGroupsOfApp(tx, id, 0); err != nil {
 				return err
 			}
 			return inApps.of(tx).Delete([]byte(id))

@@ -23,7 +23,7 @@ func (s *Store) CheckConsistency() error {
 			errs = append(errs, err)
 		}
 		for _, check := range []func(*bbolt.Tx) error{s.checkQueue, s.checkDropped, checkApps, checkGrants, checkRequests, checkUpstream, checkTokenIndex,
-			checkNumbering(inAudit, maxAudit), checkNumbering(inActivity, maxActivity), checkSessions, checkTopics, s.checkDevices, checkPush} {
+			checkNumbering(inAudit, maxAudit), checkNumbering(inActivity, maxActivity), checkSessions, checkTopics, s.checkDevices, checkPush, s.checkTrails, checkDeviceGroups} {
 			errs = append(errs, check(tx))
 		}
 		return errors.Join(errs...)

@@ -37,8 +37,8 @@
 //
 // # Key layout
 //
-// Format version 3; a file of version 1, which has neither sessions nor activity, or 2, which has no subscriptions, is
-// brought up when it is opened. 00 is one zero byte; no e-mail, appid, puid or device id contains one (what would is refused).
+// Format version 4; a file of version 1, which has neither sessions nor activity, 2, which has no subscriptions, or 3,
+// which has neither trails nor device groups, is brought up when it is opened. 00 is one zero byte; no e-mail, appid, puid or device id contains one (what would is refused).
 // be64 is big-endian, so that bytes sort as numbers do. A time in a key is be64(Unix seconds, sign bit flipped)
 // be32(nanoseconds).
 //
@@ -63,6 +63,12 @@
 //	topics             appid 00 topic 00 email 00 device    puid of the grant under which the device subscribed
 //	topics_by_user     email 00 appid 00 topic 00 device    the same
 //	devices            email 00 device             JSON presence.DeviceRecord
+//	trails             be64 n                      what one connection of an app sent in one commit: be64 Unix nanoseconds, then
+//	                                               16 bytes for each message; n counts up
+//	device_groups         appid 00 name            JSON presence.DeviceGroup; never without members
+//	device_groups_by_key  appid 00 key             name
+//	device_group_members  local 00 appid 00 name   nothing; local is the PUID or the e-mail of a member
+//	device_group_count    appid                    be64 how many the app has, if any
 //	push               email 00 device             JSON presence.PushSubscription; only of devices that are remembered
 //	push_by_endpoint   SHA-256 of the endpoint     email 00 device
 //	notices            appid 00 be64 id            JSON presence.Notice; 100,000 and 90 days are kept for an app

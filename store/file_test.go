@@ -40,7 +40,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	b.must(b.db.Update(func(tx *bbolt.Tx) error { return inMeta.of(tx).Put([]byte("version"), be64(7)) }))
 	b.must(b.Close())
 	_, err := Open(b.path, b.o)
-	b.wantErr(err, ErrFormat, "format version 7, written by a newer presenced; this one knows up to 3")
+	b.wantErr(err, ErrFormat, "format version 7, written by a newer presenced; this one knows up to 4")
 }
 
 func TestForeignFilesAreRefused(t *testing.T) {

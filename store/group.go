@@ -28,6 +28,9 @@ type group struct {
 	garbage   []uint64            // dead by a purge of this group, still on disk
 	reaped    int                 // of s.garbage, deleted by this group
 	confirmed []confirmed
+	trails    map[uint64]*batch        // what this commit adds to the trails
+	marks     map[presence.Mark]uint64 // the trails of what is in there
+	forgotten int                      // of s.trails.stale, deleted by this group
 
 	enqueued, expired, overflow uint64            // for Stats
 	over                        map[uint32]uint64 // overflow by app
@@ -50,7 +53,8 @@ type confirmed struct {
 }
 
 func newGroup(s *Store) *group {
-	return &group{s: s, added: newLists(), gone: map[uint64]struct{}{}, over: map[uint32]uint64{}}
+	return &group{s: s, added: newLists(), gone: map[uint64]struct{}{}, over: map[uint32]uint64{},
+		trails: map[uint64]*batch{}, marks: map[presence.Mark]uint64{}}
 }
 
 // stage carries out all ops in order.
@@ -70,6 +74,9 @@ func (g *group) stage(tx *bbolt.Tx, ops []op) error {
 	if err := g.reap(); err != nil {
 		return err
 	}
+	if err := g.putTrails(); err != nil {
+		return err
+	}
 	if g.seq != g.queue.Sequence() {
 		return g.queue.SetSequence(g.seq)
 	}
@@ -87,6 +94,9 @@ func (g *group) reset(tx *bbolt.Tx) {
 	g.goneOrder, g.dropped, g.garbage, g.reaped = g.goneOrder[:0], g.dropped[:0], nil, 0
 	clear(g.confirmed)
 	g.confirmed = g.confirmed[:0]
+	clear(g.trails)
+	g.marks = emptied(g.marks)
+	g.forgotten = 0
 	g.enqueued, g.expired, g.overflow = 0, 0, 0
 	clear(g.over)
 	if g.arena = g.arena[:0]; cap(g.arena) > keepArena {
@@ -109,6 +119,7 @@ func (g *group) apply() {
 		ix.setDropped(m.user, m.on)
 	}
 	g.s.garbage = append(g.s.garbage[g.reaped:], g.garbage...)
+	g.s.trails.apply(g.trails, g.forgotten)
 	var n uint64
 	for _, c := range g.confirmed {
 		c.c.Removed = c.removed

@@ -44,8 +44,15 @@ const (
 	inActivity        bucket = "activity"
 	inTopics          bucket = "topics"
 	inTopicsByUser    bucket = "topics_by_user"
-	inPush            bucket = "push"
-	inPushByEndpoint  bucket = "push_by_endpoint"
+	inTrails          bucket = "trails"
+
+	inDeviceGroups       bucket = "device_groups"
+	inDeviceGroupsByKey  bucket = "device_groups_by_key"
+	inDeviceGroupMembers bucket = "device_group_members"
+	inDeviceGroupCount   bucket = "device_group_count"
+
+	inPush           bucket = "push"
+	inPushByEndpoint bucket = "push_by_endpoint"
 )
 
 // allBuckets are made when the file is.
@@ -53,7 +60,8 @@ func allBuckets() []bucket {
 	return []bucket{inMeta, inApps, inAppsByComponent, inUsers, inGrants, inGrantsByApp, inGrantsByPUID, inGrantsByUntil,
 		inAudit, inTokens, inTokensByEmail, inDevices, inNotices, inNoticeSeq, inRequests, inRequestsByApp, inUpstream, inUpstreamByUser, inUpstreamByUntil,
 		inQueue, inDropped, inPurged, inSessions, inSessionsByEmail, inSessionsByUntil, inActivity,
-		inTopics, inTopicsByUser, inPush, inPushByEndpoint}
+		inTopics, inTopicsByUser, inTrails, inPush, inPushByEndpoint,
+		inDeviceGroups, inDeviceGroupsByKey, inDeviceGroupMembers, inDeviceGroupCount}
 }
 
 // of returns the bucket in tx; it exists since Open.

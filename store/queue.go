@@ -18,8 +18,8 @@ func (s *Store) Enqueue(n *presence.Notification) *presence.Commit {
 	return s.committer.hand(op{n: n, user: s.index.user(n.Email)})
 }
 
-// EnqueueAll stores all of ns in one commit; see [presence.Queue].
-func (s *Store) EnqueueAll(ns []*presence.Notification) *presence.Commit {
+// EnqueueAll stores all of ns in one commit, unless once was sent before; see [presence.Queue].
+func (s *Store) EnqueueAll(ns []*presence.Notification, once *presence.Once) *presence.Commit {
 	users := make([]userKey, len(ns))
 	for i, n := range ns {
 		if err := checkKeys("e-mail and appid of a notification", n.Email, n.App); err != nil {
@@ -28,6 +28,9 @@ func (s *Store) EnqueueAll(ns []*presence.Notification) *presence.Commit {
 		users[i] = s.index.user(n.Email)
 	}
 	return s.committer.hand(op{do: func(g *group) error {
+		if once != nil && g.said(once) {
+			return nil
+		}
 		for i, n := range ns {
 			if err := g.enqueue(n, users[i]); err != nil {
 				return err
@@ -142,7 +145,7 @@ func (s *Store) Urgent(email, device string) (anyone, alone time.Time) {
 	return moment(a), moment(b)
 }
 
-// Sweep deletes at most max notifications, messages to apps, sessions, notices and events that have expired at now, in commits
+// Sweep deletes at most max notifications, messages to apps, sessions, notices, events and trails that have expired at now, in commits
 // of at most 1,000, and returns how many. Events are looked through a part at a time, from call to call.
 // Call it again while it returns max. When nothing has expired it writes nothing.
 func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
@@ -164,7 +167,7 @@ func (s *Store) Sweep(now time.Time, max int) (removed int, err error) {
 	if removed == max {
 		return removed, nil
 	}
-	for _, sweep := range []func(time.Time, int) (int, error){s.sweepUpstream, s.sweepSessions, s.sweepNotices, s.trimActivity} {
+	for _, sweep := range []func(time.Time, int) (int, error){s.sweepUpstream, s.sweepSessions, s.sweepNotices, s.trimActivity, s.sweepTrails} {
 		n, err := sweep(now, min(slice, max-removed))
 		if removed += n; err != nil || removed == max {
 			return removed, err

@@ -38,7 +38,7 @@ func (full) Error() string        { return "store: too many for one user" }
 func (full) Is(target error) bool { return target == presence.ErrFull }
 
 // formatVersion is the layout that doc.go describes. A file of an older one is brought to it when it is opened.
-const formatVersion = 3
+const formatVersion = 4
 
 // Options of Open. The zero value works.
 type Options struct {
@@ -93,6 +93,7 @@ type Store struct {
 
 	index     *index
 	committer committer
+	trails    trails
 	counts    counts
 	anonymous atomic.Int64          // sessions of nobody, at most so many
 	sessions  atomic.Int64          // Unix nanoseconds before which no session expires
@@ -125,6 +126,7 @@ func Open(path string, o Options) (*Store, error) {
 	}
 	s := &Store{db: db, path: path, now: o.Now, limits: o.Limits, syncDelay: o.SyncDelay, log: o.Log, index: newIndex()}
 	s.committer.init(o.Backlog)
+	s.trails.init()
 	if err := undamaged(s.load); err != nil {
 		return nil, errors.Join(fmt.Errorf("data file %s: %w", path, err), db.Close())
 	}
@@ -296,6 +298,9 @@ func (s *Store) rebuild(tx *bbolt.Tx) error {
 	s.nextUpstream(tx)
 	s.notices.Store(never)
 	s.nextNotice(tx)
+	if err := s.trails.load(tx); err != nil {
+		return err
+	}
 	return inDropped.of(tx).ForEach(func(k, _ []byte) error {
 		email, _ := splitPair(k)
 		s.index.setDropped(s.index.user(email), true)

@@ -105,6 +105,9 @@ func removeUser(tx *bbolt.Tx, email string, until time.Time) error {
 			return err
 		}
 	}
+	if err := leaveDeviceGroups(tx, prefix); err != nil { // where she is known by e-mail; of PUIDs the hub knows
+		return err
+	}
 	if err := purgeUpstream(tx, prefix); err != nil {
 		return err
 	}

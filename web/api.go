@@ -76,6 +76,7 @@ func (s *Site) apiRoutes(mux *http.ServeMux) {
 		method, path, _ := strings.Cut(rt.pattern, " ")
 		mux.HandleFunc(method+" "+apiRoot+path, a.serve(rt))
 	}
+	a.deviceGroupRoutes(mux)
 	mux.HandleFunc("GET "+apiRoot+"/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Content-Length", strconv.Itoa(len(openAPI)))

@@ -230,6 +230,7 @@ type export struct {
 	Devices       []presence.DeviceInfo `json:"devices"`
 	Grants        []presence.Grant      `json:"grants"`
 	Requests      []presence.Request    `json:"requests"`
+	DeviceGroups  []presence.Membership `json:"device_groups"`
 	Tokens        []presence.Token      `json:"tokens"`
 	Push          []account.Wakeable    `json:"push"`
 	Notifications []waiting             `json:"notifications"`
@@ -271,7 +272,7 @@ func (s *Site) getExport(w http.ResponseWriter, r *http.Request, email string) {
 func (s *Site) export(email string) (*export, error) {
 	st := s.cfg.Store
 	x := &export{Notifications: []waiting{}}
-	var errs [8]error
+	var errs [9]error
 	x.User, _, errs[0] = st.User(email)
 	x.Grants, errs[1] = st.GrantsOf(email)
 	x.Tokens, errs[2] = st.TokensOf(email)
@@ -280,6 +281,7 @@ func (s *Site) export(email string) (*export, error) {
 	x.Requests, errs[5] = s.cfg.Hub.RequestsOf(email)
 	x.Devices, errs[6] = s.cfg.Hub.Devices(email)
 	x.Push, errs[7] = s.desk().Wakeable(email)
+	x.DeviceGroups, errs[8] = s.cfg.Hub.MembershipsOf(email)
 	x.Email = email
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, storageError(err)

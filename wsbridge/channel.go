@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"presenced/identity"
 	"presenced/presence"
 	"presenced/presence/errno"
 )
@@ -114,7 +115,7 @@ func (g *gate) writeFramesLocked(frames []byte, count int) error {
 func (ch *channel) identify(r *request) error {
 	c := ch.c
 	if !ch.accepts(r.key) {
-		return &Error{Errno: errno.Invalid, Cause: errors.New("the key of an app")}
+		return ch.wrongKey()
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -142,6 +143,16 @@ func (ch *channel) identify(r *request) error {
 	}
 	c.b.spawn(ch.watch)
 	return nil
+}
+
+// wrongKey is the answer to one. It is quick to check, so a good one is heard whatever failed at its address.
+func (ch *channel) wrongKey() error {
+	c, why := ch.c, errors.New("the key of an app")
+	if wait, ok := c.b.cfg.Attempts.Allow(c.from.addr()); !ok {
+		return c.tooMany(wait)
+	}
+	c.b.cfg.Attempts.Refused(c.from.addr(), &identity.Error{Kind: identity.Invalid, Cause: why})
+	return &Error{Errno: errno.Invalid, Cause: why}
 }
 
 // nudge pings an app's sockets: one that is dead gives way to the next that comes.

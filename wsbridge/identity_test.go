@@ -142,3 +142,25 @@ func persona(t *testing.T, w *browseridtest.World, now func() time.Time) identit
 	}
 	return v
 }
+
+// The keys of apps are counted with the assertions of devices.
+func TestTooManyWrongKeys(t *testing.T) {
+	f := newFixture(t, func(c *wsbridge.Config) { c.Attempts = identity.NewAttempts(c.Now) })
+	f.addApp("chat", presence.Replace)
+	for i := range 50 {
+		d := f.dialApp([]string{"chat", "none"}[i%2])
+		d.say(`{"action":"auth","token":"guess"}`)
+		d.expect(`{"result":"KO","errno":34,"error":"Invalid assertion","action":"auth"}`)
+		d.ends(4534)
+	}
+	for _, id := range []string{"chat", "none"} {
+		d := f.dialApp(id)
+		d.say(`{"action":"auth","token":"guess"}`)
+		d.expect(`{"result":"KO","errno":40,"error":"slow down","action":"auth","retry_after":1}`)
+		d.ends(4029)
+	}
+	d := f.dial()
+	d.say(`{"email":"ann@example.org","assertion":"dev","status":"online"}`)
+	d.expect(slowDown)
+	f.joinApp("chat") // a good one is heard
+}

@@ -3,6 +3,7 @@ package xmppsrv
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,15 @@ type conn struct {
 
 // errKicked is what Read returns once the stream has ended by itself.
 var errKicked = errors.New("xmppsrv: the stream has ended")
+
+// addr is the peer's address, for its failed handshakes.
+func (c *conn) addr() netip.Addr {
+	t, _ := c.RemoteAddr().(*net.TCPAddr)
+	if t == nil {
+		return netip.Addr{}
+	}
+	return t.AddrPort().Addr()
+}
 
 // live turns liveness on: after patience without a byte ping is called, and pong later the peer counts as dead.
 func (c *conn) live(patience, pong time.Duration, ping func()) {

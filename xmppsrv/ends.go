@@ -28,6 +28,7 @@ const (
 	endNoTo       // the header's to
 	endEarly      // something else before the handshake
 	endHandshake  // bad secret, unknown domain, disabled app: the same
+	endAttempts   // too many from this address have failed
 	endConflict   // connected already, and the app's policy is to refuse the newer one
 	endTooMany    // too many connections share the app
 	endWaiting    // too many streams without handshake
@@ -92,6 +93,7 @@ var ends = [endCount]endRow{
 	endNoTo:       {"no-domain", "improper-addressing", "The stream header must name the component's domain in 'to'"},
 	endEarly:      {"early-stanza", "not-authorized", "A handshake must come first"},
 	endHandshake:  {"bad-handshake", "not-authorized", "The handshake was not accepted"},
+	endAttempts:   {"too-many-failures", "policy-violation", "Too many attempts from this address have failed"},
 	endConflict:   {"conflict", "conflict", "This component is connected already"},
 	endTooMany:    {"too-many", "resource-constraint", "Too many connections of this component"},
 	endWaiting:    {"too-many-waiting", "resource-constraint", "Too many streams without a handshake"},

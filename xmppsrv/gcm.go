@@ -32,11 +32,13 @@ func (s *session) gcm(st *stanza, json []byte) (handled bool) {
 	}
 	m := sent.Msg
 	m.From = from
-	d, err := s.link.Notify(sent.Peer, m)
+	m.Once = s.trail.Once([]byte(from + "\x00" + to + "\x00" + string(json)))
+	d, err := sent.Notify(s.link, m)
 	if err != nil {
 		s.nack(from, to, &sent, gcm.Refused(err))
 		return true
 	}
+	sent.Outcome = d.Outcome()
 	s.srv.count.sent.Add(1)
 	a := arrival{d: d, from: from, to: to, gcm: &sent}
 	if s.led != nil {

@@ -3,6 +3,8 @@ package xmppsrv_test
 import (
 	"strings"
 	"testing"
+
+	"presenced/presence"
 )
 
 // The payload of CCS on a component stream: the token is in it, or is the address; answers come as JSON.
@@ -33,6 +35,10 @@ func TestGCM(t *testing.T) {
 		say(m.to, m.json)
 		c.want(answer(m.to, m.answer))
 	}
+	group, err := g.hub.AddDeviceGroup("chat", "all", []presence.Peer{{PUID: "p1"}})
+	g.must(err)
+	say("gw.example", `{"to":"`+group.Key+`","message_id":"m6"}`)
+	c.want(answer("gw.example", `{"message_type":"ack","from":"`+group.Key+`","message_id":"m6","success":1,"failure":0}`))
 	say("gw.example", `{"a":1}`)
 	if got := c.next(); !strings.Contains(got, "type='error'") || !strings.Contains(got, "bad-request") {
 		t.Error(got)
@@ -41,7 +47,7 @@ func TestGCM(t *testing.T) {
 	c.fence()
 	o, err := ann.Next(10)
 	g.must(err)
-	if len(o.Notifications) != 2 || o.Notifications[0].Message != "hi" || o.Notifications[0].Source != "chat" || string(o.Notifications[1].Data) != `{"a":"1"}` {
+	if len(o.Notifications) != 3 || o.Notifications[0].Message != "hi" || o.Notifications[0].Source != "chat" || string(o.Notifications[1].Data) != `{"a":"1"}` {
 		t.Fatalf("%+v", o.Notifications)
 	}
 	ann.Confirm([]uint64{o.Notifications[0].Seq})
@@ -61,5 +67,24 @@ func TestGCMIsCounted(t *testing.T) {
 	}
 	if !strings.Contains(all, "h='1'") {
 		t.Error(all)
+	}
+}
+
+// What comes again over the next connection, because its ack was lost, is acknowledged and nothing else.
+func TestGCMSentAgain(t *testing.T) {
+	g := start(t)
+	g.allow("ann@example.org", "p1")
+	ann := g.device("ann@example.org", "phone")
+	for range 2 {
+		c := g.connect("chat")
+		c.hello()
+		c.next() // ann is there
+		c.send("<message from='chat.example' to='p1@gw.example'><gcm xmlns='google:mobile:data'>{\"message_id\":\"m\"}</gcm></message>")
+		c.want("<message from='p1@gw.example' to='chat.example'><gcm xmlns='google:mobile:data'>" +
+			`{"message_type":"ack","from":"p1@gw.example","message_id":"m","registration_id":"p1"}</gcm></message>`)
+		c.c.Close()
+	}
+	if o, err := ann.Next(10); err != nil || len(o.Notifications) != 1 {
+		t.Errorf("%+v, %v", o.Notifications, err)
 	}
 }

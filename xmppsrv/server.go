@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"presenced/identity"
 	"presenced/presence"
 	"presenced/xmppsrv/adhoc"
 	"presenced/xmppsrv/gate"
@@ -26,6 +27,7 @@ type Config struct {
 	ResumeTimeout    time.Duration // how long a lost stream can be resumed (XEP-0198), by Now
 	ShowVersion      bool          // whether XEP-0092 is answered
 	Version          string
+	Attempts         *identity.Attempts // limits failed handshakes for each address, with those of other doors; nil: no limit
 	Log              *slog.Logger
 	Now              func() time.Time // for what is told; deadlines of sockets are real time
 	Commands         *adhoc.Engine    // for administrators (XEP-0050); nil: there are none
@@ -187,11 +189,7 @@ func (s *Server) serve(c *conn, pass gate.Pass) {
 // ended notes the end of a stream that never became a session. What the peer sent is not logged: it may be a secret.
 func (s *Server) ended(c *conn, why end, err error) {
 	s.count.ends[why].Add(1)
-	level := slog.LevelDebug
-	if why == endHandshake {
-		level = slog.LevelWarn
-	}
-	s.cfg.Log.Log(context.Background(), level, "component refused", "address", c.RemoteAddr().String(), "reason", why.String(), "error", err)
+	s.cfg.Log.Debug("component refused", "address", c.RemoteAddr().String(), "reason", why.String(), "error", err)
 }
 
 // turnAway tells a connection that there are too many.

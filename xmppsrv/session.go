@@ -24,9 +24,10 @@ type session struct {
 	appID  string // immutable
 	serial uint64 // which of the server's sessions it is; immutable
 
-	began *presence.Link // the connection's own; immutable
-	link  *presence.Link // owned by the reader; changes when an older stream is resumed
-	led   *ledger        // owned by the reader; nil: no stream management
+	began *presence.Link  // the connection's own; immutable
+	trail *presence.Trail // what was sent with the payload of CCS; immutable
+	link  *presence.Link  // owned by the reader; changes when an older stream is resumed
+	led   *ledger         // owned by the reader; nil: no stream management
 
 	going context.Context // what the reader does for the component ends with it; immutable
 	halt  context.CancelFunc
@@ -50,7 +51,7 @@ type arrival struct {
 
 func newSession(st *stream, l *presence.Link, serial uint64) *session {
 	s := &session{
-		srv: st.srv, c: st.c, r: st.r, began: l, link: l, serial: serial,
+		srv: st.srv, c: st.c, r: st.r, began: l, link: l, trail: l.Trail(), serial: serial,
 		gw: st.srv.cfg.Domain, app: l.App().Component, appID: l.App().ID,
 		enc: newEncoder(st.srv.cfg.Domain, l.App().Component), out: newOutbox(),
 		first:    make(chan struct{}),
@@ -93,6 +94,9 @@ func (s *session) run() (end, error) {
 	<-settled // what failed is told before the stream ends
 	s.out.finish(endOf(err))
 	why := s.conclude(w, <-wrote, err)
+	if why == endClosed { // as in package ccs
+		s.trail.Settle()
+	}
 	if w.tellErr != nil {
 		s.srv.cfg.Log.Warn("what an app was told is told again", "app", s.appID, "error", w.tellErr)
 	}

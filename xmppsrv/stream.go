@@ -10,6 +10,7 @@ import (
 	"io"
 	"time"
 
+	"presenced/identity"
 	"presenced/presence"
 	"presenced/xmppsrv/xmlstream"
 )
@@ -56,7 +57,12 @@ func (st *stream) handshake() (*session, error) {
 	}
 	app, ok := st.authenticate(bytes.TrimSpace(e.Text()))
 	if !ok {
-		return nil, &streamError{why: endHandshake, cause: errors.New("for " + st.domain)}
+		if _, may := st.srv.cfg.Attempts.Allow(st.c.addr()); !may { // a digest is quick to check, so a good one is always heard
+			return nil, &streamError{why: endAttempts}
+		}
+		why := &streamError{why: endHandshake, cause: errors.New("for " + st.domain)}
+		st.srv.cfg.Attempts.Refused(st.c.addr(), &identity.Error{Kind: identity.Invalid, Cause: why})
+		return nil, why
 	}
 	return st.link(app)
 }

@@ -9,9 +9,11 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"presenced/identity"
 	"presenced/presence"
 )
 
@@ -488,5 +490,33 @@ func TestTooManyWithoutHandshakeInAll(t *testing.T) {
 	c.ends(streamError("resource-constraint", "Too many streams without a handshake"))
 	if s := g.srv.Stats(); s.Waiting != 1 || s.Ended["too-many-waiting"] != 1 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// Where too many handshakes failed there is another answer to wrong ones, for a while; good ones are heard.
+func TestTooManyFailedHandshakes(t *testing.T) {
+	begin, skew := time.Now(), new(atomic.Int64)
+	g := start(t, func(c *setup) {
+		c.Attempts = identity.NewAttempts(func() time.Time { return begin.Add(time.Duration(skew.Load())) })
+		c.Attempts.Log = c.Log
+	})
+	try := func(domain, secret string) *comp {
+		c := g.dial()
+		c.name = domain
+		c.open()
+		c.send("<handshake>" + c.digest(secret) + "</handshake>")
+		return c
+	}
+	for i := range 50 {
+		try([]string{"chat.example", "none.example"}[i%2], "wrong").ends(streamError("not-authorized", "The handshake was not accepted"))
+	}
+	for _, domain := range []string{"chat.example", "none.example"} {
+		try(domain, "wrong").ends(streamError("policy-violation", "Too many attempts from this address have failed"))
+	}
+	try("chat.example", secret).want("<handshake/>")
+	skew.Add(int64(time.Second))
+	try("chat.example", "wrong").ends(streamError("not-authorized", "The handshake was not accepted"))
+	if !strings.Contains(g.log.String(), `msg="identification failed" address=127.0.0.1`) {
+		t.Error("nothing was logged")
 	}
 }

@@ -68,6 +68,7 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("GET /queue/{email}/items", a.showQueue)
 	mux.HandleFunc("DELETE /queue/{email}", answer(a.purgeQueue))
 
+	mux.HandleFunc("GET /groups", a.listGroups)
 	mux.HandleFunc("GET /devices", answer(a.listDevices))
 	mux.HandleFunc("POST /devices/kick", answer(a.kick))
 	mux.HandleFunc("POST /notify", answer(a.notify))

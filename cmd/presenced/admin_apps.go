@@ -37,14 +37,14 @@ func maskedApp(a presence.App) presence.App {
 func (a *admin) listApps(*http.Request) (any, error) {
 	list := []shownApp{}
 	for _, app := range a.hub.Apps() {
-		stats, err := a.hub.AppStats(app.ID)
+		shown, err := a.shownApp(app)
 		if errors.Is(err, presence.ErrNoApp) { // removed meanwhile
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, shownApp{maskedApp(app), stats})
+		list = append(list, shown)
 	}
 	return list, nil
 }
@@ -137,17 +137,20 @@ func (a *admin) showApp(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	stats, err := a.hub.AppStats(app.ID)
-	if err != nil {
-		return nil, err
-	}
-	return shownApp{maskedApp(app), stats}, nil
+	return a.shownApp(app)
+}
+
+func (a *admin) shownApp(app presence.App) (shownApp, error) {
+	stats, err1 := a.hub.AppStats(app.ID)
+	groups, err2 := a.store.CountDeviceGroups(app.ID)
+	return shownApp{maskedApp(app), stats, groups}, errors.Join(err1, err2)
 }
 
 // shownApp is an app with how it does.
 type shownApp struct {
 	presence.App
 	presence.AppStats
+	DeviceGroups int `json:"device_groups"`
 }
 
 func (a *admin) enableApp(r *http.Request) (any, error)  { return a.switchApp(r, false) }

@@ -30,6 +30,7 @@ type imported struct {
 	Tokens int `json:"tokens"`
 	Grants int `json:"grants"`
 	Users  int `json:"users,omitempty"`
+	Groups int `json:"groups,omitempty"` // of devices
 }
 
 func (i *imported) add(n imported) {
@@ -38,6 +39,7 @@ func (i *imported) add(n imported) {
 	i.Tokens += n.Tokens
 	i.Grants += n.Grants
 	i.Users += n.Users
+	i.Groups += n.Groups
 }
 
 // lineError is what is wrong with one line of an import; the lines before it are on disk.
@@ -88,6 +90,7 @@ type importer struct {
 	tokens []at[presence.Token]
 	grants []at[presence.Grant]
 	users  []at[presence.User]
+	groups []at[presence.DeviceGroup]
 	seen   map[string]bool // keys of this batch: a second record of the same thing starts a new one
 }
 
@@ -139,8 +142,10 @@ func (im *importer) take(line []byte) error {
 		return im.takeGrant(body)
 	case "user":
 		return im.takeUser(body)
+	case "group":
+		return im.takeGroup(body)
 	}
-	return fmt.Errorf("unknown record %q; known are app, user, token, grant", kind)
+	return fmt.Errorf("unknown record %q; known are app, user, token, grant, group", kind)
 }
 
 // openRecord takes {"kind":{...}} apart.
@@ -353,8 +358,14 @@ func (im *importer) flush() error {
 	if err != nil {
 		return err
 	}
-	im.done.add(imported{Lines: im.n, Apps: len(im.apps), Tokens: len(im.tokens), Grants: len(im.grants), Users: len(im.users)})
+	for _, g := range im.groups { // behind the grants
+		if err := im.a.hub.PutDeviceGroup(g.v); err != nil {
+			return &lineError{g.line, err}
+		}
+	}
+	im.done.add(imported{Lines: im.n, Apps: len(im.apps), Tokens: len(im.tokens), Grants: len(im.grants), Users: len(im.users), Groups: len(im.groups)})
 	im.n, im.apps, im.users, im.tokens, im.grants = 0, im.apps[:0], im.users[:0], im.tokens[:0], im.grants[:0]
+	im.groups = im.groups[:0]
 	clear(im.seen)
 	return nil
 }
@@ -388,7 +399,7 @@ func together[T any](records []at[T], put func([]T) error) error {
 	return nil
 }
 
-// export writes apps, tokens and grants, and users who are disabled or invisible, in the form that import reads.
+// export writes apps, tokens, grants and device groups, and users who are disabled or invisible, in the form that import reads.
 func (a *admin) export(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := bufio.NewWriterSize(w, 64<<10)
@@ -432,7 +443,7 @@ func (a *admin) exportAll(out *bufio.Writer) error {
 	if err != nil {
 		return err
 	}
-	return a.store.EachGrant("", func(g presence.Grant) error {
+	err = a.store.EachGrant("", func(g presence.Grant) error {
 		if g.Ended(a.now()) {
 			return nil // as good as gone
 		}
@@ -441,6 +452,10 @@ func (a *admin) exportAll(out *bufio.Writer) error {
 		}
 		return emit("grant", g)
 	})
+	if err != nil {
+		return err
+	}
+	return a.store.EachDeviceGroup("", func(g presence.DeviceGroup) error { return emit("group", groupViewOf(g)) })
 }
 
 func tokenRecordOf(t presence.Token) tokenRecord {

@@ -103,6 +103,7 @@ type userExport struct {
 	Activity      []presence.Event      `json:"activity"`     // newest first
 	Sessions      []presence.WebSession `json:"web_sessions"` // on the pages
 	Push          []account.Wakeable    `json:"push"`
+	DeviceGroups  []presence.Membership `json:"device_groups"`
 }
 
 func (a *admin) exportUser(r *http.Request) (any, error) {
@@ -130,7 +131,9 @@ func (a *admin) exportUser(r *http.Request) (any, error) {
 	x.Sessions = append([]presence.WebSession{}, sessions...)
 	push, err3 := a.desk().Wakeable(u.Email)
 	x.Push = push
-	return x, errors.Join(err, err1, err2, err3)
+	groups, err4 := a.hub.MembershipsOf(u.Email)
+	x.DeviceGroups = groups
+	return x, errors.Join(err, err1, err2, err3, err4)
 }
 
 // hideUser takes ?until=.

@@ -146,7 +146,7 @@ func doing(a *shownApp) (pairs []string) {
 		pairs = append(pairs, "old secret until", timeText(a.OldSecretUntil))
 	}
 	pairs = append(pairs, "notifications waiting", strconv.Itoa(a.Queue), "notifications dropped", strconv.FormatUint(a.Dropped, 10),
-		"messages waiting", strconv.Itoa(a.Upstream))
+		"messages waiting", strconv.Itoa(a.Upstream), "device groups", strconv.Itoa(a.DeviceGroups))
 	if len(a.Connections) == 0 {
 		pairs = append(pairs, "connected", "no")
 	}

@@ -48,6 +48,9 @@ func (c *cli) importFile(ctx context.Context, args []string) error {
 		return c.print(done, func(w io.Writer) {
 			fmt.Fprintf(w, "imported %s, %s, %s", plural(done.Apps, "app"), plural(done.Tokens, "token"),
 				plural(done.Grants, "grant"))
+			if done.Groups > 0 {
+				fmt.Fprintf(w, ", %s", plural(done.Groups, "device group"))
+			}
 			if done.Users > 0 {
 				fmt.Fprintf(w, ", %s", plural(done.Users, "user"))
 			}

@@ -85,7 +85,7 @@ func (c *cli) report(err error) int {
 func newRoot(c *cli) *cobra.Command {
 	root := group("presenced", "Self-hosted presence and notifications for devices")
 	section(root, "Run it:", serveCommand(c), demoCommand(c), configCommand(c), statusCommand(c), versionCommand(c))
-	section(root, "Who there is, and who may see whom:", appCommand(c), userCommand(c), grantCommand(c), deviceCommand(c))
+	section(root, "Who there is, and who may see whom:", appCommand(c), userCommand(c), grantCommand(c), deviceCommand(c), groupCommand(c))
 	section(root, "Notifications:", notifyCommand(c), queueCommand(c))
 	section(root, "Everything in a file:", importCommand(c), exportCommand(c))
 	root.Long = `Presenced keeps the one connection of each device, and tells the apps that its user chose

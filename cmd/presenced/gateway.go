@@ -61,7 +61,7 @@ type gateway struct {
 	site    *web.Site
 
 	oidc     []*identity.OIDC   // where people sign in; immutable, as are the next two
-	attempts *identity.Attempts // one limit for devices and pages
+	attempts *identity.Attempts // one limit for all doors
 	verifier identity.Verifier
 
 	bound   map[string]net.Listener // by the names of listenerNames
@@ -328,10 +328,10 @@ func (g *gateway) wire() error {
 	g.xmpp = xmppsrv.New(xmppsrv.Config{
 		Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
 		PingInterval: x.PingInterval.Duration, ResumeTimeout: x.ResumeTimeout.Duration,
-		ShowVersion: x.ShowVersion, Version: programVersion().Version, Log: g.log, Now: time.Now, Commands: engine,
+		ShowVersion: x.ShowVersion, Version: programVersion().Version, Attempts: g.attempts, Log: g.log, Now: time.Now, Commands: engine,
 	})
 	g.ccs = ccs.New(ccs.Config{Hub: g.hub, Domain: g.cfg.Domain, MaxStanza: x.MaxStanza, HandshakeTimeout: x.HandshakeTimeout.Duration,
-		WriteTimeout: x.PingInterval.Duration, TargetBurst: g.cfg.CCS.Burst, TargetRate: g.cfg.CCS.Rate, Log: g.log, Now: time.Now})
+		WriteTimeout: x.PingInterval.Duration, TargetBurst: g.cfg.CCS.Burst, TargetRate: g.cfg.CCS.Rate, Attempts: g.attempts, Log: g.log, Now: time.Now})
 	return nil
 }
 

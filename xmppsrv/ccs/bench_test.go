@@ -52,14 +52,22 @@ func (w *stopwatch) report(b *testing.B) {
 	}
 }
 
-// timedStore notes when a notification is accepted: the moment its commit ends.
+// timedStore notes when a notification is accepted: the moment its commit ends. Over CCS they come one by one too.
 type timedStore struct {
 	presence.Store
 	watch *stopwatch
 }
 
 func (s *timedStore) Enqueue(n *presence.Notification) *presence.Commit {
-	c, out, id := s.Store.Enqueue(n), presence.NewCommit(), n.Ref
+	return s.timed(s.Store.Enqueue(n), n.Ref)
+}
+
+func (s *timedStore) EnqueueAll(ns []*presence.Notification, once *presence.Once) *presence.Commit {
+	return s.timed(s.Store.EnqueueAll(ns, once), ns[0].Ref)
+}
+
+func (s *timedStore) timed(c *presence.Commit, id string) *presence.Commit {
+	out := presence.NewCommit()
 	go func() {
 		err := c.Wait()
 		s.watch.begin(id)

@@ -3,6 +3,7 @@ package ccs
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,15 @@ type conn struct {
 
 // errKicked is what Read returns once the stream has ended by itself.
 var errKicked = errors.New("ccs: the stream has ended")
+
+// addr is the peer's address, for its failed logins.
+func (c *conn) addr() netip.Addr {
+	t, _ := c.RemoteAddr().(*net.TCPAddr)
+	if t == nil {
+		return netip.Addr{}
+	}
+	return t.AddrPort().Addr()
+}
 
 // Read reads what there is.
 func (c *conn) Read(p []byte) (int, error) {

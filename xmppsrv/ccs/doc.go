@@ -4,7 +4,8 @@
 // It promises:
 //
 //  1. A message that was acknowledged is on disk. One that was not, on a connection that broke, may be sent again on the
-//     next: where it had been accepted and nobody could say so any more, it is not delivered twice.
+//     next: where it had been accepted it is acknowledged and not delivered twice, whether the ack was never written
+//     or lost on the wire, and also where the gateway was killed meanwhile (see [presence.Trail]).
 //  2. A message from a device comes until it is acknowledged, under the same (from, message_id), on one connection at a
 //     time.
 //  3. Who sends too much is not read from; who reads too little gets no more. Neither is disconnected for it.

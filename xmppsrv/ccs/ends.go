@@ -26,6 +26,7 @@ const (
 	endNoHeader   // the first element is no stream
 	endEarly      // something else before SASL or bind
 	endTries      // too many attempts at SASL
+	endAttempts   // too many from this address have failed
 	endTooMany    // connections of the sender
 	endWaiting    // too many streams without a resource
 	endWaitingOne // too many of them from one address
@@ -62,6 +63,7 @@ var ends = [endCount]endRow{
 	endNoHeader:   {"no-header", "bad-format", "A stream header was expected"},
 	endEarly:      {"early-stanza", "not-authorized", "SASL and then a resource must come first"},
 	endTries:      {"too-many-tries", "policy-violation", "Too many attempts"},
+	endAttempts:   {"too-many-failures", "policy-violation", "Too many attempts from this address have failed"},
 	endTooMany:    {"too-many", "resource-constraint", "Too many connections of this sender"},
 	endWaiting:    {"too-many-waiting", "resource-constraint", "Too many streams without a login"},
 	endWaitingOne: {"too-many-waiting-from-address", "policy-violation", "Too many streams without a login from this address"},

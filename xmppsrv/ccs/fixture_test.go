@@ -46,7 +46,9 @@ type gateway struct {
 	db    *store.Store
 	srv   *ccs.Server
 	addr  string
-	pipes *pipes // nil: TCP
+	from  net.Addr // where connections come from; nil: anywhere
+	path  string   // of the data file
+	pipes *pipes   // nil: TCP
 	roots *x509.CertPool
 	log   *logged
 	clock *clock
@@ -161,6 +163,7 @@ func start(t testing.TB, change ...func(*setup)) *gateway {
 		f(&cfg)
 	}
 	var err error
+	g.path = cfg.Path
 	g.db, err = store.Open(cfg.Path, store.Options{Limits: cfg.Limits, Now: g.clock.Now})
 	g.must(err)
 	g.hub, err = presence.New(presence.Config{Store: cfg.Store(g.db), Now: g.clock.Now, Limits: cfg.Limits, Linger: time.Second})
@@ -303,7 +306,7 @@ func (g *gateway) dial() *server {
 		raw = g.pipes.dial()
 	} else {
 		var err error
-		raw, err = net.Dial("tcp", g.addr)
+		raw, err = (&net.Dialer{LocalAddr: g.from}).Dial("tcp", g.addr)
 		g.must(err)
 	}
 	c := tls.Client(raw, &tls.Config{RootCAs: g.roots, ServerName: "localhost"})

@@ -390,7 +390,7 @@ func interopCuts(t *testing.T, lib library) {
 			t.Fatalf("%d acked, %d came up", len(acked), len(ups))
 		}
 	}
-	got := map[string]int{}
+	got, ids := map[string]int{}, map[string]string{}
 	var all []presence.Notification
 	for len(got) < n {
 		ns := ann.mail()
@@ -399,9 +399,15 @@ func interopCuts(t *testing.T, lib library) {
 			if string(m.Data) != fmt.Sprintf(`{"i":"%s"}`, m.Ref[1:]) {
 				t.Errorf("%s says %s", m.Ref, m.Data)
 			}
+			if was, again := ids[m.Ref]; again && was != m.ID() {
+				t.Errorf("%s came as %s and as %s", m.Ref, was, m.ID())
+			}
+			ids[m.Ref] = m.ID()
 			got[m.Ref]++
 			ann.Confirm([]uint64{m.Seq})
 		}
 	}
-	t.Logf("%d cuts: %d messages up for %d, %d notifications for %d", cuts, sum(ups), n, len(all), n)
+	ann.none()
+	t.Logf("%d cuts: %d messages up for %d, %d notifications for %d; %d were sent again and known",
+		cuts, sum(ups), n, len(all), n, g.srv.Stats().Repeated)
 }

@@ -17,7 +17,6 @@ const (
 	maxResource    = 64               // bytes of what a client asks for
 	maxTargets     = 4096             // tokens whose rate is remembered for a sender
 	maxFanouts     = 10               // messages to topics that a sender has on their way
-	maxLate        = 1024             // messages accepted that nobody could be told of
 	finalWrite     = 5 * time.Second  // to write the last words
 	keepSender     = 30 * time.Second // after its last connection: receipts wait that long for the next
 	freshFor       = 10 * time.Second // that a message with TTL 0 may have waited, and still be now

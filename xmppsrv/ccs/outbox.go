@@ -1,23 +1,12 @@
 package ccs
 
 import (
-	"crypto/sha256"
 	"errors"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// print tells whether a message is sent again: whom for, its id, its bytes.
-type print [sha256.Size]byte
-
-// answer says what is done with once something is written.
-type answer struct {
-	place    bool  // a place is given back
-	accepted bool  // the message with this print was accepted, and this says so
-	print    print //
-}
 
 // outbox is where everybody puts what the writer is to write. Answers are bounded by places, messages by who adds
 // them: see spacious.
@@ -30,13 +19,11 @@ type outbox struct {
 	wake   chan struct{} // one slot
 
 	mu      sync.Mutex
-	buf     []byte   // guarded by mu
-	answers []answer // guarded by mu: those in buf
-	owed    int      // guarded by mu: their bytes
-	why     end      // guarded by mu: end the stream behind buf
-	lost    []print  // guarded by mu: accepted, and it could not be said, or maybe was said to nobody
-	doubts  bool     // guarded by mu: the peer is gone, most likely
-	over    bool     // guarded by mu: dead is closed, or about to be
+	buf     []byte // guarded by mu
+	answers int    // guarded by mu: how many of those with a place are in buf
+	owed    int    // guarded by mu: their bytes
+	why     end    // guarded by mu: end the stream behind buf
+	over    bool   // guarded by mu: dead is closed, or about to be
 }
 
 func newOutbox(c *conn, stall time.Duration) *outbox {
@@ -70,29 +57,23 @@ func (o *outbox) owes() int {
 	return o.owed
 }
 
-// add appends what is to be written, and what comes of it.
-func (o *outbox) add(b []byte, a answer) {
+// add appends what is to be written.
+func (o *outbox) add(b []byte) { o.append(b, 0) }
+
+// answer is add for what has a place.
+func (o *outbox) answer(b []byte) { o.append(b, 1) }
+
+func (o *outbox) append(b []byte, places int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.over {
-		o.loseLocked(a)
 		return
 	}
-	if o.doubts {
-		o.loseLocked(a)
-	}
 	o.buf = append(o.buf, b...)
-	if a.place {
-		o.answers = append(o.answers, a)
+	if o.answers += places; places > 0 {
 		o.owed += len(b)
 	}
 	o.ring()
-}
-
-func (o *outbox) loseLocked(a answer) {
-	if a.accepted {
-		o.lost = append(o.lost, a.print)
-	}
 }
 
 func (o *outbox) ring() { signal(o.wake) }
@@ -110,13 +91,6 @@ func (o *outbox) spacious() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.buf) < maxOutbox && !o.over
-}
-
-// doubt is for when the peer is gone, most likely: what is added from now on is written, and counts as not said.
-func (o *outbox) doubt() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.doubts = true
 }
 
 // hurry gives a peer that does not read little time from now on.
@@ -138,12 +112,12 @@ func (o *outbox) finish(why end) {
 // run writes until the stream is to end, or cannot go on, and returns why.
 func (o *outbox) run(space func()) end {
 	var buf []byte
-	var answers []answer
 	for {
+		var answers int
 		var why end
-		buf, answers, why = o.take(buf, answers)
+		buf, answers, why = o.take(buf)
 		if err := o.write(buf); err != nil {
-			return o.die(answers, writeEnd(err, why))
+			return o.die(writeEnd(err, why))
 		}
 		for range answers {
 			<-o.places
@@ -154,24 +128,24 @@ func (o *outbox) run(space func()) end {
 				space()
 			}
 		case why != notEnded:
-			return o.die(nil, o.last(why))
+			return o.die(o.last(why))
 		default:
 			<-o.wake
 		}
 	}
 }
 
-// take exchanges what is there for slices that are empty.
-func (o *outbox) take(buf []byte, answers []answer) ([]byte, []answer, end) {
+// take exchanges what is there for a slice that is empty.
+func (o *outbox) take(buf []byte) (full []byte, answers int, why end) {
 	if cap(buf) > 2*maxAnswers { // what is rare is not kept
 		buf = nil
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	full, fullAnswers := o.buf, o.answers
-	o.buf, o.answers, o.owed = buf[:0], answers[:0], 0
+	full, answers = o.buf, o.answers
+	o.buf, o.answers, o.owed = buf[:0], 0, 0
 	signal(o.room)
-	return full, fullAnswers, o.why
+	return full, answers, o.why
 }
 
 func (o *outbox) write(b []byte) error {
@@ -209,20 +183,10 @@ func (o *outbox) last(why end) end {
 }
 
 // die notes that nothing is written any more.
-func (o *outbox) die(answers []answer, why end) end {
+func (o *outbox) die(why end) end {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, a := range append(answers, o.answers...) {
-		o.loseLocked(a)
-	}
 	o.over = true
 	close(o.dead)
 	return why
-}
-
-// unsaid is what was accepted without the peer being told.
-func (o *outbox) unsaid() []print {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.lost
 }

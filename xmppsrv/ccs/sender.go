@@ -19,13 +19,12 @@ type sender struct {
 	wake chan struct{} // one slot: a session came or went, or has room again
 
 	mu       sync.Mutex
-	sessions []*session          // guarded by mu; replaced as a whole when one goes
-	messages []waiting           // guarded by mu: taken from the link, oldest first; it hands out a bounded number
-	receipts []waiting           // guarded by mu: the same, at most maxHeld and what sessions leave behind
-	empty    time.Time           // guarded by mu: since when there is no session
-	lost     map[print]time.Time // guarded by mu: accepted, and nobody was told; the last maxLate
-	targets  targets             // guarded by mu
-	fanouts  int                 // guarded by mu: messages to topics on their way
+	sessions []*session // guarded by mu; replaced as a whole when one goes
+	messages []waiting  // guarded by mu: taken from the link, oldest first; it hands out a bounded number
+	receipts []waiting  // guarded by mu: the same, at most maxHeld and what sessions leave behind
+	empty    time.Time  // guarded by mu: since when there is no session
+	targets  targets    // guarded by mu
+	fanouts  int        // guarded by mu: messages to topics on their way
 
 	detached bool // owned by the dispatcher: the link knows that there is no session
 }
@@ -56,7 +55,7 @@ func (s *Server) join(sess *session, app presence.App, key string) error {
 		if err != nil {
 			return err
 		}
-		send = &sender{srv: s, app: app.ID, link: link, wake: make(chan struct{}, 1), lost: make(map[print]time.Time),
+		send = &sender{srv: s, app: app.ID, link: link, wake: make(chan struct{}, 1),
 			targets: targets{burst: float64(s.cfg.TargetBurst), rate: s.cfg.TargetRate, list: make(map[string]bucket)}}
 	}
 	s.mu.Lock()
@@ -68,7 +67,7 @@ func (s *Server) join(sess *session, app presence.App, key string) error {
 		return presence.ErrDraining
 	}
 	s.serials++
-	sess.serial, sess.send = s.serials, send
+	sess.serial, sess.send, sess.trail = s.serials, send, send.link.Trail()
 	s.conns[sess.c] = sess
 	send.enter(sess)
 	send.link.SetAddress(sess.c.RemoteAddr().String()) // the newest's
@@ -100,36 +99,17 @@ func (s *sender) enter(sess *session) {
 	s.ring()
 }
 
-// leave takes what a session leaves behind: updates without acknowledgement, and messages that were accepted without
-// it having been told.
+// leave takes what a session leaves behind: updates without acknowledgement.
 func (s *sender) leave(sess *session) {
 	back := sess.giveUp()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions = slices.DeleteFunc(slices.Clone(s.sessions), func(o *session) bool { return o == sess })
 	s.holdLocked(back, sess)
-	now := s.srv.cfg.Now()
-	for _, p := range sess.out.unsaid() {
-		if len(s.lost) >= maxLate {
-			s.forgetOldestLocked()
-		}
-		s.lost[p] = now
-	}
 	if len(s.sessions) == 0 {
-		s.empty = now
+		s.empty = s.srv.cfg.Now()
 	}
 	s.ring()
-}
-
-// forgetOldestLocked makes room for one more message that was lost: many servers never send theirs again.
-func (s *sender) forgetOldestLocked() {
-	var oldest print
-	for p, at := range s.lost {
-		if was, ok := s.lost[oldest]; !ok || at.Before(was) {
-			oldest = p
-		}
-	}
-	delete(s.lost, oldest)
 }
 
 // holdLocked puts updates that a session had before those that wait.
@@ -151,16 +131,6 @@ func (s *sender) ring() { signal(s.wake) }
 func (s *sender) context() gcm.Context {
 	app, _ := s.srv.cfg.Hub.App(s.app)
 	return gcm.Context{Domain: s.srv.cfg.Domain, Source: app.Name}
-}
-
-// wasLost reports whether this very message was accepted on a connection that broke before that could be said. It is
-// forgotten with it.
-func (s *sender) wasLost(p print) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, was := s.lost[p]
-	delete(s.lost, p)
-	return was
 }
 
 // mayReach reports whether the app may send one more to this target now.

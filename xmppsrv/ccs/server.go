@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"presenced/identity"
 	"presenced/presence"
 	"presenced/xmppsrv/gate"
 )
@@ -18,11 +19,12 @@ import (
 // defaults, but for TargetRate.
 type Config struct {
 	Hub              *presence.Hub
-	Domain           string        // the gateway's own, lower case
-	MaxStanza        int           // bytes (65536), never below 10,000
-	HandshakeTimeout time.Duration // from the first byte of TLS to the bound resource (10 s)
-	WriteTimeout     time.Duration // for a write, of a peer that does not read (2 min)
-	KeepSender       time.Duration // receipts wait that long for an app's next connection (30 s)
+	Domain           string             // the gateway's own, lower case
+	MaxStanza        int                // bytes (65536), never below 10,000
+	HandshakeTimeout time.Duration      // from the first byte of TLS to the bound resource (10 s)
+	WriteTimeout     time.Duration      // for a write, of a peer that does not read (2 min)
+	KeepSender       time.Duration      // receipts wait that long for an app's next connection (30 s)
+	Attempts         *identity.Attempts // limits failed logins for each address, with those of other doors; nil: no limit
 	Log              *slog.Logger
 	Now              func() time.Time // for what is told; deadlines of sockets are real time
 
@@ -161,11 +163,7 @@ func (s *Server) serve(c *conn, pass gate.Pass) {
 // ended notes the end of a stream that never became a session. What the peer sent is not logged: it may be a key.
 func (s *Server) ended(c *conn, why end, err error) {
 	s.count.ends[why].Add(1)
-	level := slog.LevelDebug
-	if why == endTries {
-		level = slog.LevelWarn
-	}
-	s.cfg.Log.Log(context.Background(), level, "app server refused", "address", c.RemoteAddr().String(), "reason", why.String(), "error", err)
+	s.cfg.Log.Debug("app server refused", "address", c.RemoteAddr().String(), "reason", why.String(), "error", err)
 }
 
 // turnAway tells a connection that there are too many.

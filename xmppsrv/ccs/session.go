@@ -2,7 +2,6 @@ package ccs
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"errors"
 	"slices"
 	"sync"
@@ -20,9 +19,10 @@ type session struct {
 	c      *conn
 	r      *xmlstream.Reader // owned by the reader
 	out    *outbox
-	jid    string  // the client's; immutable
-	send   *sender // immutable once joined
-	serial uint64  // which of the server's sessions it is; immutable once joined
+	jid    string          // the client's; immutable
+	send   *sender         // immutable once joined
+	serial uint64          // which of the server's sessions it is; immutable once joined
+	trail  *presence.Trail // what it has sent; immutable once joined
 
 	inFlight chan arrival  // from the reader to the settler, in order; closed by the reader
 	stopped  atomic.Uint32 // the end for which it is ended from outside, once
@@ -42,9 +42,9 @@ type flight struct {
 
 // arrival is a message on its way to the disk.
 type arrival struct {
-	wait  func() error
-	sent  gcm.Sent
-	print print
+	wait func() error
+	sent gcm.Sent
+	once *presence.Once
 }
 
 func newSession(st *stream, jid string) *session {
@@ -67,14 +67,14 @@ func (s *session) run() (end, error) {
 		s.settle()
 	}()
 	err := s.read()
-	if endOf(err) == endGone {
-		s.out.doubt()
-	}
 	close(s.inFlight)
 	<-settled // what was sent is answered before the stream ends
 	s.out.finish(s.why(err))
 	why := <-wrote
 	s.send.leave(s)
+	if why == endClosed { // the peer read all up to our closing tag, or needs none of it (RFC 6120 §4.4)
+		s.trail.Settle()
+	}
 	if endOf(err) != why { // the writer, or who stopped it, had a reason of its own
 		err = nil
 	}
@@ -105,7 +105,7 @@ func (s *session) drain() {
 	s.draining = true
 	s.mu.Unlock()
 	if !was {
-		s.out.add(appendPayload(nil, openControl, []byte(gcm.Control), closeAck), answer{})
+		s.out.add(appendPayload(nil, openControl, []byte(gcm.Control), closeAck))
 	}
 }
 
@@ -153,16 +153,15 @@ func (s *session) iq(e xmlstream.Element) error {
 	if !s.out.place() {
 		return errKicked
 	}
-	a := answer{place: true}
 	payload, one := e.Payload()
 	switch {
 	case one && typ == "get" && payload.Is("ping", nsPing), // XEP-0199 §4.2
 		one && typ == "set" && payload.Is("session", nsSession): // RFC 3921 §3
-		s.out.add(append(appendIQ(nil, "result", id, to, s.jid), "/>"...), a)
+		s.out.answer(append(appendIQ(nil, "result", id, to, s.jid), "/>"...))
 	case len(id) == 0 || !one: // RFC 6120 §8.1.3
-		s.out.add(appendIQError(nil, id, to, s.jid, "modify", "bad-request"), a)
+		s.out.answer(appendIQError(nil, id, to, s.jid, "modify", "bad-request"))
 	default:
-		s.out.add(appendIQError(nil, id, to, s.jid, "cancel", "service-unavailable"), a)
+		s.out.answer(appendIQError(nil, id, to, s.jid, "cancel", "service-unavailable"))
 	}
 	return nil
 }
@@ -189,10 +188,10 @@ func (s *session) message(e xmlstream.Element) error {
 	}
 	switch {
 	case !ok:
-		s.out.add(appendMessageError(nil, e.Attr("id"), nil, s.jid, "503", "cancel", "service-unavailable", ""), answer{place: true})
+		s.out.answer(appendMessageError(nil, e.Attr("id"), nil, s.jid, "503", "cancel", "service-unavailable", ""))
 	case refused != nil && refused.Unnamed:
 		s.srv.count.malformed.Add(1)
-		s.out.add(appendMessageError(nil, e.Attr("id"), json, s.jid, "400", "modify", "bad-request", refused.Description), answer{place: true})
+		s.out.answer(appendMessageError(nil, e.Attr("id"), json, s.jid, "400", "modify", "bad-request", refused.Description))
 	case s.isDraining():
 		s.refuse(&sent, gcm.Draining())
 	case refused != nil:
@@ -206,12 +205,15 @@ func (s *session) message(e xmlstream.Element) error {
 func (s *session) refuse(sent *gcm.Sent, why *gcm.Error) {
 	s.srv.count.nacked[why.Code].Add(1)
 	s.send.link.Refused(why.Code.String(), "message to "+sent.Target())
-	s.out.add(appendPayload(nil, openNack, gcm.AppendNack(nil, sent, why), closePlain), answer{place: true})
+	s.out.answer(appendPayload(nil, openNack, gcm.AppendNack(nil, sent, why), closePlain))
 }
 
-func (s *session) accept(sent *gcm.Sent, p print) {
+func (s *session) accept(a *arrival) {
 	s.srv.count.acked.Add(1)
-	s.out.add(appendPayload(nil, openAck, gcm.AppendAck(nil, sent), closeAck), answer{place: true, accepted: true, print: p})
+	if a.once.Again {
+		s.srv.count.again.Add(1)
+	}
+	s.out.answer(appendPayload(nil, openAck, gcm.AppendAck(nil, &a.sent), closeAck))
 }
 
 // notify hands a message to the core; the settler does the waiting.
@@ -220,21 +222,18 @@ func (s *session) notify(sent *gcm.Sent, json []byte) {
 		s.refuse(sent, gcm.TooOften())
 		return
 	}
-	a := arrival{sent: *sent, print: sha256.Sum256(json)} // the target and the id are in it
-	if s.send.wasLost(a.print) {
-		sent.Msg.Dry = true // it was accepted; only whether it still would be is the question
-		s.srv.count.again.Add(1)
-	}
+	sent.Msg.Once = s.trail.Once(json) // the target and the id are in it
+	a := arrival{sent: *sent, once: sent.Msg.Once}
 	if sent.Topic != nil {
 		s.publish(sent, a)
 		return
 	}
-	d, err := s.send.link.Notify(sent.Peer, sent.Msg)
+	d, err := sent.Notify(s.send.link, sent.Msg)
 	if err != nil {
 		s.refuse(sent, gcm.Refused(err))
 		return
 	}
-	a.wait = d.Wait
+	a.wait, a.sent.Outcome = d.Wait, d.Outcome()
 	s.inFlight <- a // there is room: it has a place
 }
 
@@ -262,7 +261,7 @@ func (s *session) settle() {
 			s.refuse(&a.sent, gcm.Refused(err))
 			continue
 		}
-		s.accept(&a.sent, a.print)
+		s.accept(&a)
 	}
 }
 
@@ -299,7 +298,7 @@ func (s *session) offer(u *presence.Update) bool {
 		s.srv.count.upstream.Add(1)
 		json = gcm.AppendUpstream(nil, u, s.send.app)
 	}
-	s.out.add(appendPayload(nil, openDevice, json, closePlain), answer{})
+	s.out.add(appendPayload(nil, openDevice, json, closePlain))
 	return true
 }
 

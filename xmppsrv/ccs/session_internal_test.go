@@ -37,24 +37,6 @@ func TestSessionThatGoesKeepsNothing(t *testing.T) {
 	}
 }
 
-// However many were lost before and never sent again, the last ones are remembered.
-func TestLastLostAreRemembered(t *testing.T) {
-	now := time.Now()
-	srv := &Server{}
-	srv.cfg.Now = func() time.Time { return now }
-	send := &sender{srv: srv, wake: make(chan struct{}, 1), lost: make(map[print]time.Time)}
-	named := func(n int) print { return print{byte(n), byte(n >> 8)} }
-	for n := range maxLate + 10 {
-		now = now.Add(time.Second)
-		s := &session{srv: srv, send: send, out: newOutbox(nil, time.Second)}
-		s.out.lost = []print{named(n)}
-		send.leave(s)
-	}
-	if len(send.lost) > maxLate || !send.wasLost(named(maxLate+9)) || !send.wasLost(named(10)) || send.wasLost(named(9)) {
-		t.Errorf("%d are remembered, not the last", len(send.lost))
-	}
-}
-
 // Answers repeat what they answer, which may be long. Who sends much of that and reads nothing is not read from, though
 // places are free: what waits for it is bounded in bytes too.
 func TestLongAnswersWait(t *testing.T) {
@@ -65,7 +47,7 @@ func TestLongAnswersWait(t *testing.T) {
 		var added atomic.Int64
 		go func() {
 			for long := make([]byte, maxAnswers); o.place(); added.Add(1) {
-				o.add(long, answer{place: true})
+				o.answer(long)
 			}
 		}()
 		synctest.Wait()

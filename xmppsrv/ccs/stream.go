@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"presenced/identity"
 	"presenced/presence"
 	"presenced/xmppsrv/xmlstream"
 )
@@ -102,7 +103,7 @@ func (st *stream) fail(err error) end {
 }
 
 // sasl lets the client show who it is (RFC 6120 §6): by PLAIN, which TLS protects. domain is what stood behind the
-// sender's id, empty if nothing did.
+// sender's id, empty if nothing did. Keys are quick to check, so a good one is heard whatever failed at its address.
 func (st *stream) sasl() (app presence.App, key, domain string, err error) {
 	for {
 		e, err := st.r.Next()
@@ -120,6 +121,10 @@ func (st *stream) sasl() (app presence.App, key, domain string, err error) {
 			if app, key, domain, cond = st.srv.authenticate(message); cond == "" {
 				return app, key, domain, st.write([]byte(success))
 			}
+			if _, may := st.srv.cfg.Attempts.Allow(st.c.addr()); !may {
+				return app, "", "", errors.Join(st.write(appendFailure(nil, "temporary-auth-failure")), &streamError{why: endAttempts}) // RFC 6120 §6.5.11
+			}
+			st.srv.cfg.Attempts.Refused(st.c.addr(), errBadKey)
 		}
 		if err := st.write(appendFailure(nil, cond)); err != nil {
 			return app, "", "", err
@@ -129,6 +134,9 @@ func (st *stream) sasl() (app presence.App, key, domain string, err error) {
 		}
 	}
 }
+
+// errBadKey is how a login that failed is logged: nothing of what was shown, which may be a key in the wrong place.
+var errBadKey = &identity.Error{Kind: identity.Invalid, Cause: errors.New("the key of an app")}
 
 // initial is what an <auth/> says, or with cond why it is refused. An empty one is asked for more (RFC 6120 §6.4.2).
 func (st *stream) initial(e xmlstream.Element) (message []byte, cond string, err error) {
@@ -222,7 +230,7 @@ func (st *stream) enter(app presence.App, key, domain string, id []byte, request
 		resource = string(bytes.TrimSpace(e.Text()))
 	}
 	sess := newSession(st, app.ID+"@"+st.domain(domain)+"/"+resourceFor(resource))
-	sess.out.add(appendBound(nil, id, sess.jid), answer{}) // the writer begins when there is a session
+	sess.out.add(appendBound(nil, id, sess.jid)) // the writer begins when there is a session
 	if err := st.srv.join(sess, app, key); err != nil {
 		why := joinError(err)
 		if why.why == endTooMany { // RFC 6120 §7.6.2.1

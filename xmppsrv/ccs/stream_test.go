@@ -6,8 +6,11 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"presenced/identity"
 )
 
 // Whatever a client calls us and itself, and whom it wants to act as, it is let in by its id and key; and it hears its
@@ -309,4 +312,49 @@ func TestKeysOverlap(t *testing.T) {
 	app.APIKey = "another-key"
 	g.must(g.hub.PutApp(app))
 	s.ends(streamError("not-authorized", "The app was disabled or its key changed"))
+}
+
+// Where too many logins failed there is another answer to wrong keys, for a while, and the same to all of them; good keys
+// are heard, and elsewhere nothing changes. Nothing of what was shown is logged.
+func TestTooManyFailedLogins(t *testing.T) {
+	begin, skew := time.Now(), new(atomic.Int64)
+	g := start(t, func(c *setup) {
+		c.Attempts = identity.NewAttempts(func() time.Time { return begin.Add(time.Duration(skew.Load())) })
+		c.Attempts.Log = c.Log
+	})
+	try := func(id, key string) string {
+		s := g.dial()
+		s.send(openStream)
+		s.header()
+		s.want(mechanisms)
+		s.send(auth(id, key))
+		return s.next()
+	}
+	for i := range 50 {
+		if got := try([]string{"chat", "nobody"}[i%2], "wrong-key"); !strings.Contains(got, "<not-authorized/>") {
+			t.Fatalf("%d: %s", i, got)
+		}
+	}
+	for _, id := range []string{"chat", "nobody"} {
+		s := g.dial()
+		s.send(openStream)
+		s.header()
+		s.want(mechanisms)
+		s.send(auth(id, "wrong-key"))
+		s.ends(`<failure xmlns="urn:ietf:params:xml:ns:xmpp-sasl"><temporary-auth-failure/></failure>` +
+			streamError("policy-violation", "Too many attempts from this address have failed"))
+	}
+	g.connect().fence()
+	g.from = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}
+	if got := try("chat", "wrong-key"); !strings.Contains(got, "<not-authorized/>") {
+		t.Error(got)
+	}
+	g.from = nil
+	skew.Add(int64(time.Second))
+	if got := try("chat", "wrong-key"); !strings.Contains(got, "<not-authorized/>") {
+		t.Error(got)
+	}
+	if n := strings.Count(g.log.String(), `msg="identification failed" address=127.0.0.1`); n == 0 || n > 51 {
+		t.Errorf("%d failures were logged", n)
+	}
 }

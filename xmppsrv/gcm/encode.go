@@ -27,7 +27,28 @@ func AppendAck(dst []byte, s *Sent) []byte {
 	if s.Canonical != "" {
 		dst = appendString(append(dst, `,"registration_id":`...), s.Canonical)
 	}
+	if s.Outcome != nil {
+		dst = appendOutcome(dst, s.Outcome)
+	}
 	return append(dst, '}')
+}
+
+// appendOutcome appends for how many of a device group a message was accepted, and for whom not.
+func appendOutcome(dst []byte, o *presence.Outcome) []byte {
+	dst = strconv.AppendInt(append(dst, `,"success":`...), int64(o.Success), 10)
+	dst = strconv.AppendInt(append(dst, `,"failure":`...), int64(len(o.Failed)), 10)
+	for i, p := range o.Failed {
+		if i == 0 {
+			dst = append(dst, `,"failed_registration_ids":[`...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = appendString(dst, p.String())
+	}
+	if len(o.Failed) > 0 {
+		dst = append(dst, ']')
+	}
+	return dst
 }
 
 // AppendNack appends that a message was not accepted.

@@ -19,9 +19,12 @@ type Sent struct {
 	To        string // as it was sent; of an Ack: whom the message came from
 	Canonical string // the token as it should be written, where To is another spelling of it; else ""
 
-	Peer  presence.Peer // whom it is for, where Topic is nil
+	Peer  presence.Peer // whom it is for, where Topic is nil and Group is ""
 	Topic *Topic        // who is subscribed
+	Group string        // the key of a device group
 	Msg   presence.Message
+
+	Outcome *presence.Outcome // what became of it in the group, to be told with the ack; nil: it was to somebody else
 }
 
 // Target is what the answer calls the message's destination.
@@ -30,6 +33,14 @@ func (s *Sent) Target() string {
 		return s.Topic.text
 	}
 	return s.To
+}
+
+// Notify hands a message, which is Msg or made of it, to whom it is for, unless that is a topic.
+func (s *Sent) Notify(l *presence.Link, m presence.Message) (*presence.Delivery, error) {
+	if s.Group != "" {
+		return l.NotifyGroup(s.Group, m)
+	}
+	return l.Notify(s.Peer, m)
 }
 
 // Context is what a message does not say itself.
@@ -102,6 +113,8 @@ func (c Context) target(f fields, s *Sent) *Error {
 			return badToken(s.To)
 		}
 		s.Topic = oneTopic(name)
+	case strings.HasPrefix(s.To, presence.GroupPrefix):
+		s.Group = s.To
 	default:
 		peer, canonical, ok := ParseToken(s.To, c.Domain)
 		if !ok {
