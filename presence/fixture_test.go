@@ -48,25 +48,33 @@ func newFixture(t testing.TB) *fixture { return newFixtureAt(t, t.TempDir()) }
 
 func newFixtureAt(t testing.TB, dir string) *fixture {
 	t.Helper()
-	return openFixture(t, dir, func(s presence.Store) presence.Store { return s })
+	return openFixture(t, dir, nil, nil)
 }
 
 // newFixtureOn is newFixture with something between the hub and the store.
 func newFixtureOn(t testing.TB, wrap func(presence.Store) presence.Store) *fixture {
 	t.Helper()
-	return openFixture(t, t.TempDir(), wrap)
+	return openFixture(t, t.TempDir(), nil, wrap)
 }
 
-func openFixture(t testing.TB, dir string, wrap func(presence.Store) presence.Store) *fixture {
+// openFixture makes a fixture with other limits, or something between the hub and the store; both may be nil.
+func openFixture(t testing.TB, dir string, limit func(*presence.Limits), wrap func(presence.Store) presence.Store) *fixture {
 	t.Helper()
 	f := &fixture{t: t, clock: &clock{now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}, ready: presence.NewReady()}
 	limits := presence.DefaultLimits()
+	if limit != nil {
+		limit(&limits)
+	}
 	var err error
 	f.store, err = store.Open(filepath.Join(dir, "presenced.db"), store.Options{Now: f.clock.Now, Limits: limits, Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.hub, err = presence.New(presence.Config{Store: wrap(f.store), Now: f.clock.Now, Key: f.store.Key(), Limits: limits, Linger: linger})
+	var under presence.Store = f.store
+	if wrap != nil {
+		under = wrap(f.store)
+	}
+	f.hub, err = presence.New(presence.Config{Store: under, Now: f.clock.Now, Key: f.store.Key(), Limits: limits, Linger: linger})
 	if err != nil {
 		t.Fatal(err)
 	}

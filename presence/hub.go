@@ -6,8 +6,6 @@ import (
 	"hash/maphash"
 	"math"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,126 +96,6 @@ func storage(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrStorage, err)
-}
-
-// Advance does what is due at now (lingers that ran out, windows that open or close, pauses that are over, grants
-// and sessions that end) and returns when it wants to be called next, at the latest. Call it from one goroutine,
-// again whenever Alarm fires.
-//
-// Now may jump. Forward, what was passed over did not happen: a window that opened and closed meanwhile shows
-// nothing. Back by more than stepBack, everything is looked at again; by less, what is stays as it is until the clock
-// has caught up, so that a clock which is set right now and then makes nobody flicker.
-func (h *Hub) Advance(now time.Time) (next time.Time) {
-	h.nextWake.Store(int64(maxMoment)) // whatever is set from here on rings the alarm
-	m := momentOf(now)
-	h.noteTime(m)
-	for i := range h.shards {
-		if sh := &h.shards[i]; moment(sh.due.Load()) <= m {
-			h.fire(sh, m)
-		}
-	}
-	retry := maxMoment
-	if moment(h.until.Load()) <= m {
-		if err := h.endDue(now); err != nil {
-			retry = m + moment(untilRetry.Milliseconds())
-		}
-	}
-	earliest := min(retry, moment(h.until.Load()))
-	if retry != maxMoment {
-		earliest = retry
-	}
-	for i := range h.shards {
-		earliest = min(earliest, moment(h.shards[i].due.Load()))
-	}
-	h.nextWake.Store(int64(earliest))
-	sleep := maxSleep
-	if earliest == maxMoment {
-		sleep = idleSleep
-	}
-	return min(earliest, m+moment(sleep.Milliseconds())).time()
-}
-
-const (
-	maxSleep   = 500 * time.Millisecond // while something is due some time: a clock that jumps, or a machine that slept, is noticed after this long
-	idleSleep  = time.Minute            // while nothing is
-	untilRetry = 5 * time.Second        // after the store failed to end grants
-	stepBack   = 5 * time.Second        // what a clock may be set back and be waited for
-	fireSlice  = 256                    // timers that fire with the shard locked, before others may have it
-)
-
-// noteTime looks whether the clock was set back.
-func (h *Hub) noteTime(now moment) {
-	last := h.advanced
-	if now >= last || last-now > moment(stepBack.Milliseconds()) {
-		h.advanced = now
-	}
-	if last-now > moment(stepBack.Milliseconds()) {
-		for i := range h.shards {
-			h.rewind(&h.shards[i], now)
-		}
-	}
-}
-
-// rewind does anew what was decided at a time that is to come again: what is due, and what windows say. Lingers are
-// as long as they ever were.
-func (h *Hub) rewind(sh *shard, now moment) {
-	sh.mu.Lock()
-	defer h.unlock(sh)
-	longest := now + moment(h.cfg.Linger.Milliseconds())
-	for _, u := range sh.users {
-		for _, g := range u.grants {
-			h.flipAndTellLocked(sh, g, now)
-		}
-		for d := u.devices; d != nil; d = d.next {
-			if until := d.untilLocked(); until > longest {
-				h.setDueLocked(sh, d, longest)
-			}
-		}
-	}
-}
-
-// Alarm fires when something is due earlier than Advance last said.
-func (h *Hub) Alarm() <-chan struct{} { return h.alarm }
-
-// ringBefore wakes whoever drives Advance if at is earlier than it knows.
-func (h *Hub) ringBefore(at moment) {
-	if at != 0 && int64(at) < h.nextWake.Load() {
-		select {
-		case h.alarm <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// fire runs the shard's timers that are due.
-func (h *Hub) fire(sh *shard, now moment) {
-	for h.fireSome(sh, now) {
-	}
-}
-
-// fireSome runs some of them and reports whether there are more.
-func (h *Hub) fireSome(sh *shard, now moment) (more bool) {
-	sh.mu.Lock()
-	defer h.unlock(sh)
-	for n := 0; len(sh.timers) > 0 && sh.timers[0].at <= now; n++ {
-		if n == fireSlice {
-			return true
-		}
-		if t := sh.timers[0].timer; t.device != nil {
-			h.tickLocked(sh, t.device, now)
-		} else {
-			h.flipAndTellLocked(sh, t.grant, now)
-		}
-	}
-	return false
-}
-
-// tickLocked does what is due for a device and sets its next timer.
-func (h *Hub) tickLocked(sh *shard, d *device, now moment) {
-	if s := d.session; s != nil && s.expires != 0 && s.expires <= now {
-		h.endSessionLocked(sh, s, EndExpired, now)
-	}
-	h.stepLocked(sh, d, Input{Kind: InputTick}, now)
 }
 
 // stepLocked runs one event through the state machine, fans out what changed, keeps the timer right, and
@@ -322,6 +200,34 @@ func (h *Hub) Drain(serve, spread time.Duration, reason string) {
 	}
 }
 
+// Dismiss ends some sessions, at most n, as Close does with all. It is for a hub that drains, so that the ends do not
+// come in one moment.
+func (h *Hub) Dismiss(n int) {
+	now := h.now()
+	for i := range h.shards {
+		if n <= 0 {
+			return
+		}
+		n -= h.dismissShard(&h.shards[i], n, now)
+	}
+}
+
+func (h *Hub) dismissShard(sh *shard, most int, now moment) (n int) {
+	sh.mu.Lock()
+	defer h.unlock(sh)
+	for _, u := range sh.users {
+		for d := u.devices; d != nil && n < most; {
+			next := d.next // the step may unlink d
+			if d.session != nil {
+				n++
+				h.endSessionLocked(sh, d.session, EndDraining, now)
+			}
+			d = next
+		}
+	}
+	return n
+}
+
 // Draining is what somebody who comes now is to be told: when to come back, another time at each call; nil: the hub
 // does not drain.
 func (h *Hub) Draining() *Reconnect {
@@ -360,9 +266,8 @@ func (h *Hub) closeShard(sh *shard, now moment) {
 	}
 }
 
-// endDevicesLocked ends all of a user's sessions, and the lingers.
+// endDevicesLocked ends all of a user's sessions, and the lingers. Tickets are the caller's.
 func (h *Hub) endDevicesLocked(sh *shard, u *user, why End, now moment) {
-	sh.lost.forget(u.email, nil)
 	for d := u.devices; d != nil; {
 		next := d.next // the step may unlink d
 		if d.session != nil {
@@ -388,161 +293,6 @@ func (h *Hub) eachSession(f func(*shard, *Session)) {
 		}
 		sh.mu.Unlock()
 	}
-}
-
-// Stats are counts for the metrics and for status; gauges unless said otherwise.
-type Stats struct {
-	Users, Sessions, Lingering int
-	Links                      int // of connections that are there
-	Apps                       int
-	// Counters since start.
-	Published, Notified, Confirmed, Refused uint64
-}
-
-// Stats counts; it takes each shard's lock for a moment.
-func (h *Hub) Stats() Stats {
-	s := Stats{
-		Published: h.published.Load(), Notified: h.notified.Load(),
-		Confirmed: h.confirmed.Load(), Refused: h.refused.Load(),
-	}
-	for i := range h.shards {
-		sh := &h.shards[i]
-		sh.mu.Lock()
-		s.Users += len(sh.users)
-		for _, u := range sh.users {
-			for d := u.devices; d != nil; d = d.next {
-				switch d.phase() {
-				case Attached:
-					s.Sessions++
-				case Lingering:
-					s.Lingering++
-				}
-			}
-		}
-		sh.mu.Unlock()
-	}
-	for _, a := range h.apps.all() {
-		s.Apps++
-		for _, l := range a.links() {
-			if !l.detached() {
-				s.Links++
-			}
-		}
-	}
-	return s
-}
-
-// DeviceInfo describes a device for lists.
-type DeviceInfo struct {
-	Email    string    `json:"email"`
-	Device   string    `json:"device"`
-	Name     string    `json:"name,omitempty"` // what she calls it; only in the list of one user
-	Status   string    `json:"status"`         // as published; offline if none
-	State    string    `json:"state"`          // connected, lingering, gone
-	Since    time.Time `json:"since,omitzero"`
-	Attached time.Time `json:"attached,omitzero"`
-}
-
-// Devices lists the devices of one user, remembered ones too; with email "" all those present.
-func (h *Hub) Devices(email string) ([]DeviceInfo, error) {
-	var list []DeviceInfo
-	for i := range h.shards {
-		sh := &h.shards[i]
-		if email != "" && sh != h.shard(email) {
-			continue
-		}
-		sh.mu.Lock()
-		for _, u := range sh.users {
-			for d := u.devices; d != nil; d = d.next {
-				if d.phase() != Absent && (email == "" || u.email == email) {
-					list = append(list, d.infoLocked())
-				}
-			}
-		}
-		sh.mu.Unlock()
-	}
-	if email != "" {
-		kept, err := h.cfg.Store.DevicesOf(email)
-		if err != nil {
-			return nil, storage(err)
-		}
-		for _, r := range kept {
-			if !slices.ContainsFunc(list, func(d DeviceInfo) bool { return d.Device == r.ID }) {
-				list = append(list, DeviceInfo{Email: email, Device: r.ID, Status: "offline", State: "gone", Since: r.Seen})
-			}
-			i := slices.IndexFunc(list, func(d DeviceInfo) bool { return d.Device == r.ID })
-			list[i].Name = r.Name
-		}
-	}
-	slices.SortFunc(list, func(a, b DeviceInfo) int {
-		return strings.Compare(a.Email+"\x00"+a.Device, b.Email+"\x00"+b.Device)
-	})
-	return list, nil
-}
-
-// onlineSlice is how many users EachOnline holds at once.
-const onlineSlice = 1024
-
-// EachOnline calls f with the e-mail of each user that has a connected device, in order, until f returns an error,
-// which it returns. It reads a slice at a time: who comes or goes meanwhile may be there or not.
-func (h *Hub) EachOnline(f func(email string) error) error {
-	for after := ""; ; {
-		slice := h.onlineAfter(after, onlineSlice)
-		for _, email := range slice {
-			if err := f(email); err != nil {
-				return err
-			}
-		}
-		if len(slice) < onlineSlice {
-			return nil
-		}
-		after = slice[len(slice)-1]
-	}
-}
-
-// onlineAfter returns the first users behind after, at most max, in order.
-func (h *Hub) onlineAfter(after string, max int) (first []string) {
-	cut := func() {
-		if slices.Sort(first); len(first) > max {
-			first = first[:max]
-		}
-	}
-	for i := range h.shards {
-		sh := &h.shards[i]
-		sh.mu.Lock()
-		for email, u := range sh.users {
-			if _, attached := u.countDevices(); attached > 0 && email > after {
-				if first = append(first, email); len(first) >= 2*max {
-					cut()
-				}
-			}
-		}
-		sh.mu.Unlock()
-	}
-	cut()
-	return first
-}
-
-func (d *device) infoLocked() DeviceInfo {
-	st, since := unpack(d.word.Load())
-	info := DeviceInfo{Email: d.user.email, Device: d.id, Status: st.String(), State: "lingering", Since: since.time()}
-	if d.session != nil {
-		info.State, info.Attached = "connected", d.session.attached.time()
-	}
-	return info
-}
-
-// Attached returns the session of a device; nil: it has none.
-func (h *Hub) Attached(email, device string) *Session {
-	sh := h.shard(email)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if u := sh.users[email]; u != nil {
-		if d := u.device(device); d != nil {
-			return d.session
-		}
-	}
-	return nil
 }
 
 // Kick ends the user's sessions on device ("": on all) with EndKicked and returns how many.

@@ -393,6 +393,11 @@ func TestRefusals(t *testing.T) {
 		{g.PUID, presence.Message{Message: string(long), TTL: -1}, presence.ErrTooLarge},
 		{g.PUID, presence.Message{Message: "x", TTL: 673 * time.Hour}, presence.ErrTTL},
 		{mute.PUID, presence.Message{Message: "x", TTL: -1}, presence.ErrNotAllowed},
+		{g.PUID, presence.Message{Ref: strings.Repeat("r", 1025), TTL: -1}, presence.ErrBadValue},
+		{g.PUID, presence.Message{Collapse: strings.Repeat("c", 257), TTL: -1}, presence.ErrBadValue},
+		{g.PUID, presence.Message{From: strings.Repeat("f", 3072), TTL: -1}, presence.ErrBadValue},
+		{g.PUID, presence.Message{Message: string(long[1:]), TTL: 672 * time.Hour, Dry: true,
+			Ref: strings.Repeat("r", 1024), Collapse: strings.Repeat("c", 256), From: strings.Repeat("f", 3071)}, nil},
 	} {
 		if _, err := chat.Notify(presence.Peer{PUID: c.puid}, c.m); !errors.Is(err, c.want) {
 			t.Errorf("%v, want %v", err, c.want)
@@ -491,6 +496,42 @@ func TestCloseTellsEveryoneIsGone(t *testing.T) {
 		t.Errorf("%v, %v", s.Ended(), chat.Ended())
 	}
 	expect(t, chat, "offline "+g.PUID)
+}
+
+// Sessions of a server that stops may end a few at a time, each as at the end.
+func TestDismiss(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.allow("user0@example.org", "chat")
+	chat := f.link("chat")
+	all := []*presence.Session{f.online("user0@example.org", "desk")}
+	for i := range 9 {
+		all = append(all, f.online(fmt.Sprintf("user%d@example.org", i), "phone"))
+	}
+	f.hub.Drain(time.Second, 0, "restart")
+	left := len(all)
+	for _, n := range []int{-1, 0, 4, 5, 6} {
+		f.hub.Dismiss(n)
+		left = max(left-max(n, 0), 0)
+		ended := 0
+		for _, s := range all {
+			if s.Ended() == presence.EndDraining {
+				ended++
+			}
+		}
+		if ended != len(all)-left || f.hub.Stats().Sessions != left {
+			t.Errorf("after %d: %d have ended, %d are there, want %d", n, ended, f.hub.Stats().Sessions, left)
+		}
+	}
+	if lost := f.hub.Stats().Lingering; lost != 0 {
+		t.Errorf("%d linger", lost)
+	}
+	for _, u := range take(chat) {
+		if u.Status != presence.Offline {
+			t.Errorf("the app was told %+v", u)
+		}
+	}
 }
 
 // What is remembered of a device answers a probe also after a restart.
@@ -677,6 +718,26 @@ func TestUpstream(t *testing.T) {
 }
 
 // A message that was not acknowledged comes again after a restart too, and says that the app may know it.
+// What expires between being read and being handed out is not handed out.
+func TestUpstreamExpires(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.allow("ann@example.org", "chat")
+	phone := f.attach("ann@example.org", "phone")
+	for i := range 3 {
+		f.must(phone.Send("chat", fmt.Sprint(i), []byte(`{}`), time.Second))
+	}
+	chat, one := f.link("chat"), make([]presence.Update, 1)
+	if n := chat.Take(one); n != 1 || one[0].Ref != "0" || !chat.Waits(one[0].ID) {
+		t.Fatalf("%d: %+v", n, one)
+	}
+	f.clock.add(time.Second)
+	if n := chat.Take(one); n != 0 || chat.Waits(one[0].ID) {
+		t.Errorf("%d are handed out too late, or the first waits still: %+v", n, one)
+	}
+}
+
 func TestUpstreamAfterRestart(t *testing.T) {
 	dir := t.TempDir()
 	f := newFixtureAt(t, dir)

@@ -13,7 +13,7 @@ type Limits struct {
 	UpstreamPerApp     int           // messages waiting for each (user, app), towards the app
 	LinksPerApp        int           // component connections that share an app
 	RequestsPerUser    int           // consent requests that wait for an answer
-	LinkPending        int           // receipts and notices on a link before it ends with EndOverflow
+	LinkPending        int           // receipts and notices on a link; above, it ends with EndOverflow, one of CCS forgets
 }
 
 // DefaultLimits returns the documented defaults.

@@ -449,9 +449,14 @@ func (l *Link) noticeTaken() {
 	l.mu.Unlock()
 }
 
+// pushLetter adds a letter. Where too much waits the link ends, but for one of CCS: none of its connections is to end
+// because they read too little, so the oldest are forgotten.
 func (l *Link) pushLetter(le letter) {
 	l.mu.Lock()
-	over := len(l.letters) >= l.hub.cfg.Limits.LinkPending || l.size+le.size() > maxLetterBytes
+	if l.kind == CCSLink && l.overLocked(&le) {
+		l.forgetLettersLocked()
+	}
+	over := l.overLocked(&le)
 	if !over {
 		l.letters = append(l.letters, le)
 		l.size += le.size()
@@ -462,6 +467,20 @@ func (l *Link) pushLetter(le letter) {
 		return
 	}
 	l.ring()
+}
+
+// overLocked reports whether there is no room for one more letter.
+func (l *Link) overLocked(le *letter) bool {
+	return len(l.letters) >= l.hub.cfg.Limits.LinkPending || l.size+le.size() > maxLetterBytes
+}
+
+// forgetLettersLocked drops the oldest quarter.
+func (l *Link) forgetLettersLocked() {
+	n := (len(l.letters) + 3) / 4
+	for i := range l.letters[:n] {
+		l.size -= l.letters[i].size()
+	}
+	l.letters = slices.Delete(l.letters, 0, n)
 }
 
 // Told says that every Subscribed and Unsubscribed up to this Update.ID has reached the app, so that they

@@ -20,6 +20,7 @@ import (
 type model struct {
 	*fixture
 	t        *rapid.T
+	apps     []string
 	devices  map[string]*modelDevice // by "user/device"
 	grants   map[string]presence.Grant
 	asked    map[string]bool // requests that wait, by "user/app"
@@ -40,7 +41,6 @@ type modelDevice struct {
 var (
 	modelUsers   = []string{"ann@example.org", "bob@example.org"}
 	modelDevices = []string{"phone", "desk"}
-	modelApps    = []string{"chat", "mail"}
 )
 
 func (m *model) device(user, id string) *modelDevice {
@@ -202,7 +202,7 @@ func (m *model) settle() {
 }
 
 func (m *model) allow(t *rapid.T) {
-	user, app := m.draw("user", modelUsers), m.draw("app", modelApps)
+	user, app := m.draw("user", modelUsers), m.draw("app", m.apps)
 	g := presence.Grant{Email: user, App: app, Notify: true, Paused: rapid.Bool().Draw(t, "paused"),
 		NoStatus: rapid.IntRange(0, 4).Draw(t, "status") == 0, NoDevices: rapid.Bool().Draw(t, "devices")}
 	if rapid.Bool().Draw(t, "window") {
@@ -299,14 +299,14 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		},
 		"allow": m.allow,
 		"revoke": func(t *rapid.T) {
-			user, app := m.draw("user", modelUsers), m.draw("app", modelApps)
+			user, app := m.draw("user", modelUsers), m.draw("app", m.apps)
 			if _, ok := m.grants[user+"/"+app]; ok {
 				m.must(m.hub.Revoke(user, app, presence.ByUser))
 				m.forget(user + "/" + app)
 			}
 		},
 		"ask": func(t *rapid.T) {
-			user, app := m.draw("user", modelUsers), m.draw("app", modelApps)
+			user, app := m.draw("user", modelUsers), m.draw("app", m.apps)
 			if m.links[app] == nil {
 				return
 			}
@@ -319,7 +319,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			}
 		},
 		"answer": func(t *rapid.T) {
-			user, app, yes := m.draw("user", modelUsers), m.draw("app", modelApps), rapid.Bool().Draw(t, "yes")
+			user, app, yes := m.draw("user", modelUsers), m.draw("app", m.apps), rapid.Bool().Draw(t, "yes")
 			_, granted := m.grants[user+"/"+app]
 			err := m.hub.Answer(presence.Answer{Email: user, App: app, Allow: yes}, presence.ByUser)
 			switch asked := m.asked[user+"/"+app]; {
@@ -343,7 +343,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			}
 		},
 		"withdraw": func(t *rapid.T) {
-			user, app := m.draw("user", modelUsers), m.draw("app", modelApps)
+			user, app := m.draw("user", modelUsers), m.draw("app", m.apps)
 			if m.links[app] == nil {
 				return
 			}
@@ -355,7 +355,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			}
 		},
 		"pause": func(t *rapid.T) {
-			user, app, p := m.draw("user", modelUsers), m.draw("app", modelApps), rapid.Bool().Draw(t, "paused")
+			user, app, p := m.draw("user", modelUsers), m.draw("app", m.apps), rapid.Bool().Draw(t, "paused")
 			if g, ok := m.grants[user+"/"+app]; ok {
 				m.must(m.hub.SetPaused(user, app, p, presence.ByUser))
 				g.Paused, g.PausedUntil = p, nil
@@ -363,7 +363,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			}
 		},
 		"pause for": func(t *rapid.T) {
-			user, app := m.draw("user", modelUsers), m.draw("app", modelApps)
+			user, app := m.draw("user", modelUsers), m.draw("app", m.apps)
 			until := m.clock.Now().Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "minutes")) * time.Minute)
 			if g, ok := m.grants[user+"/"+app]; ok {
 				m.must(m.hub.Pause(user, app, until, presence.ByUser))
@@ -396,18 +396,18 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			m.passed()
 		},
 		"link": func(t *rapid.T) {
-			app := m.draw("app", modelApps)
+			app := m.draw("app", m.apps)
 			m.links[app] = m.link(app)
 			m.knows[app] = map[string]presence.Status{}
 		},
 		"unlink": func(t *rapid.T) {
-			app := m.draw("app", modelApps)
+			app := m.draw("app", m.apps)
 			if m.links[app] != nil {
 				m.links[app].Close()
 				m.links[app] = nil
 			}
 		},
-		"take": func(t *rapid.T) { m.take(m.draw("app", modelApps), rapid.IntRange(1, 3).Draw(t, "max")) },
+		"take": func(t *rapid.T) { m.take(m.draw("app", m.apps), rapid.IntRange(1, 3).Draw(t, "max")) },
 		"pass": func(t *rapid.T) {
 			m.pass(rapid.SampledFrom([]time.Duration{time.Second, linger, 10 * time.Minute, 31 * time.Minute}).Draw(t, "time"))
 		},
@@ -428,10 +428,10 @@ func TestModel(t *testing.T) {
 		run++
 		f := newFixtureAt(t, subdir(t, dir, run))
 		defer f.close()
-		m := &model{fixture: f, t: rt, devices: map[string]*modelDevice{}, grants: map[string]presence.Grant{},
+		m := &model{fixture: f, t: rt, apps: []string{"chat", "mail"}, devices: map[string]*modelDevice{}, grants: map[string]presence.Grant{},
 			asked: map[string]bool{}, answers: map[string]int{}, links: map[string]*presence.Link{}, knows: map[string]map[string]presence.Status{},
 			users: map[string]*presence.User{}, watches: map[string]*presence.Watch{}, shown: map[string]presence.Status{}}
-		for _, a := range modelApps {
+		for _, a := range m.apps {
 			m.app(a)
 		}
 		for _, u := range modelUsers { // whom nobody knows nobody can ask

@@ -216,21 +216,35 @@ func (h *Hub) deviceOf(g *Grant, tag string) (string, error) {
 		}
 		return "", ErrStranger
 	}
-	kept, err := h.cfg.Store.DevicesOf(g.Email)
-	if err != nil {
-		return "", storage(err)
-	}
-	for _, d := range kept {
-		if h.tag(g.PUID, d.ID) == tag {
-			return d.ID, nil
-		}
-	}
 	for _, id := range h.presentDevices(g.Email) {
 		if h.tag(g.PUID, id) == tag {
 			return id, nil
 		}
 	}
-	return "", ErrStranger
+	for settled := false; ; settled = true {
+		kept, err := h.cfg.Store.DevicesOf(g.Email)
+		if err != nil {
+			return "", storage(err)
+		}
+		for _, d := range kept {
+			if h.tag(g.PUID, d.ID) == tag {
+				return d.ID, nil
+			}
+		}
+		if settled {
+			return "", ErrStranger
+		}
+		h.settle() // one that came and left a moment ago is neither here nor there yet
+	}
+}
+
+// settle waits until the devices that came or went before are on disk, or could not be written.
+func (h *Hub) settle() {
+	for _, c := range []*Commit{h.lastCame.Load(), h.lastGone.Load()} {
+		if c != nil {
+			_ = c.Wait()
+		}
+	}
 }
 
 func (h *Hub) presentDevices(email string) (ids []string) {

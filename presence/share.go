@@ -266,6 +266,9 @@ func (s *shift) moveLists(sides []*Link) {
 	}
 	for _, l := range sides {
 		l.absorb()
+		for v := l.taken; v != nil; v = v.next {
+			s.bringBack(v)
+		}
 	}
 	for _, l := range sides {
 		to := &l.taken
@@ -275,6 +278,21 @@ func (s *shift) moveLists(sides []*Link) {
 			}
 		}
 		*to = nil
+	}
+}
+
+// bringBack lets a view on a list that is no device's any more speak again, if its link is to tell it again. It is done
+// before others are moved, so that they need not tell the same.
+func (s *shift) bringBack(v *view) {
+	if v.kind != Presence || atomic.LoadUint32(&v.state)&viewParked == 0 {
+		return
+	}
+	email := v.grant.owner.email
+	sh := s.hub.shard(email)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.owner(email, v.link.kind) == v.link && !sh.hasViewLocked(v) {
+		v.returnLocked()
 	}
 }
 
@@ -300,10 +318,7 @@ func (s *shift) staysListed(v *view) bool {
 			return false
 		}
 	case sh.hasViewLocked(v):
-	case owner == v.link: // it was so before, and what was dropped stays so
-		if atomic.LoadUint32(&v.state)&viewParked != 0 {
-			v.returnLocked()
-		}
+	case owner == v.link: // it was so before, and what was dropped stays so, but for what bringBack did
 	default: // the grant has ended, or the device is forgotten
 		told := v.leaveLocked()
 		if s.share && owner != nil && told != Offline && !owner.lists(v.device, v.grant) {
@@ -383,5 +398,11 @@ func (v *view) leaveLocked() (told Status) {
 	return v.known()
 }
 
-// returnLocked lets a view speak again.
-func (v *view) returnLocked() { atomic.AndUint32(&v.state, ^(viewMoved | viewParked)) }
+// returnLocked lets a view speak again. If its device has changed meanwhile it tells what is so now in any case: the app
+// may have heard something else from another link in between. Nobody takes from the link.
+func (v *view) returnLocked() {
+	const parkedAndQueued = viewParked | viewQueued
+	if atomic.AndUint32(&v.state, ^(viewMoved|viewParked))&parkedAndQueued == parkedAndQueued && v.known() != Offline {
+		v.told |= owing
+	}
+}

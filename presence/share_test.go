@@ -102,6 +102,87 @@ func TestDetachedLinkGivesItsUsersAway(t *testing.T) {
 	expect(t, b)
 }
 
+// What happened to a user of its own while another told of her reaches a connection that is back also where the other
+// is away by then, and her grant has ended: what it knew of her, and the end of the grant only from one of them.
+func TestBackBehindTheEndOfAGrant(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		t.Run(fmt.Sprint("the other told ", told), func(t *testing.T) {
+			f := newTeam(t, 8)
+			defer f.close()
+			a := f.link("team")
+			gone := one(t, seen(a))
+			a.Detach()
+			b := f.link("team")
+			said(b)
+			f.must(f.hub.Revoke(f.email[gone], "team", presence.ByUser))
+			want := []string{"offline " + gone, "unsubscribed " + gone}
+			if told {
+				expect(t, b, want...)
+				f.must(b.Told(1))
+				want = want[:1]
+			}
+			b.Detach()
+			newer, err := f.hub.LinkHeld("team", presence.ComponentLink)
+			f.must(err)
+			newer.Yield(a)
+			expect(t, a, want...)
+			b.Close()
+			expect(t, a)
+		})
+	}
+}
+
+// Who is back says what is so now of a user who changed meanwhile, also where that is what it had said last: another
+// said something else in between.
+func TestBackWhenAllIsAsBefore(t *testing.T) {
+	for _, between := range []presence.Status{presence.Unavailable, presence.Offline} {
+		t.Run(between.String(), func(t *testing.T) {
+			f := newTeam(t, 8)
+			defer f.close()
+			a := f.link("team")
+			changed := one(t, seen(a))
+			a.Detach()
+			b := f.link("team")
+			said(b)
+			f.must(f.phones[changed].Publish(between, time.Time{}))
+			expect(t, b, between.String()+" "+changed)
+			f.must(f.phones[changed].Publish(presence.Online, time.Time{}))
+			b.Detach()
+			newer, err := f.hub.LinkHeld("team", presence.ComponentLink)
+			f.must(err)
+			newer.Yield(a)
+			expect(t, a, "online "+changed)
+		})
+	}
+}
+
+// However often what has to be told moves between connections that are away, it is told once, and in order.
+func TestToldOnceHoweverOftenItMoved(t *testing.T) {
+	f := newTeam(t, 20)
+	defer f.close()
+	a := f.link("team")
+	said(a)
+	a.Detach()
+	b := f.link("team")
+	for puid := range f.phones {
+		f.must(f.hub.Revoke(f.email[puid], "team", presence.ByUser))
+	}
+	b.Detach() // half of it is the other's now
+	newer, err := f.hub.LinkHeld("team", presence.ComponentLink)
+	f.must(err)
+	newer.Yield(b)
+	heard := map[string]string{}
+	for _, w := range said(b) {
+		word, puid, _ := strings.Cut(strings.TrimSuffix(w, " delayed"), " ")
+		heard[puid] += word + " "
+	}
+	for puid := range f.phones {
+		if heard[puid] != "offline unsubscribed " {
+			t.Errorf("of %s the app heard %q", puid, heard[puid])
+		}
+	}
+}
+
 // Without anybody who is there, detached links go on collecting; who comes then takes over, the ends of sessions too.
 func TestDetachedLinksCollectWhileNobodyIsThere(t *testing.T) {
 	f := newTeam(t, 8)
@@ -285,6 +366,36 @@ func TestLettersAreBoundedInBytes(t *testing.T) {
 	}
 	if l.Ended() != presence.EndOverflow || sent > 270 || sent < 200 {
 		t.Errorf("after %d messages of 4 KB: %v", sent, l.Ended())
+	}
+}
+
+// Connections to CCS do not end for what they do not take: the oldest is forgotten, the newest is there, within the same
+// bound.
+func TestLettersOfCCSAreForgotten(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.app("chat")
+	f.allow("ann@example.org", "chat")
+	l, err := f.hub.Link("chat", presence.CCSLink)
+	f.must(err)
+	defer l.Close()
+	phone := f.online("ann@example.org", "phone")
+	data := []byte(`"` + strings.Repeat("x", 4000) + `"`)
+	const sent = 1000
+	for i := range sent {
+		f.must(phone.Send("chat", fmt.Sprint(i), data, 0))
+	}
+	var refs []string
+	for _, u := range take(l) {
+		refs = append(refs, u.Ref)
+	}
+	if l.Ended() != presence.Alive || len(refs) > 270 || len(refs) < 150 {
+		t.Fatalf("%d messages wait, the link: %v", len(refs), l.Ended())
+	}
+	for i, ref := range refs {
+		if want := fmt.Sprint(sent - len(refs) + i); ref != want {
+			t.Fatalf("%d: message %s, want %s", i, ref, want)
+		}
 	}
 }
 

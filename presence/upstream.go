@@ -126,13 +126,14 @@ func (l *Link) takeMessages(dst []Update) (n int) {
 		}
 		m := l.fetched[0]
 		l.fetched = l.fetched[1:]
-		if l.app.carrier(m.Email) != l || l.app.othersHave(l, m.Seq) || !l.handOut(m.Seq) {
+		now := l.hub.cfg.Now() // it may have waited here for room
+		if !m.Expires.After(now) || l.app.carrier(m.Email) != l || l.app.othersHave(l, m.Seq) || !l.handOut(m.Seq) {
 			continue
 		}
 		u := &dst[n]
 		n++
 		*u = Update{Kind: FromDevice, ByEmail: m.ByEmail, Local: m.PUID, Tag: m.Tag, Ref: m.Ref, Data: m.Data,
-			ID: m.Seq, Since: m.Time, Delayed: l.hub.cfg.Now().Sub(m.Time) > freshFor,
+			ID: m.Seq, Since: m.Time, Delayed: now.Sub(m.Time) > freshFor,
 			Again: l.app.handed.add(m.Seq) || m.Seq < l.hub.firstSent.Load()}
 		if m.ByEmail {
 			u.Local = m.Email
@@ -171,6 +172,13 @@ func (l *Link) has(seq uint64) bool {
 	defer l.mu.Unlock()
 	_, has := l.unacked[seq]
 	return has
+}
+
+// Waits reports whether a message that was handed out, and that its owner has not told the app, is still to be told: it
+// has neither expired nor was it removed. Where the store does not answer it is.
+func (l *Link) Waits(id uint64) bool {
+	ms, err := l.hub.cfg.Store.UpstreamOf(l.app.id, id-1, 1)
+	return err != nil || len(ms) > 0 && ms[0].Seq == id
 }
 
 // room reports whether another message may be handed out before those before it are acknowledged.

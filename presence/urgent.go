@@ -59,11 +59,7 @@ func (h *Hub) Missed(email string, devices []string) ([]Missed, error) {
 
 // fillSeen reads when devices came or went last, those included whose way to the disk is not over.
 func (h *Hub) fillSeen(email string, missed []Missed) error {
-	for _, c := range []*Commit{h.lastCame.Load(), h.lastGone.Load()} {
-		if c != nil {
-			_ = c.Wait() // where it failed, an older time is there
-		}
-	}
+	h.settle() // where that failed, an older time is there
 	kept, err := h.cfg.Store.DevicesOf(email)
 	if err != nil {
 		return storage(err)

@@ -198,7 +198,11 @@ func TestHole06KeysOfAppsAreShownToNobody(t *testing.T) {
 	}
 	phone := h.attach(ann, "phone", presence.Online)
 	defer phone.Close()
-	if _, err := chat.Notify(presence.Peer{PUID: h.wantGrant(ann, "chat").PUID}, presence.Message{Message: "hello", TTL: 0}); err != nil {
+	d, err := chat.Notify(presence.Peer{PUID: h.wantGrant(ann, "chat").PUID}, presence.Message{Message: "hello", TTL: 0})
+	if err == nil {
+		err = d.Wait()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	o, err := phone.Next(10)

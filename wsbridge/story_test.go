@@ -770,6 +770,31 @@ func quick(c *wsbridge.Config) {
 	c.Heartbeat, c.PongTimeout = 50*time.Millisecond, 500*time.Millisecond
 }
 
+// What is urgent does not wait for the heartbeat of a device that is dead: it ends, and what it did not confirm is for
+// whoever comes.
+func TestUrgentFindsTheDead(t *testing.T) {
+	for _, ack := range []bool{false, true} {
+		t.Run(fmt.Sprint("ack ", ack), func(t *testing.T) {
+			f := newFixture(t, func(c *wsbridge.Config) { c.Heartbeat, c.PongTimeout = time.Hour, 100*time.Millisecond })
+			chat := f.app("chat")
+			hello := fmt.Sprintf(`{"type":"hello","email":"ann@example.org","device":"phone","assertion":"dev","ack":%v}`, ack)
+			dead := f.dial(silent)
+			dead.say(hello)
+			dead.hear()
+			f.until("the hello is a while ago", func() bool { return f.bridge.SilenceOf(ann, "phone") > 0 })
+			chat.send(ann, presence.Message{Message: "urgent", TTL: -1, High: true})
+			dead.notifications()
+			dead.ends(4008)
+			live := f.dial()
+			live.say(hello)
+			live.hear()
+			if got := live.texts(1); got[0] != "urgent" {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
 func TestPongIsLife(t *testing.T) {
 	f := newFixture(t, quick)
 	d := f.online("phone")

@@ -142,12 +142,20 @@ func (t *table) heard(c *conn) (seen uint32, ok bool) {
 
 // nudge pings c at the next chance, unless it was heard in this tick; where no sign of life comes it ends.
 func (t *table) nudge(c *conn, now, patience uint32) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if c.slot.conn == c && c.pulse.pinged == 0 {
-		c.pulse.pinged, c.slot.due = now, now+patience
+	if t.expect(c, now, patience) {
 		c.flags.Or(flagPing)
 	}
+}
+
+// expect is nudge for a ping that is on its way already. false: there is another one before it.
+func (t *table) expect(c *conn, now, patience uint32) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := c.slot.conn == c && c.pulse.pinged == 0
+	if first {
+		c.pulse.pinged, c.slot.due = now, now+patience
+	}
+	return first
 }
 
 // look decides what is due for an identified conn which was last heard in the tick seen. It is called by

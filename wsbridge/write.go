@@ -70,6 +70,7 @@ type outbox struct {
 	c      *conn
 	framer framer
 	seqs   []uint64 // of the items in the framer
+	urgent bool     // one of these, or of those before, is of high priority, and no ping is behind it yet
 }
 
 // batch writes one batch. more: there is another.
@@ -128,6 +129,7 @@ func (w *outbox) write(o *presence.Outbox) error {
 			return err
 		}
 		w.seqs = append(w.seqs, o.Notifications[i].Seq)
+		w.urgent = w.urgent || o.Notifications[i].High
 	}
 	if !o.More {
 		if err := w.framer.flush(w.emit); err != nil {
@@ -175,7 +177,8 @@ func (w *outbox) requests(rs []presence.Request) error {
 }
 
 // emit writes a frame of notifications and, where no ack will confirm them, a ping behind it: its pong says
-// that the device has everything up to there.
+// that the device has everything up to there. What is urgent has a ping in any case, and a device that does not answer
+// it is gone: it must not keep the others, or what wakes it, from being asked until its heartbeat is over.
 func (w *outbox) emit(frame []byte, items int) error {
 	c := w.c
 	if err := c.writeLocked(frame); err != nil {
@@ -184,10 +187,18 @@ func (w *outbox) emit(frame []byte, items int) error {
 	c.b.stats.items.Add(uint64(items))
 	mark, ack := c.note(w.seqs[:items])
 	w.seqs = append(w.seqs[:0], w.seqs[items:]...)
-	if ack {
+	if ack && !w.urgent {
 		return nil
 	}
-	return c.pingLocked(strconv.AppendUint(nil, uint64(mark), 10))
+	var payload []byte
+	if !ack {
+		payload = strconv.AppendUint(nil, uint64(mark), 10)
+	}
+	if w.urgent {
+		w.urgent = false
+		c.b.table.expect(c, c.b.tick.Load(), c.b.patience)
+	}
+	return c.pingLocked(payload)
 }
 
 // note counts items that were written and, but for ack mode, keeps them until a pong confirms them. mark

@@ -59,6 +59,7 @@ type allowed struct {
 	App     string `json:"appid"`
 	PUID    string `json:"puid"`
 	Address string `json:"address"`
+	State   string `json:"state"` // what the app sees now, and until when
 }
 
 func (a *admin) allow(r *http.Request) (any, error) {
@@ -82,7 +83,7 @@ func (a *admin) allow(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return allowed{Email: g.Email, App: g.App, PUID: g.PUID, Address: g.Address}, nil
+	return allowed{Email: g.Email, App: g.App, PUID: g.PUID, Address: g.Address, State: g.State}, nil
 }
 
 func (a *admin) revoke(r *http.Request) (any, error) {

@@ -122,7 +122,7 @@ func signsOutEverywhere(w *scene) {
 	w.fillIn(work, "ann@example.org", "dev")
 	work.at("/dashboard")
 	here(work, "Online")
-	home.seesIn("[data-part=devices]", "web-")
+	home.seesIn("[data-part=devices] h3", "Chrome on Linux web-")
 	home.open(w.origin, 200)
 	home.run("await page.getByText('Sign out everywhere').first().click()")
 	home.check("My devices too")

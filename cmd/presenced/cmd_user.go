@@ -423,7 +423,7 @@ func (c *cli) grantAllow(ctx context.Context, email, app string, flags grantFlag
 			return err
 		}
 		return c.print(got, func(w io.Writer) {
-			facts(w, "email", got.Email, "appid", got.App, "puid", got.PUID, "address", got.Address)
+			facts(w, "email", got.Email, "appid", got.App, "puid", got.PUID, "address", got.Address, "now", got.State)
 		})
 	})
 }

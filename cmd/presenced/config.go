@@ -178,7 +178,7 @@ type LimitsConfig struct {
 type ShutdownConfig struct {
 	// After asking devices to come back later, serve this long before closing; shorter once they all left.
 	Drain Duration `toml:"drain"`
-	// Devices are asked to come back within this time behind the drain, each at another moment; longer where device.logins needs longer to let them all in.
+	// Devices are asked to come back within this time, from 2 seconds behind the drain on, each at another moment; longer where device.logins needs longer to let them all in.
 	Spread Duration `toml:"spread"`
 }
 

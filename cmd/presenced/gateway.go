@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -39,6 +40,7 @@ const (
 	sweepEvery        = time.Minute
 	sweepBatch        = 1000 // expired notifications that are removed at once
 	drainCheck        = 50 * time.Millisecond
+	changeOver        = 2 * time.Second // from the end of the drain until the next server is there
 	spreadMost        = time.Hour
 )
 
@@ -530,22 +532,36 @@ func (g *gateway) spread() time.Duration {
 }
 
 // drain serves on until every device and every CCS connection has left, or its time is over, or a server has failed.
+// Devices are told at once when to come back. The connections of those who stay end one after the other towards the
+// end of that time, because not all of them heed what they are told.
 func (g *gateway) drain() {
 	g.draining.Store(true)
 	limit := g.cfg.Shutdown.Drain.Duration
-	g.hub.Drain(limit, g.spread(), "shutdown")
+	over, rate := time.Now().Add(limit), g.dismissals(limit)
+	g.hub.Drain(limit+changeOver, g.spread(), "shutdown")
 	g.ccs.Drain()
-	over := time.NewTimer(limit)
-	defer over.Stop()
 	tick := time.NewTicker(drainCheck)
 	defer tick.Stop()
-	for g.hub.Stats().Sessions > 0 || g.ccs.Stats().Sessions > 0 {
-		select {
-		case <-over.C:
+	for time.Now().Before(over) {
+		devices := g.hub.Stats().Sessions
+		if devices == 0 && g.ccs.Stats().Sessions == 0 {
 			return
+		}
+		g.hub.Dismiss(devices - int(rate*time.Until(over).Seconds()))
+		select {
 		case <-g.running.Done():
 			return
 		case <-tick.C:
 		}
 	}
+}
+
+// dismissals is how many devices have their connections ended in a second: as many as the next server lets in, or
+// enough to be done within the second half of the drain.
+func (g *gateway) dismissals(drain time.Duration) float64 {
+	rate := cmp.Or(g.cfg.Device.Logins, DefaultConfig().Device.Logins)
+	if drain <= 0 {
+		return rate
+	}
+	return max(rate, float64(g.hub.Stats().Sessions)/(drain/2).Seconds())
 }

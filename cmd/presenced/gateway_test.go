@@ -18,7 +18,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -80,6 +82,7 @@ type frame struct {
 	Result        string
 	Errno         int
 	Error         string
+	RetryAfter    float64 `json:"retry_after"`
 	Reconnect     *struct{ After float64 }
 	Notifications []struct{ ID, Message string }
 	Dropped       []struct {
@@ -246,7 +249,7 @@ func TestStopAsksDevicesToLeave(t *testing.T) {
 	go func() { stopped <- g.Stop() }()
 
 	f := d.read()
-	if f.Reconnect == nil || f.Reconnect.After < 3600 || f.Reconnect.After > 3610 {
+	if f.Reconnect == nil || f.Reconnect.After < 3602 || f.Reconnect.After > 3612 {
 		t.Fatalf("want reconnect, got %+v", f)
 	}
 	d.send(map[string]any{})
@@ -280,6 +283,90 @@ func TestSpreadIsWideEnough(t *testing.T) {
 	if got := g.spread(); got != 10*time.Millisecond {
 		t.Errorf("two devices at a million a second: %v", got)
 	}
+}
+
+// TestStopSpreads: when devices are to come back, and the ends of those that stay; and whoever comes when she was told
+// finds the next server.
+func TestStopSpreads(t *testing.T) {
+	const crowd = 300
+	cfg := testConfig(t)
+	cfg.Shutdown.Drain, cfg.Device.Logins = duration("3s"), 150
+	cfg.Limits.SocketsPerUser = crowd
+	g := startTest(t, cfg)
+	url := "ws://" + g.addrs()["http"]
+	var stays [crowd]goodbye
+	var devices sync.WaitGroup
+	for i := range stays {
+		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i))}} // one address alone gets less room
+		d := dialDevice(t, websocket.Dialer{NetDialContext: from.DialContext}, url, fmt.Sprintf("user%d@example.org", i), "phone", "dev")
+		devices.Go(func() { stays[i] = d.goodbye() })
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- g.Stop() }()
+	wantStopped(t, stopped)
+	cfg.HTTP.Listen = g.addrs()["http"]
+	startTest(t, cfg)
+	next := time.Now()
+	devices.Wait()
+
+	var told, ended, after []float64
+	begin := stays[0].told
+	for i := range stays {
+		b := &stays[i]
+		if b.told.IsZero() || b.ended.IsZero() {
+			t.Fatalf("device %d was not told, or not closed: %+v", i, b)
+		}
+		for what, at := range map[string]time.Time{"reconnect": b.told.Add(b.after), "retry_after": b.ended.Add(b.retry)} {
+			if at.Before(next) {
+				t.Errorf("%s leads device %d to a door that is closed for %v still", what, i, next.Sub(at))
+			}
+		}
+		told, ended = append(told, b.told.Sub(begin).Seconds()), append(ended, b.ended.Sub(begin).Seconds())
+		after = append(after, b.after.Seconds())
+	}
+	for what, moments := range map[string][]float64{"ends": ended, "times to come back": after} {
+		if h := histogram(moments, 5); slices.Min(h) < crowd/5/4 {
+			t.Errorf("the %s are not spread: %v between %.2f and %.2f s", what, h, slices.Min(moments), slices.Max(moments))
+		}
+	}
+	burst := slices.Max(told) - slices.Min(told)
+	if width := slices.Max(ended) - slices.Min(ended); width < 2*burst {
+		t.Errorf("the ends come within %.2f s, what comes in one burst within %.2f s", width, burst)
+	}
+}
+
+// goodbye is how a server went from a device.
+type goodbye struct {
+	told, ended  time.Time
+	after, retry time.Duration
+}
+
+// goodbye reads to the end of the connection.
+func (d *device) goodbye() (b goodbye) {
+	d.SetReadDeadline(time.Now().Add(patience))
+	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+	for {
+		var f frame
+		if d.ReadJSON(&f) != nil {
+			return b
+		}
+		switch {
+		case f.Reconnect != nil:
+			b.told, b.after = time.Now(), seconds(f.Reconnect.After)
+		case f.Errno == 51:
+			b.ended, b.retry = time.Now(), seconds(f.RetryAfter)
+		}
+	}
+}
+
+// histogram counts values in so many equal parts of their range.
+func histogram(values []float64, parts int) []int {
+	low, high := slices.Min(values), slices.Max(values)
+	counts := make([]int, parts)
+	for _, v := range values {
+		counts[min(int((v-low)/(high-low)*float64(parts)), parts-1)]++
+	}
+	return counts
 }
 
 // TestStopEndsWhoStays: after the drain they are told to come back, and components that the server goes.

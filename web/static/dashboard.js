@@ -111,7 +111,7 @@ board.addEventListener("submit", async (e) => {
 const here = document.getElementById("here");
 const state = document.getElementById("here-state");
 const key = "presenced " + email;
-let memory = JSON.parse(localStorage.getItem(key) ?? "{}"); // {device, token, status}
+let memory = JSON.parse(localStorage.getItem(key) ?? "{}"); // {device, token, status, unnamed}
 const remember = (more) => localStorage.setItem(key, JSON.stringify((memory = { ...memory, ...more })));
 let device; // of presence.js
 
@@ -121,8 +121,26 @@ async function token() {
   const answer = await fetch("/login/device", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ device: id }) });
   if (!answer.ok) throw new Error("This browser could not be signed in.");
   const signed = await answer.json();
-  remember({ device: signed.device, token: signed.token });
+  remember({ device: signed.device, token: signed.token, unnamed: memory.device ? memory.unnamed : true });
   return signed.token;
+}
+
+// what this browser is called until its user calls it something else: "Firefox on Linux".
+function ownName() {
+  const first = (names) => names.find(([word]) => navigator.userAgent.includes(word))?.[1];
+  const browser = first([["Edg", "Edge"], ["OPR/", "Opera"], ["Firefox/", "Firefox"], ["Chrome/", "Chrome"], ["Safari/", "Safari"]]);
+  const system = first([["Android", "Android"], ["iPhone", "iPhone"], ["iPad", "iPad"], ["CrOS", "ChromeOS"], ["Windows", "Windows"], ["Mac OS", "Mac"], ["Linux", "Linux"]]);
+  return `${browser ?? "Browser"}${system ? " on " + system : ""}`;
+}
+
+// giveName does so once, when the gateway knows the device.
+async function giveName() {
+  if (!memory.unnamed) return;
+  remember({ unnamed: false });
+  const body = new URLSearchParams({ name: ownName() });
+  const answer = await fetch(`/dashboard/devices/${memory.device}/rename`, { method: "POST", body, headers: { Accept: "application/json" } }).catch(() => null);
+  if (answer?.ok) ["devices", "timeline"].forEach(refresh);
+  else remember({ unnamed: true }); // with the next connection
 }
 
 const words = { online: "Apps see it as online", unavailable: "Apps see it as away", offline: "Apps see it as offline" };
@@ -142,7 +160,10 @@ async function begin(again) {
   }
   device = new Presence({ email, assertion: proof, device: memory.device, status: memory.status, ack: true, notify: true });
   device.addEventListener("status", ({ detail }) => {
-    if (detail.state === "connected") show(words[detail.status] + (detail.status !== memory.status ? ", because you are." : "."));
+    if (detail.state === "connected") {
+      show(words[detail.status] + (detail.status !== memory.status ? ", because you are." : "."));
+      giveName();
+    }
     if (detail.state === "waiting") show("The connection is lost; it comes back by itself.");
   });
   device.addEventListener("notification", ({ detail }) => note(detail));

@@ -161,7 +161,7 @@ func start(t testing.TB, change ...func(*setup)) *gateway {
 		f(&cfg)
 	}
 	var err error
-	g.db, err = store.Open(cfg.Path, store.Options{Limits: cfg.Limits})
+	g.db, err = store.Open(cfg.Path, store.Options{Limits: cfg.Limits, Now: g.clock.Now})
 	g.must(err)
 	g.hub, err = presence.New(presence.Config{Store: cfg.Store(g.db), Now: g.clock.Now, Limits: cfg.Limits, Linger: time.Second})
 	g.must(err)

@@ -318,7 +318,9 @@ func (s *sender) handOut() (moved bool) {
 			if sess == nil {
 				break
 			}
-			if s.valid(&w.u) && !sess.offer(&w.u) {
+			if !s.valid(&w.u) {
+				s.link.Delivered([]uint64{w.u.ID}) // it gives its place to another
+			} else if !sess.offer(&w.u) {
 				continue // it has just ended
 			}
 			s.mu.Lock()
@@ -340,10 +342,10 @@ func (s *sender) dropLocked(list *[]waiting, u *presence.Update) {
 	}
 }
 
-// valid reports whether an update that had to wait may still be told: the user has not revoked the app meanwhile, and
-// what is for now is not late.
+// valid reports whether an update that had to wait may still be told: the user has not revoked the app meanwhile, it has
+// not expired, and what is for now is not late.
 func (s *sender) valid(u *presence.Update) bool {
-	if s.late(u) {
+	if s.late(u) || u.ID != 0 && !s.link.Waits(u.ID) {
 		return false
 	}
 	p := presence.Peer{PUID: u.Local}

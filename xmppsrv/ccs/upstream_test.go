@@ -118,6 +118,27 @@ func TestUpstreamWindow(t *testing.T) {
 	s.fence()
 }
 
+// What expires while it waits for room is not told, and holds nobody up.
+func TestUpstreamExpires(t *testing.T) {
+	g := start(t, func(c *setup) { c.Limits.UpstreamPerApp = 200 })
+	g.allow("ann@example.org", "p1")
+	ann := g.device("ann@example.org", "phone")
+	s := g.connect()
+	for i := range 100 {
+		g.must(ann.Send("chat", fmt.Sprint(i), []byte(`{}`), -1))
+		s.want(upstream(ann.token, fmt.Sprint(i), `{}`))
+	}
+	for i := range 5 {
+		g.must(ann.Send("chat", fmt.Sprint("short", i), []byte(`{}`), time.Second))
+	}
+	g.must(ann.Send("chat", "long", []byte(`{}`), -1))
+	s.fence()
+	g.clock.add(time.Minute)
+	s.gcm(ackUp(ann.token, "0"))
+	s.want(upstream(ann.token, "long", `{}`))
+	s.fence()
+}
+
 // Messages of many users are spread over the connections; each user's stay in order on one.
 func TestUpstreamIsSpread(t *testing.T) {
 	g := start(t)
