@@ -30,6 +30,7 @@ func (s *Site) adminEvents(w http.ResponseWriter, r *http.Request, email string)
 	h := w.Header()
 	h.Set("X-Accel-Buffering", "no")        // nginx
 	_ = st.ctl.SetReadDeadline(time.Time{}) // what cannot be set ends the stream early, and it comes again
+	defer st.mayWrite()                     // the end of the body, however long nothing was said
 	hello := "retry: 5000\n: hello\n"
 	h.Set("Content-Type", "text/event-stream")
 	if text {

@@ -581,3 +581,31 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 	b.listen(http.StatusOK)
 }
+
+// timed is a connection whose deadline passes as soon as something was written under it.
+type timed struct {
+	*httptest.ResponseRecorder
+	fresh bool // the deadline was set behind the last flush
+}
+
+func (c *timed) SetWriteDeadline(time.Time) error { c.fresh = true; return nil }
+func (c *timed) FlushError() error                { c.fresh = false; return nil }
+
+// A stream that nothing was told on for long ends as it should: there is time to write its end.
+func TestStreamEndsWell(t *testing.T) {
+	for _, path := range []string{"/events", "/admin/events"} {
+		h := newHouse(t, withAdmin)
+		r := httptest.NewRequest("GET", path, nil)
+		ctx, cancel := context.WithCancel(r.Context())
+		cancel()
+		conn := &timed{ResponseRecorder: httptest.NewRecorder()}
+		serve := h.site.getEvents
+		if path != "/events" {
+			serve = h.site.adminEvents
+		}
+		serve(conn, r.WithContext(ctx), ann)
+		if conn.Body.Len() == 0 || !conn.fresh {
+			t.Errorf("%s: %d bytes, time for the end %v", path, conn.Body.Len(), conn.fresh)
+		}
+	}
+}

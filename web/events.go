@@ -102,6 +102,7 @@ func (s *Site) getEvents(w http.ResponseWriter, r *http.Request, email string) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no")        // nginx
 	_ = st.ctl.SetReadDeadline(time.Time{}) // what cannot be set ends the stream early, and it comes again
+	defer st.mayWrite()                     // the end of the body, however long nothing was said
 	if st.say("retry: 5000\n: hello\n") == nil {
 		st.run()
 	}
@@ -196,9 +197,12 @@ func (st *stream) tell(parts map[string]bool) error {
 // signedIn looks again at the session that the stream began with.
 func (st *stream) signedIn() bool { return st.site.holds(st.r, st.email) }
 
+// mayWrite gives what is written next its time.
+func (st *stream) mayWrite() { _ = st.ctl.SetWriteDeadline(time.Now().Add(streamWrite)) }
+
 // say writes lines and the empty line behind them.
 func (st *stream) say(lines string) error {
-	_ = st.ctl.SetWriteDeadline(time.Now().Add(streamWrite))
+	st.mayWrite()
 	if _, err := fmt.Fprintln(st.w, lines); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,9 +13,8 @@ import (
 )
 
 // TestInteropGuideFromCCS does what docs/from-ccs.md says, as it stands there: the five minutes, with the program for node-xcs as
-// the app server, on the ports that are named.
+// the app server, on the ports that are named unless somebody has them.
 func TestInteropGuideFromCCS(t *testing.T) {
-	needFreePorts(t, "127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:5347", "127.0.0.1:5235", "127.0.0.1:5236")
 	g := newCCSGuide(t)
 
 	g.run(g.block("openssl req"))
@@ -53,11 +53,14 @@ var guideBlock = regexp.MustCompile(`(?m)^(    |       )\S.*\n((\s*\n)*    .*\n)
 
 func newCCSGuide(t *testing.T) *ccsGuide {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "from-ccs.md"))
+	file, err := os.ReadFile(filepath.Join("..", "..", "docs", "from-ccs.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &ccsGuide{t: t, blocks: guideBlock.FindAllString(string(text), -1), dir: t.TempDir()}
+	ports := maps.Clone(defaultPorts)
+	ports["5235"], ports["5236"] = "", "" // which the text itself sets
+	text, env := withFreePorts(t, string(file), ports)
+	g := &ccsGuide{t: t, blocks: guideBlock.FindAllString(text, -1), dir: t.TempDir()}
 	for dir, as := range map[string]string{interopDir: "node_modules", filepath.Join("..", "..", "testdata", "ccs"): "ccs_modules"} {
 		modules, err := filepath.Abs(filepath.Join(dir, "node_modules"))
 		if err != nil {
@@ -67,7 +70,7 @@ func newCCSGuide(t *testing.T) *ccsGuide {
 			t.Fatal(err)
 		}
 	}
-	g.env = append(os.Environ(), "PATH="+filepath.Dir(buildPresenced(t))+":"+os.Getenv("PATH"), "NODE_PATH="+filepath.Join(g.dir, "ccs_modules"))
+	g.env = append(append(os.Environ(), env...), "PATH="+filepath.Dir(buildPresenced(t))+":"+os.Getenv("PATH"), "NODE_PATH="+filepath.Join(g.dir, "ccs_modules"))
 	return g
 }
 

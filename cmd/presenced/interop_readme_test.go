@@ -23,13 +23,12 @@ import (
 )
 
 // TestReadme walks through README.md with what is printed there, in a copy of the project: every example is cut out
-// of the text and run as it stands, on the ports that it names.
+// of the text and run as it stands, on the ports that it names unless somebody has them.
 func TestReadme(t *testing.T) {
 	needPeers(t)
 	if _, err := exec.LookPath("chromium"); err != nil {
 		t.Fatalf("chromium is missing (%v): apt-get install chromium", err)
 	}
-	needFreePorts(t, "127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:5347")
 	r := newReadme(t)
 
 	r.do("build")
@@ -100,16 +99,29 @@ var (
 	describe = regexp.MustCompile(`(?m)(\S) {3,}\S.*$`)      // what stands beside a command, for people
 )
 
-// needFreePorts fails if somebody uses the ports of the README.
-func needFreePorts(t *testing.T, addrs ...string) {
+// defaultPorts are those that the examples name or rely on, each with what sets it.
+var defaultPorts = map[string]string{"8080": "PRESENCED_HTTP_LISTEN", "8081": "PRESENCED_ADMIN_LISTEN", "5347": "PRESENCED_XMPP_LISTEN"}
+
+// withFreePorts gives the ports of a text that somebody has to others, which nobody has: in the text, and by the
+// environment where the text relies on a default.
+func withFreePorts(t *testing.T, text string, ports map[string]string) (changed string, env []string) {
 	t.Helper()
-	for _, a := range addrs {
-		l, err := net.Listen("tcp", a)
+	for number, setting := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:"+number)
 		if err != nil {
-			t.Fatalf("the README's examples need %s: %v", a, err)
+			t.Log(err)
+			if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+				t.Fatal(err)
+			}
+			_, other, _ := net.SplitHostPort(l.Addr().String())
+			text = strings.ReplaceAll(text, number, other)
+			if setting != "" {
+				env = append(env, setting+"=127.0.0.1:"+other)
+			}
 		}
 		l.Close()
 	}
+	return text, env
 }
 
 // fact reads a value that a command printed for people.
@@ -141,7 +153,8 @@ func newReadme(t *testing.T) *readme {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &readme{t: t, text: string(text), examples: map[string]string{}, dir: t.TempDir()}
+	r := &readme{t: t, examples: map[string]string{}, dir: t.TempDir()}
+	r.text, r.env = withFreePorts(t, string(text), defaultPorts)
 	for _, m := range marked.FindAllStringSubmatch(r.text, -1) {
 		r.examples[m[1]] = m[2]
 	}
