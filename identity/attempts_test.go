@@ -91,23 +91,23 @@ func TestNoAttemptsNoLimit(t *testing.T) {
 func TestAttemptsAskTheQuickOnly(t *testing.T) {
 	c := &clock{now: noon}
 	a := identity.NewAttempts(c.Now)
-	ask := func() (err error, wait time.Duration) {
+	ask := func() (wait time.Duration, err error) {
 		v, wait := a.Ask(attacker, identity.Chain())
 		_, err = v.Verify(t.Context(), "ann@example.org", "dev")
-		return err, wait
+		return wait, err
 	}
 	a.Quick = identity.Dev{}
-	if err, wait := ask(); err == nil || wait != 0 {
+	if wait, err := ask(); err == nil || wait != 0 {
 		t.Errorf("before: %v, wait %v", err, wait)
 	}
 	for range 50 {
 		a.Failed(attacker)
 	}
-	if err, wait := ask(); err != nil || wait != time.Second {
+	if wait, err := ask(); err != nil || wait != time.Second {
 		t.Errorf("quick: %v, wait %v", err, wait)
 	}
 	a.Quick = nil
-	if err, wait := ask(); err == nil || wait != time.Second {
+	if wait, err := ask(); err == nil || wait != time.Second {
 		t.Errorf("without: %v, wait %v", err, wait)
 	}
 }
