@@ -75,6 +75,7 @@ func (a *admin) handler() http.Handler {
 
 	mux.HandleFunc("POST /import", answer(a.importLines))
 	mux.HandleFunc("GET /export", a.export)
+	mux.HandleFunc("GET /backup", a.backup)
 	return mux
 }
 

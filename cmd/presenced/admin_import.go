@@ -413,6 +413,15 @@ func (a *admin) export(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
+// backup writes the data file as it is at this moment.
+func (a *admin) backup(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if _, err := a.store.WriteTo(w); err != nil {
+		a.log.Error("backup broke off", "error", err)
+		panic(http.ErrAbortHandler) // half a file must not look whole
+	}
+}
+
 func (a *admin) exportAll(out *bufio.Writer) error {
 	emit := func(kind string, v any) error {
 		line, err := marshalLine(map[string]any{kind: v})

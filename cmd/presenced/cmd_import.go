@@ -149,12 +149,31 @@ func (c *cli) newProgress(size int64) *progress {
 
 // tell notes that lines are done in all, and n more bytes.
 func (p *progress) tell(lines int, n int64) {
+	p.show(n, func() string { return progressText(lines, time.Since(p.started), p.read, p.size) })
+}
+
+// show notes that n more bytes are done, and what to say then.
+func (p *progress) show(n int64, text func() string) {
 	p.read += n
 	if p.w == nil || time.Since(p.told) < progressEvery {
 		return
 	}
 	p.told = time.Now()
-	fmt.Fprintf(p.w, "\r\x1b[K%s", progressText(lines, time.Since(p.started), p.read, p.size))
+	fmt.Fprintf(p.w, "\r\x1b[K%s", text())
+}
+
+// over tells how much was read of r.
+func (p *progress) over(r io.Reader) io.Reader { return progressReader{r, p} }
+
+type progressReader struct {
+	io.Reader
+	p *progress
+}
+
+func (r progressReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	r.p.show(int64(n), func() string { return bytesText(r.p.read) })
+	return n, err
 }
 
 // progressText is "12,000 lines  45,000/s  37%".

@@ -87,7 +87,7 @@ func newRoot(c *cli) *cobra.Command {
 	section(root, "Run it:", serveCommand(c), demoCommand(c), configCommand(c), statusCommand(c), versionCommand(c))
 	section(root, "Who there is, and who may see whom:", appCommand(c), userCommand(c), grantCommand(c), deviceCommand(c), groupCommand(c))
 	section(root, "Notifications:", notifyCommand(c), queueCommand(c))
-	section(root, "Everything in a file:", importCommand(c), exportCommand(c))
+	section(root, "Everything in a file:", importCommand(c), exportCommand(c), backupCommand(c))
 	root.Long = `Presenced keeps the one connection of each device, and tells the apps that its user chose
 whether she is there. Apps join as XMPP components (XEP-0114) and send notifications.
 

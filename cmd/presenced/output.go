@@ -159,3 +159,11 @@ func thousands(n int) string {
 	}
 	return s
 }
+
+// bytesText is "512 bytes" or "1.5 MB" (10^6 bytes).
+func bytesText(n int64) string {
+	if n < 1_000_000 {
+		return plural(int(n), "byte")
+	}
+	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+}
