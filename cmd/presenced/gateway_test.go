@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -288,7 +289,10 @@ func TestSpreadIsWideEnough(t *testing.T) {
 // TestStopSpreads: when devices are to come back, and the ends of those that stay; and whoever comes when she was told
 // finds the next server.
 func TestStopSpreads(t *testing.T) {
-	const crowd = 300
+	const (
+		crowd    = 300
+		rounding = 100 * time.Millisecond // of the times in frames
+	)
 	cfg := testConfig(t)
 	cfg.Shutdown.Drain, cfg.Device.Logins = duration("3s"), 150
 	cfg.Limits.SocketsPerUser = crowd
@@ -301,12 +305,11 @@ func TestStopSpreads(t *testing.T) {
 		d := dialDevice(t, websocket.Dialer{NetDialContext: from.DialContext}, url, fmt.Sprintf("user%d@example.org", i), "phone", "dev")
 		devices.Go(func() { stays[i] = d.goodbye() })
 	}
-	stopped := make(chan error, 1)
+	stopped, opens := make(chan error, 1), time.Now().Add(cfg.Shutdown.Drain.Duration+changeOver)
 	go func() { stopped <- g.Stop() }()
 	wantStopped(t, stopped)
 	cfg.HTTP.Listen = g.addrs()["http"]
-	startTest(t, cfg)
-	next := time.Now()
+	startTest(t, cfg) // in the place of the first; how soon is a matter of the machine, so nothing is said of it here
 	devices.Wait()
 
 	var told, ended, after []float64
@@ -317,8 +320,8 @@ func TestStopSpreads(t *testing.T) {
 			t.Fatalf("device %d was not told, or not closed: %+v", i, b)
 		}
 		for what, at := range map[string]time.Time{"reconnect": b.told.Add(b.after), "retry_after": b.ended.Add(b.retry)} {
-			if at.Before(next) {
-				t.Errorf("%s leads device %d to a door that is closed for %v still", what, i, next.Sub(at))
+			if at.Before(opens.Add(-rounding)) {
+				t.Errorf("%s leads device %d to a door that is closed for %v still", what, i, opens.Sub(at))
 			}
 		}
 		told, ended = append(told, b.told.Sub(begin).Seconds()), append(ended, b.ended.Sub(begin).Seconds())
@@ -497,6 +500,9 @@ func serveProcess(t *testing.T, cfg Config, args ...string) (*exec.Cmd, serverSt
 
 // TestSignals: the first one ends cleanly while devices leave, a second one at once.
 func TestSignals(t *testing.T) {
+	signals := make(chan os.Signal, 1) // under nohup this process ignores SIGHUP, and so would its children
+	signal.Notify(signals, syscall.SIGHUP)
+	defer signal.Stop(signals)
 	for _, first := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP} {
 		testSignals(t, first, false)
 	}

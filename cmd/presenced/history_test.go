@@ -137,11 +137,22 @@ func TestHistoryReachesTheStore(t *testing.T) {
 
 // slowStore takes note of what it is given, or fails.
 type slowStore struct {
-	sizes []int
+	mu    sync.Mutex
+	sizes []int // guarded by mu, as what follows
 	fail  bool
 }
 
+// taken are the sizes until now; from here on it begins anew.
+func (s *slowStore) taken(fail bool) (sizes []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sizes, s.sizes, s.fail = s.sizes, nil, fail
+	return sizes
+}
+
 func (s *slowStore) AppendActivity(es []presence.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.sizes = append(s.sizes, len(es))
 	if s.fail {
 		return errors.New("no")
@@ -172,19 +183,18 @@ func TestHistoryIsBounded(t *testing.T) {
 		say(20_000) // the ring has 8192
 		time.Sleep(historyEvery)
 		synctest.Wait()
-		if len(kept.sizes) != historyMost || kept.sizes[0] != historySlice {
-			t.Errorf("in the first second: %v", kept.sizes)
+		if got := kept.taken(false); len(got) != historyMost || got[0] != historySlice {
+			t.Errorf("in the first second: %v", got)
 		}
 		time.Sleep(historyEvery)
 		synctest.Wait()
-		if len(kept.sizes) != 2*historyMost {
-			t.Errorf("in the second: %v", kept.sizes)
+		if got := kept.taken(true); len(got) != historyMost {
+			t.Errorf("in the second: %v", got)
 		}
-		kept.sizes, kept.fail = nil, true
 		say(600)
 		time.Sleep(3 * historyEvery)
 		synctest.Wait()
-		if got, want := fmt.Sprint(kept.sizes), "[256 256 88]"; got != want {
+		if got, want := fmt.Sprint(kept.taken(true)), "[256 256 88]"; got != want {
 			t.Errorf("a store that fails was asked %v, want %v", got, want)
 		}
 		cancel()
