@@ -195,16 +195,7 @@ func putDeviceGroup(tx *bbolt.Tx, old, g *presence.DeviceGroup) error {
 
 // dropDeviceGroupsOfApp forgets all of app, in commits of at most 1,000.
 func (s *Store) dropDeviceGroupsOfApp(app string) error {
-	for left := 1; left > 0; {
-		err := s.update(nil, func(tx *bbolt.Tx) (err error) {
-			left, err = removeDeviceGroupsOfApp(tx, app, slice)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.dropSliced(app, removeDeviceGroupsOfApp)
 }
 
 // removeDeviceGroupsOfApp removes at most max (0: all) and returns how many those were.

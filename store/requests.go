@@ -87,10 +87,14 @@ func removeRequest(tx *bbolt.Tx, email, app string) error {
 }
 
 // dropRequestsOfApp forgets what an app asked anybody, in commits of at most 1,000.
-func (s *Store) dropRequestsOfApp(app string) error {
-	for left := slice; left == slice; {
+func (s *Store) dropRequestsOfApp(app string) error { return s.dropSliced(app, removeRequestsOfApp) }
+
+// dropSliced removes what an app has of one kind, in commits of at most 1,000; remove returns how many it removed, max
+// where there may be more.
+func (s *Store) dropSliced(app string, remove func(tx *bbolt.Tx, app string, max int) (int, error)) error {
+	for n := slice; n == slice; {
 		err := s.update(nil, func(tx *bbolt.Tx) (err error) {
-			left, err = removeRequestsOfApp(tx, app, slice)
+			n, err = remove(tx, app, slice)
 			return err
 		})
 		if err != nil {

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -476,17 +475,9 @@ func (c *call) makeToken() (any, error) {
 	if err := c.mayHandOn(&n); err != nil {
 		return nil, err
 	}
-	made, err := c.desk.MakeToken(c.email, n)
-	if errors.Is(err, presence.ErrFull) {
-		return nil, errTokens
-	}
+	made, err := c.site.makeToken(c.email, n, c.holds, errBadToken)
 	if err != nil {
 		return nil, err
-	}
-	if !c.holds() { // it ended before the token was there to be revoked with the others
-		hash, _ := tokenHash(made.Hash)
-		_, _, err := c.site.cfg.Store.RevokeToken(hash)
-		return nil, errors.Join(errBadToken, storageError(err))
 	}
 	c.header.Set("Location", apiRoot+"/tokens/"+made.Hash)
 	return made, nil

@@ -148,13 +148,7 @@ func (s *Site) connect(r *http.Request, email string, f *connectForm) (m account
 	if err != nil {
 		return m, err
 	}
-	if m, err = s.desk().MakeToken(email, n); err != nil {
-		if errors.Is(err, presence.ErrFull) {
-			err = errTokens
-		}
-		return m, err
-	}
-	return m, s.keepIfHeld(r, email, m.Hash)
+	return s.makeToken(email, n, func() bool { return s.holds(r, email) }, errSignedOut)
 }
 
 // token is what the form asks for.
@@ -195,13 +189,17 @@ func (s *Site) limitToken(r *http.Request, n *account.NewToken) error {
 	return err
 }
 
-// keepIfHeld takes a token back if what it was made with ended meanwhile: who signs out everywhere ends sessions first
-// and revokes tokens then, and what came between is seen here.
-func (s *Site) keepIfHeld(r *http.Request, email, hash string) error {
-	if s.holds(r, email) {
-		return nil
+// makeToken makes a token for who holds what she came with, and takes it back with the error ended if that ended
+// meanwhile: who signs out everywhere ends sessions first and revokes tokens then, and what came between is seen here.
+func (s *Site) makeToken(email string, n account.NewToken, holds func() bool, ended error) (account.MadeToken, error) {
+	m, err := s.desk().MakeToken(email, n)
+	switch {
+	case errors.Is(err, presence.ErrFull):
+		return m, errTokens
+	case err != nil || holds():
+		return m, err
 	}
-	h, _ := tokenHash(hash)
-	_, _, err := s.cfg.Store.RevokeToken(h)
-	return errors.Join(errSignedOut, storageError(err))
+	hash, _ := tokenHash(m.Hash)
+	_, _, err = s.cfg.Store.RevokeToken(hash)
+	return m, errors.Join(ended, storageError(err))
 }

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -82,23 +81,10 @@ func authorityProcess() {
 // startAuthority starts an authority that looks at this port of loopback.
 func startAuthority(t *testing.T, port int) *acmeAuthority {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), authorityVariable+"="+strconv.Itoa(port), "PEBBLE_VA_NOSLEEP=1")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	cmd, in, out := startSelf(t, authorityVariable+"="+strconv.Itoa(port), "PEBBLE_VA_NOSLEEP=1")
 	a := &acmeAuthority{stop: sync.OnceFunc(func() { in.Close(); cmd.Wait() })}
 	t.Cleanup(a.stop)
-	if err := json.NewDecoder(out).Decode(a); err != nil {
+	if err := out.Decode(a); err != nil {
 		t.Fatal(err)
 	}
 	return a

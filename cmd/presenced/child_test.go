@@ -190,3 +190,24 @@ func (l *tail) String() string {
 	defer l.mu.Unlock()
 	return strings.Join(l.lines, "\n")
 }
+
+// startSelf starts this test binary again, with a variable of the environment by which TestMain knows what to be. It is to
+// end when its input does.
+func startSelf(t testing.TB, env ...string) (cmd *exec.Cmd, in io.WriteCloser, out *json.Decoder) {
+	t.Helper()
+	cmd = exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, in, json.NewDecoder(stdout)
+}

@@ -266,14 +266,7 @@ func TestPresenceJSHonoursReconnect(t *testing.T) {
 	<-came
 	for range 2 {
 		p.wait(event{Event: "reconnect"})
-		select {
-		case at := <-came:
-			if waited := at.Sub(<-asked); waited < after-5*time.Millisecond { // node rounds its timers
-				t.Errorf("it came back after %v, not %v", waited, after)
-			}
-		case <-time.After(patience):
-			t.Fatal("it does not come back")
-		}
+		comesBack(t, came, asked, after)
 	}
 	p.kill()
 }
@@ -302,16 +295,22 @@ func TestPresenceJSHonoursRetryAfter(t *testing.T) {
 		"assertion": "x", "backoff": map[string]any{"base": 1, "cap": 1}})
 	<-came
 	for range 2 {
-		select {
-		case at := <-came:
-			if waited := at.Sub(<-asked); waited < after-5*time.Millisecond { // node rounds its timers
-				t.Errorf("it came back after %v, not %v", waited, after)
-			}
-		case <-time.After(patience):
-			t.Fatal("it does not come back")
-		}
+		comesBack(t, came, asked, after)
 	}
 	p.kill()
+}
+
+// comesBack waits until the page has come again, after the time that it was asked to wait.
+func comesBack(t *testing.T, came, asked <-chan time.Time, after time.Duration) {
+	t.Helper()
+	select {
+	case at := <-came:
+		if waited := at.Sub(<-asked); waited < after-5*time.Millisecond { // node rounds its timers
+			t.Errorf("it came back after %v, not %v", waited, after)
+		}
+	case <-time.After(patience):
+		t.Fatal("it does not come back")
+	}
 }
 
 // presenceJS is an address of the module.

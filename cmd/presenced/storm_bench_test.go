@@ -292,21 +292,8 @@ type stormChild struct {
 
 func startStorm(b *testing.B, o stormOrder) *stormChild {
 	order, _ := json.Marshal(o)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), stormVariable+"="+string(order))
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	return &stormChild{cmd, in, json.NewDecoder(out)}
+	cmd, in, out := startSelf(b, stormVariable+"="+string(order))
+	return &stormChild{cmd, in, out}
 }
 
 func (c *stormChild) read(b *testing.B, v any) {
