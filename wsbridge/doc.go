@@ -5,7 +5,7 @@
 //
 //  1. A notification is confirmed to the core only when the device is known to have it: by its ack, or by
 //     the pong to a ping that was written behind it. Until then it stays in the queue.
-//  2. What is refused says why, with one errno of one table ([Codes]), and nothing has changed.
+//  2. What is refused says why, with one errno of one table ([presenced/presence/errno]), and nothing has changed.
 //  3. The end of a socket, clean or not, ends its session, and only its own.
 //  4. A peer that is slow, silent or hostile costs the others nothing. A frame, the time to identify, the
 //     frames a second, the sockets of an address, what was sent and not confirmed, the time a write may
