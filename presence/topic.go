@@ -180,7 +180,7 @@ func (l *Link) notifySubscriber(who Subscriber, m Message) (*Delivery, error) {
 	if err != nil {
 		return nil, storage(err)
 	}
-	if !ok || g.PUID != who.PUID || g.Ended(h.cfg.Now()) || !g.Notify {
+	if !ok || g.PUID != who.PUID || g.Ended(h.cfg.Now()) {
 		return nil, ErrStranger
 	}
 	return h.notify(&g, who.Device, m)

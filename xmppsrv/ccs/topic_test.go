@@ -46,6 +46,14 @@ func TestTopics(t *testing.T) {
 	g.allow("bob@example.org", "p3")
 	send("m6", "to", "/topics/news", "phone")
 	s.fence() // there are no receipts of topics
+	quiet := presence.Grant{Email: "ann@example.org", App: "chat", PUID: "p1", Address: presence.ByPUID}
+	_, err := g.hub.Allow(quiet, presence.ByUser)
+	g.must(err)
+	send("m7", "to", "/topics/news") // she wants no notifications any more
+	quiet.Notify = true
+	_, err = g.hub.Allow(quiet, presence.ByUser)
+	g.must(err)
+	send("m8", "to", "/topics/news", "phone")
 	s.gcm(`{"to":"/topics/news","message_id":"dry","dry_run":true}`)
 	s.want(ack("/topics/news", "dry"))
 	phone.none()
